@@ -1,0 +1,231 @@
+//! External commands: argument vectors (never a shell), a timeout, captured output.
+//!
+//! Storage is driven through its own command lines; everything that starts one goes
+//! through [`Exec`], so that a test can put a script of replies in its place.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// One command to run: program, arguments and how long it may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Program name, looked up in `PATH`.
+    pub program: &'static str,
+    /// Arguments, passed on as they are.
+    pub args: Vec<OsString>,
+    /// After this the command is killed and [`ExecError::TimedOut`] returned.
+    pub timeout: Duration,
+}
+
+impl Command {
+    /// How long a command may take unless said otherwise.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// A command with the default timeout.
+    pub fn new<A: Into<OsString>>(
+        program: &'static str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        Self {
+            program,
+            args: args.into_iter().map(Into::into).collect(),
+            timeout: Self::DEFAULT_TIMEOUT,
+        }
+    }
+
+    /// The same command with another timeout.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.program)?;
+        for arg in &self.args {
+            write!(f, " {}", arg.to_string_lossy())?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a command gave no usable answer.
+#[derive(Debug, Error)]
+pub enum ExecError {
+    /// The program could not be started.
+    #[error("cannot start `{command}`: {source}")]
+    Start {
+        /// The command line.
+        command: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It ended with a non-zero status.
+    #[error("`{command}` failed ({status}): {stderr}")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// Exit status or signal.
+        status: String,
+        /// What it wrote to standard error, trimmed.
+        stderr: String,
+    },
+    /// It did not end in time and was killed.
+    #[error("`{command}` did not end within {}", humantime::format_duration(*.timeout))]
+    TimedOut {
+        /// The command line.
+        command: String,
+        /// The limit that passed.
+        timeout: Duration,
+    },
+}
+
+/// Runs commands and gives their standard output.
+pub trait Exec: Send + Sync + fmt::Debug {
+    /// Runs `command` to its end; blocks the calling thread.
+    ///
+    /// # Errors
+    /// [`ExecError`] when it cannot be started, fails or takes too long.
+    fn run(&self, command: &Command) -> Result<String, ExecError>;
+}
+
+/// A shared handle on whatever runs commands.
+pub type SharedExec = Arc<dyn Exec>;
+
+/// Runs real processes, by way of duct.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct SystemExec;
+
+impl Exec for SystemExec {
+    fn run(&self, command: &Command) -> Result<String, ExecError> {
+        let started = std::time::Instant::now();
+        let start_error = |source| ExecError::Start {
+            command: command.to_string(),
+            source,
+        };
+        // LVM warns about descriptors and locales it does not know; a C locale keeps messages parseable.
+        let handle = duct::cmd(command.program, &command.args)
+            .env("LC_ALL", "C")
+            .env("LVM_SUPPRESS_FD_WARNINGS", "1")
+            .stdin_null()
+            .stdout_capture()
+            .stderr_capture()
+            .unchecked()
+            .start()
+            .map_err(start_error)?;
+        let output = match handle.wait_timeout(command.timeout).map_err(start_error)? {
+            Some(output) => output.clone(),
+            None => {
+                // A process in uninterruptible sleep cannot be reaped now; the error matters more than the zombie.
+                if let Err(error) = handle.kill() {
+                    tracing::warn!(%command, %error, "cannot kill a command that took too long");
+                }
+                return Err(ExecError::TimedOut {
+                    command: command.to_string(),
+                    timeout: command.timeout,
+                });
+            }
+        };
+        tracing::debug!(%command, status = %output.status, elapsed = ?started.elapsed(), "command ended");
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(ExecError::Failed {
+                command: command.to_string(),
+                status: output.status.to_string(),
+                stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            })
+        }
+    }
+}
+
+/// Commands answered from a script, for tests of what cannot be provoked for real.
+#[cfg(test)]
+pub mod scripted {
+    use super::*;
+    use std::sync::Mutex;
+
+    type Reply = Box<dyn Fn(&Command) -> Option<Result<String, ExecError>> + Send + Sync>;
+
+    /// Answers each command with the first rule that knows it, and records what was asked.
+    #[derive(Default)]
+    pub struct ScriptedExec {
+        rules: Vec<Reply>,
+        /// Every command line run, in order.
+        pub seen: Mutex<Vec<String>>,
+    }
+
+    impl fmt::Debug for ScriptedExec {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "ScriptedExec({} rules)", self.rules.len())
+        }
+    }
+
+    impl ScriptedExec {
+        /// Adds a rule: command lines that begin with `prefix` print `stdout`.
+        pub fn on(mut self, prefix: &'static str, stdout: impl Into<String>) -> Self {
+            let stdout = stdout.into();
+            self.rules.push(Box::new(move |c| {
+                c.to_string()
+                    .starts_with(prefix)
+                    .then(|| Ok(stdout.clone()))
+            }));
+            self
+        }
+
+        /// Adds a rule: command lines that begin with `prefix` fail with `stderr`.
+        pub fn fail(mut self, prefix: &'static str, stderr: &'static str) -> Self {
+            self.rules.push(Box::new(move |c| {
+                c.to_string().starts_with(prefix).then(|| {
+                    Err(ExecError::Failed {
+                        command: c.to_string(),
+                        status: "exit status: 5".into(),
+                        stderr: stderr.into(),
+                    })
+                })
+            }));
+            self
+        }
+    }
+
+    impl Exec for ScriptedExec {
+        fn run(&self, command: &Command) -> Result<String, ExecError> {
+            self.seen.lock().unwrap().push(command.to_string());
+            self.rules
+                .iter()
+                .find_map(|rule| rule(command))
+                .unwrap_or_else(|| panic!("no rule for `{command}`"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_output_errors_and_timeouts() {
+        assert_eq!(
+            SystemExec.run(&Command::new("echo", ["a b", "c"])).unwrap(),
+            "a b c\n"
+        );
+        let failed = SystemExec
+            .run(&Command::new("ls", ["/does/not/exist"]))
+            .unwrap_err();
+        assert!(failed.to_string().contains("/does/not/exist"), "{failed}");
+        let slow = Command::new("sleep", ["60"]).timeout(Duration::from_millis(50));
+        assert!(matches!(
+            SystemExec.run(&slow),
+            Err(ExecError::TimedOut { .. })
+        ));
+        assert!(matches!(
+            SystemExec.run(&Command::new("no-such-program", [""; 0])),
+            Err(ExecError::Start { .. })
+        ));
+    }
+}

@@ -1,0 +1,169 @@
+//! Where backups are kept: one small trait, one implementation a file, one conformance suite for all.
+//!
+//! Keys are `/`-separated relative paths (`mongo_backup-20260131_020000/rs0.tar.xz`). Nothing is ever
+//! overwritten: every write creates a new object or fails. An object is visible only when it is whole.
+
+pub mod local;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::error::{Exit, Explain};
+
+/// A stored object's key and size in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectInfo {
+    /// Key below the store's prefix.
+    pub key: String,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// What a store can do. All calls may be made concurrently.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// The store's address as the configuration gives it, without secrets.
+    fn url(&self) -> String;
+
+    /// Every whole object whose key begins with `prefix`, in key order.
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
+
+    /// Creates `key` with `content`; durable when it returns. Fails with [`StoreError::Exists`] where it exists.
+    async fn put(&self, key: &str, content: &[u8]) -> Result<ObjectInfo, StoreError>;
+
+    /// Begins a streamed object; nothing is visible under `key` before [`ObjectWriter::finish`].
+    /// `expected` is the size to come where it is known, for stores that must size parts.
+    async fn create(
+        &self,
+        key: &str,
+        expected: Option<u64>,
+    ) -> Result<Box<dyn ObjectWriter>, StoreError>;
+
+    /// Size of `key`, or [`StoreError::NotFound`].
+    async fn size(&self, key: &str) -> Result<u64, StoreError>;
+
+    /// Exactly the bytes of `range`; an end beyond the object is [`StoreError::Truncated`].
+    async fn read(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError>;
+
+    /// Removes `key`; well done also where it does not exist.
+    async fn delete(&self, key: &str) -> Result<(), StoreError>;
+
+    /// Proves that the store can be written: creates, reads back and removes a small object.
+    async fn probe(&self) -> Result<(), StoreError>;
+
+    /// Unfinished writes (partial files, multipart uploads) whose key begins with `prefix`; each can be given to [`Store::discard_unfinished`].
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+
+    /// Removes one unfinished write named by [`Store::unfinished`]; well done also where it is gone.
+    async fn discard_unfinished(&self, id: &str) -> Result<(), StoreError>;
+
+    /// The folder on this host that holds the store, if it is one: it must not lie on a volume that is snapshotted.
+    fn local_path(&self) -> Option<&std::path::Path> {
+        None
+    }
+}
+
+/// A shared handle on a store.
+pub type SharedStore = Arc<dyn Store>;
+
+/// An object being written. Dropping it without [`ObjectWriter::finish`] leaves nothing visible.
+#[async_trait]
+pub trait ObjectWriter: Send {
+    /// Appends `chunk`; waits while the store is slower than the writer.
+    async fn write(&mut self, chunk: Vec<u8>) -> Result<(), StoreError>;
+
+    /// Makes the object visible under its key, durable, with exactly the bytes written.
+    async fn finish(self: Box<Self>) -> Result<ObjectInfo, StoreError>;
+
+    /// Gives the object up and removes what was written.
+    async fn abort(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// Why a store did not do what was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The key exists and nothing is ever overwritten.
+    #[error("{key} already exists in {store}")]
+    Exists {
+        /// The store's address.
+        store: String,
+        /// The key.
+        key: String,
+    },
+    /// There is no such key.
+    #[error("{store} holds no {key}")]
+    NotFound {
+        /// The store's address.
+        store: String,
+        /// The key.
+        key: String,
+    },
+    /// The object ended before the range did.
+    #[error("{key} in {store} ends at byte {size}, before the {wanted} that were to be read")]
+    Truncated {
+        /// The store's address.
+        store: String,
+        /// The key.
+        key: String,
+        /// The object's size.
+        size: u64,
+        /// End of the wanted range.
+        wanted: u64,
+    },
+    /// The key is no relative path made of plain components.
+    #[error("{key:?} is no valid object key")]
+    InvalidKey {
+        /// The key.
+        key: String,
+    },
+    /// The store's address cannot be used.
+    #[error("store {url:?}: {reason}")]
+    InvalidUrl {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system or server refused.
+    #[error("cannot {action} {key} in {store}: {source}")]
+    Io {
+        /// What was tried: "write", "read", ...
+        action: &'static str,
+        /// The store's address.
+        store: String,
+        /// The key.
+        key: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Explain for StoreError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Some("free space in the store, or point [store] url at a larger one".into())
+            }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("let the user that runs freezeframe write there".into())
+            }
+            Self::NotFound { .. } => Some("`freezeframe list` shows what the store holds".into()),
+            Self::Truncated { .. } => {
+                Some("the object is damaged: restore from another backup".into())
+            }
+            _ => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::InvalidUrl { .. } => Exit::Usage,
+            Self::Truncated { .. } => Exit::Damaged,
+            _ => Exit::Store,
+        }
+    }
+}
