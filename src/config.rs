@@ -1,0 +1,517 @@
+//! The configuration: one TOML file, every key documented in the shipped default,
+//! unknown keys refused. Only the store is mandatory.
+
+mod value;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::error::{Exit, Explain};
+use crate::ids::MemberAddr;
+pub use value::{Period, Secret, SecretError, Size, SnapshotSize, StoreUrl};
+
+/// Where the configuration is read from unless told otherwise.
+pub const DEFAULT_PATH: &str = "/etc/freezeframe/freezeframe.toml";
+
+/// The whole configuration.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where backups go.
+    pub store: StoreConfig,
+    /// How mongod is found and reached, and what makes a member fit.
+    #[serde(default)]
+    pub mongodb: MongoConfig,
+    /// How the database is held still.
+    #[serde(default)]
+    pub window: WindowConfig,
+    /// LVM snapshots.
+    #[serde(default)]
+    pub lvm: LvmConfig,
+    /// How archives are made.
+    #[serde(default)]
+    pub archive: ArchiveConfig,
+    /// Places on this host.
+    #[serde(default)]
+    pub host: HostConfig,
+    /// Restoring and proving.
+    #[serde(default)]
+    pub restore: RestoreConfig,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// `file:///absolute/path`
+    pub url: StoreUrl,
+}
+
+/// `[mongodb]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MongoConfig {
+    /// Members to back up; empty: every hidden secondary found on this host.
+    pub members: Vec<MemberAddr>,
+    /// Members on this host that are none of our business and not to be warned of.
+    pub exclude: Vec<MemberAddr>,
+    /// User with the minimum role; none: no authentication (or x.509).
+    pub username: Option<String>,
+    /// File that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// Database the user is defined in.
+    pub auth_source: String,
+    /// Chosen by the driver unless given.
+    pub auth_mechanism: Option<AuthMechanism>,
+    /// Connect with TLS.
+    pub tls: bool,
+    /// Certificate authority of the servers.
+    pub tls_ca_file: Option<PathBuf>,
+    /// Client certificate and key, PEM, in one file.
+    pub tls_certificate_key_file: Option<PathBuf>,
+    /// File that holds the key's passphrase.
+    pub tls_certificate_key_password_file: Option<PathBuf>,
+    /// Back up a secondary that is not hidden.
+    pub allow_visible_secondary: bool,
+    /// Largest replication lag of a fit member.
+    pub max_lag: Period,
+    /// Smallest oplog window of a fit member.
+    pub min_oplog_window: Period,
+    /// How long a connection or a command outside the window may take.
+    pub timeout: Period,
+}
+
+impl Default for MongoConfig {
+    fn default() -> Self {
+        Self {
+            members: Vec::new(),
+            exclude: Vec::new(),
+            username: None,
+            password_file: None,
+            auth_source: "admin".into(),
+            auth_mechanism: None,
+            tls: false,
+            tls_ca_file: None,
+            tls_certificate_key_file: None,
+            tls_certificate_key_password_file: None,
+            allow_visible_secondary: false,
+            max_lag: Period(Duration::from_secs(10)),
+            min_oplog_window: Period(Duration::from_secs(3600)),
+            timeout: Period(Duration::from_secs(10)),
+        }
+    }
+}
+
+/// How a user proves who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+pub enum AuthMechanism {
+    /// Password, SHA-1.
+    #[serde(rename = "SCRAM-SHA-1")]
+    ScramSha1,
+    /// Password, SHA-256.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// Client certificate.
+    #[serde(rename = "MONGODB-X509")]
+    X509,
+}
+
+/// `[window]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WindowConfig {
+    /// What takes the picture.
+    pub provider: ProviderChoice,
+    /// Longest time the database is held; then the guard unlocks and the backup fails.
+    pub max_lock: Period,
+    /// The same for the provider "hold", which has no default.
+    pub max_hold: Option<Period>,
+}
+
+impl Default for WindowConfig {
+    fn default() -> Self {
+        Self {
+            provider: ProviderChoice::Auto,
+            max_lock: Period(Duration::from_secs(10)),
+            max_hold: None,
+        }
+    }
+}
+
+/// The providers a configuration can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderChoice {
+    /// LVM, the only provider that takes pictures so far; never `hold`, which must be asked for.
+    Auto,
+    /// Classic LVM snapshots.
+    Lvm,
+    /// No picture: the lock is held while the archive is made.
+    Hold,
+}
+
+/// `[lvm]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LvmConfig {
+    /// Copy-on-write space of each snapshot.
+    pub snapshot_size: SnapshotSize,
+    /// Smallest copy-on-write space that "auto" gives.
+    pub snapshot_floor: Size,
+}
+
+impl Default for LvmConfig {
+    fn default() -> Self {
+        Self {
+            snapshot_size: SnapshotSize::Auto,
+            snapshot_floor: Size::gib(1),
+        }
+    }
+}
+
+/// `[archive]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArchiveConfig {
+    /// Archive profile.
+    pub profile: Profile,
+    /// xz level, 0 to 9.
+    pub level: u32,
+    /// Compression threads; absent: one for each core.
+    pub threads: Option<NonZeroUsize>,
+    /// Archive `diagnostic.data` too.
+    pub diagnostic_data: bool,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        Self {
+            profile: Profile::Portable,
+            level: 1,
+            threads: None,
+            diagnostic_data: false,
+        }
+    }
+}
+
+impl ArchiveConfig {
+    /// The threads to use on this host.
+    pub fn thread_count(&self) -> NonZeroUsize {
+        self.threads
+            .or_else(|| std::thread::available_parallelism().ok())
+            .unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+/// The archive profiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// tar in multi-block xz: opens with tar and xz alone.
+    Portable,
+}
+
+/// `[host]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostConfig {
+    /// Run journals; must survive a reboot and must not lie on a volume that is snapshotted.
+    pub state_dir: PathBuf,
+    /// Mount points of snapshots.
+    pub runtime_dir: PathBuf,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/freezeframe".into(),
+            runtime_dir: "/run/freezeframe".into(),
+        }
+    }
+}
+
+/// `[restore]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RestoreConfig {
+    /// mongod binary for settling and proving; absent: the one in PATH.
+    pub mongod: Option<PathBuf>,
+    /// Where `verify --deep` unpacks; absent: a directory below the state directory.
+    pub scratch_dir: Option<PathBuf>,
+}
+
+/// Why there is no usable configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be; the message names line and column.
+    #[error("{}: {message}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and where.
+        message: String,
+    },
+    /// Two settings contradict each other or one lacks another.
+    #[error("{}: {message}", path.display())]
+    Inconsistent {
+        /// The file.
+        path: PathBuf,
+        /// What does not go together.
+        message: String,
+        /// What to write instead.
+        fix: String,
+    },
+    /// A secret could not be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+}
+
+impl Explain for ConfigError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Some(format!(
+                    "create it (two lines are enough: `[store]` and `url = \"file:///var/backups/freezeframe\"`), \
+                 or name another with --config FILE or FREEZEFRAME_CONFIG; the default place is {DEFAULT_PATH}"
+                ))
+            }
+            Self::Inconsistent { fix, .. } => Some(fix.clone()),
+            Self::Invalid { .. } => {
+                Some("every key is explained in the shipped freezeframe.toml".into())
+            }
+            Self::Read { .. } | Self::Secret(_) => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+impl Config {
+    /// Reads and checks the configuration in `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming file, line and what to write instead.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Checks the configuration in `text`; `path` is only for messages.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Invalid {
+            path: path.to_owned(),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        match config.contradiction() {
+            None => Ok(config),
+            Some((key, message, fix)) => Err(ConfigError::Inconsistent {
+                path: path.to_owned(),
+                message: match line_of(text, key) {
+                    Some(line) => format!("line {line}: {message}"),
+                    None => message.to_owned(),
+                },
+                fix: fix.to_owned(),
+            }),
+        }
+    }
+
+    /// The first pair of settings that cannot both be meant: the key to point at, what is wrong, what to write.
+    fn contradiction(&self) -> Option<(&'static str, &'static str, &'static str)> {
+        let mongo = &self.mongodb;
+        let x509 = mongo.auth_mechanism == Some(AuthMechanism::X509);
+        let rules = [
+            (
+                self.window.provider == ProviderChoice::Hold && self.window.max_hold.is_none(),
+                "provider",
+                "provider \"hold\" keeps the database locked while the archive is made and needs a limit",
+                "add max_hold = \"10m\" (or what your oplog window allows) to [window]",
+            ),
+            (
+                self.window.max_hold.is_some() && self.window.provider != ProviderChoice::Hold,
+                "max_hold",
+                "max_hold is set but only provider \"hold\" uses it",
+                "remove max_hold, or set provider = \"hold\"",
+            ),
+            (
+                self.archive.level > 9,
+                "level",
+                "archive level is above 9",
+                "choose a level from 0 (fastest) to 9; 1 is the default",
+            ),
+            (
+                mongo.password_file.is_some() && mongo.username.is_none(),
+                "password_file",
+                "password_file is set but no username",
+                "add username = \"...\" to [mongodb]",
+            ),
+            (
+                x509 && (!mongo.tls || mongo.tls_certificate_key_file.is_none()),
+                "auth_mechanism",
+                "MONGODB-X509 needs TLS and a client certificate",
+                "add tls = true and tls_certificate_key_file = \"/path/to/client.pem\" to [mongodb]",
+            ),
+            (
+                !mongo.tls
+                    && (mongo.tls_ca_file.is_some() || mongo.tls_certificate_key_file.is_some()),
+                "tls_",
+                "TLS files are named but tls is not on",
+                "add tls = true to [mongodb], or remove the tls_ keys",
+            ),
+            (
+                !self.host.state_dir.is_absolute(),
+                "state_dir",
+                "state_dir is not an absolute path",
+                "write the path from the root, such as /var/lib/freezeframe",
+            ),
+            (
+                !self.host.runtime_dir.is_absolute(),
+                "runtime_dir",
+                "runtime_dir is not an absolute path",
+                "write the path from the root, such as /run/freezeframe",
+            ),
+        ];
+        rules
+            .into_iter()
+            .find(|(broken, ..)| *broken)
+            .map(|(_, key, message, fix)| (key, message, fix))
+    }
+
+    /// How long the members may be held: `max_lock`, or `max_hold` for the provider "hold".
+    pub fn max_window(&self) -> Duration {
+        match (self.window.provider, self.window.max_hold) {
+            (ProviderChoice::Hold, Some(limit)) => limit.0,
+            _ => self.window.max_lock.0,
+        }
+    }
+
+    /// The effective configuration as TOML. There is nothing to redact: secrets are named by file, never held.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+}
+
+/// The 1-based line on which `key` is set, for messages about contradictions.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    text.lines()
+        .position(|line| line.trim_start().starts_with(key))
+        .map(|index| index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("t.toml"))
+    }
+
+    #[test]
+    fn a_store_is_a_whole_configuration() {
+        let config = parse("[store]\nurl = \"file:///var/backups/freezeframe\"\n").unwrap();
+        assert_eq!(config.max_window(), Duration::from_secs(10));
+        let printed = config.to_toml().unwrap();
+        assert_eq!(parse(&printed).unwrap().to_toml().unwrap(), printed);
+    }
+
+    #[test]
+    fn the_shipped_default_parses_and_states_the_defaults() {
+        let shipped = include_str!("../packaging/freezeframe.toml");
+        let minimal = parse("[store]\nurl = \"file:///var/backups/freezeframe\"\n").unwrap();
+        assert_eq!(
+            parse(shipped).unwrap().to_toml().unwrap(),
+            minimal.to_toml().unwrap()
+        );
+        // Every key is shown, commented out with its default or an example: uncommented, all are known.
+        let uncommented: String = shipped
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(rest) if rest.contains(" = ") && !rest.starts_with(' ') => format!("{rest}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let all = parse(&uncommented);
+        assert!(
+            matches!(&all, Err(ConfigError::Inconsistent { .. }) | Ok(_)),
+            "{all:?}"
+        );
+        for key in known_keys() {
+            assert!(
+                shipped.contains(&key),
+                "the shipped configuration does not explain {key}"
+            );
+        }
+    }
+
+    /// Every key the configuration knows, by its serialized form with all options filled.
+    fn known_keys() -> Vec<String> {
+        let mut config = parse("[store]\nurl = \"file:///x\"\n").unwrap();
+        let path = || Some(PathBuf::from("/x"));
+        config.mongodb.username = Some("u".into());
+        config.mongodb.password_file = path();
+        config.mongodb.auth_mechanism = Some(AuthMechanism::X509);
+        config.mongodb.tls_ca_file = path();
+        config.mongodb.tls_certificate_key_file = path();
+        config.mongodb.tls_certificate_key_password_file = path();
+        config.window.max_hold = Some(Period(Duration::from_secs(1)));
+        config.archive.threads = NonZeroUsize::new(2);
+        config.restore.mongod = path();
+        config.restore.scratch_dir = path();
+        let text = config.to_toml().unwrap();
+        text.lines()
+            .filter_map(|l| l.split_once(" = "))
+            .map(|(key, _)| format!("{key} = "))
+            .collect()
+    }
+
+    #[test]
+    fn invalid_files_name_the_line_and_the_fix() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/config/invalid");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            // The first line says what the message must contain.
+            let wanted = text
+                .lines()
+                .next()
+                .unwrap()
+                .strip_prefix("# expect: ")
+                .unwrap();
+            let error = parse(&text).unwrap_err();
+            let message = format!("{error}\n{}", error.hint().unwrap_or_default());
+            for part in wanted.split(" | ") {
+                assert!(
+                    message.contains(part),
+                    "{}: no {part:?} in:\n{message}",
+                    path.display()
+                );
+            }
+            assert_eq!(error.exit(), Exit::Usage);
+            seen += 1;
+        }
+        assert!(seen >= 10, "only {seen} invalid configurations");
+    }
+}
