@@ -7,6 +7,7 @@ pub mod error;
 pub mod exec;
 pub mod ids;
 pub mod manifest;
+pub mod mongo;
 pub mod progress;
 pub mod snapshot;
 pub mod store;

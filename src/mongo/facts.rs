@@ -1,0 +1,511 @@
+//! What a mongod says about itself, read once and kept as plain data to be judged.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use mongodb::bson::{Bson, Document, doc};
+use serde::Serialize;
+
+use super::{MongoError, Mongod, ServerProcess};
+use crate::ids::{DeploymentId, MemberAddr, OpTime, ShardName};
+use crate::manifest::Role;
+
+/// The server's code for "not started with --replSet".
+const NO_REPLICATION_ENABLED: i32 = 76;
+/// The server's code for "started with --replSet, but no configuration yet".
+const NOT_YET_INITIALIZED: i32 = 94;
+
+/// Everything the preflight judges a member by.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MemberFacts {
+    /// Where it was asked.
+    pub addr: MemberAddr,
+    /// Identity of the server process.
+    pub process: ServerProcess,
+    /// Its process id, as the server sees it (in its own pid namespace).
+    pub pid: u32,
+    /// The server's clock when it was asked.
+    pub read_at: Timestamp,
+    /// Such as "6.0.5".
+    pub server_version: String,
+    /// Such as "6.0".
+    pub feature_compatibility: String,
+    /// What it is in its set.
+    pub hello: Hello,
+    /// Its replica set; none for a standalone or uninitiated server.
+    pub replica_set: Option<ReplicaSet>,
+    /// How it stores.
+    pub storage_engine: StorageEngine,
+    /// How it was started.
+    pub options: StartOptions,
+    /// The ends of its oplog; none where there is none.
+    pub oplog: Option<OplogEnds>,
+    /// The `fsyncLock` flag of `currentOp`: locked, or a lock is waiting.
+    pub fsync_locked: bool,
+    /// Its cache.
+    pub cache: Cache,
+    /// Membership of a sharded cluster; on config servers only `cluster_id` may be unknown here.
+    pub shard_identity: Option<ShardIdentity>,
+}
+
+/// The parts of `hello` that matter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hello {
+    /// Replica set name.
+    pub set: Option<ShardName>,
+    /// The name the set knows it by.
+    pub me: Option<MemberAddr>,
+    /// Primary.
+    pub is_writable_primary: bool,
+    /// Secondary.
+    pub secondary: bool,
+    /// Hidden from clients.
+    pub hidden: bool,
+    /// Arbiter.
+    pub arbiter: bool,
+}
+
+/// `replSetGetStatus` and `replSetGetConfig`, joined by member.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReplicaSet {
+    /// `settings.replicaSetId`.
+    pub id: Option<DeploymentId>,
+    /// The member's own state.
+    pub my_state: MemberState,
+    /// An initial sync is running or failed.
+    pub initial_sync: bool,
+    /// How many voters must acknowledge a majority write.
+    pub write_majority: u32,
+    /// All members, in the order of the configuration.
+    pub members: Vec<SetMember>,
+    /// The configuration as it is, in extended JSON.
+    pub config: serde_json::Value,
+}
+
+impl ReplicaSet {
+    /// The member that was asked.
+    pub fn this(&self) -> Option<&SetMember> {
+        self.members.iter().find(|member| member.this)
+    }
+}
+
+/// One member as the asked one sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SetMember {
+    /// Its name in the configuration.
+    pub host: String,
+    /// The one that was asked.
+    pub this: bool,
+    /// Last seen state.
+    pub state: MemberState,
+    /// Reachable from the asked one.
+    pub healthy: bool,
+    /// Votes, 0 or 1.
+    pub votes: u32,
+    /// Election priority.
+    pub priority: f64,
+    /// Hidden.
+    pub hidden: bool,
+    /// Holds no data.
+    pub arbiter: bool,
+    /// How far it is kept behind on purpose, in seconds.
+    pub delay_secs: u64,
+    /// When its newest oplog entry was written.
+    pub optime_date: Option<Timestamp>,
+}
+
+/// A member's state, by the numbers of `replSetGetStatus`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the server's own names")]
+pub enum MemberState {
+    Startup,
+    Primary,
+    Secondary,
+    Recovering,
+    Startup2,
+    Unknown,
+    Arbiter,
+    Down,
+    Rollback,
+    Removed,
+    Other(i64),
+}
+
+impl From<i64> for MemberState {
+    fn from(number: i64) -> Self {
+        match number {
+            0 => Self::Startup,
+            1 => Self::Primary,
+            2 => Self::Secondary,
+            3 => Self::Recovering,
+            5 => Self::Startup2,
+            6 => Self::Unknown,
+            7 => Self::Arbiter,
+            8 => Self::Down,
+            9 => Self::Rollback,
+            10 => Self::Removed,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl std::fmt::Display for MemberState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Startup => f.write_str("STARTUP"),
+            Self::Primary => f.write_str("PRIMARY"),
+            Self::Secondary => f.write_str("SECONDARY"),
+            Self::Recovering => f.write_str("RECOVERING"),
+            Self::Startup2 => f.write_str("STARTUP2"),
+            Self::Unknown => f.write_str("UNKNOWN"),
+            Self::Arbiter => f.write_str("ARBITER"),
+            Self::Down => f.write_str("DOWN"),
+            Self::Rollback => f.write_str("ROLLBACK"),
+            Self::Removed => f.write_str("REMOVED"),
+            Self::Other(number) => write!(f, "state {number}"),
+        }
+    }
+}
+
+/// `serverStatus.storageEngine`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StorageEngine {
+    /// "wiredTiger", "inMemory", ...
+    pub name: String,
+    /// Data survives a restart.
+    pub persistent: bool,
+    /// Another tool holds a backup cursor.
+    pub backup_cursor_open: bool,
+}
+
+/// What matters of `getCmdLineOpts.parsed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StartOptions {
+    /// dbPath as given: may be relative to the server's working directory.
+    pub db_path: PathBuf,
+    /// `--directoryperdb`.
+    pub directory_per_db: bool,
+    /// `--wiredTigerDirectoryForIndexes`.
+    pub directory_for_indexes: bool,
+    /// Log file or directory, where it logs to a file.
+    pub log_path: Option<PathBuf>,
+    /// The role it was started for.
+    pub role: Role,
+    /// `storage.journal.enabled`, where it was set (gone since 6.1).
+    pub journal_enabled: Option<bool>,
+    /// Encryption at rest.
+    pub encrypted: bool,
+}
+
+/// Oldest and newest oplog entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct OplogEnds {
+    /// Oldest.
+    pub first: OpTime,
+    /// Newest.
+    pub last: OpTime,
+}
+
+/// Cache counters of WiredTiger, in bytes; 0 with other engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Cache {
+    /// Dirty now: what a flush must write.
+    pub dirty_bytes: u64,
+    /// Written since the server started; two readings give the write rate.
+    pub written_bytes: u64,
+    /// How long the server has been up, in milliseconds.
+    pub uptime_ms: u64,
+}
+
+/// The `shardIdentity` document of a shard or config server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShardIdentity {
+    /// The shard's name in the cluster.
+    pub shard_name: String,
+    /// `set/host:port,host:port` of the config servers.
+    pub config_servers: String,
+    /// The cluster.
+    pub cluster_id: DeploymentId,
+}
+
+impl Mongod {
+    /// Identity of the server process: the same value means the same process, started once.
+    ///
+    /// # Errors
+    /// [`MongoError`]; servers before 4.4 have none and give an unexpected reply.
+    pub async fn process_id(&self) -> Result<ServerProcess, MongoError> {
+        let hello = self.run("hello", doc! { "hello": 1 }).await?;
+        self.process_of(&hello)
+    }
+
+    fn process_of(&self, hello: &Document) -> Result<ServerProcess, MongoError> {
+        hello
+            .get_document("topologyVersion")
+            .and_then(|version| version.get_object_id("processId"))
+            .map(|id| ServerProcess::from_bytes(id.bytes()))
+            .map_err(|_| self.odd_reply("hello", "no process id (servers from 4.4 have one)"))
+    }
+
+    /// Reads everything the preflight judges. Needs the minimum role and works under the lock.
+    ///
+    /// # Errors
+    /// [`MongoError`] when anything cannot be read or is not as it should be.
+    pub async fn facts(&self) -> Result<MemberFacts, MongoError> {
+        let hello = self.run("hello", doc! { "hello": 1 }).await?;
+        let status_command = doc! { "serverStatus": 1, "metrics": 0, "tcmalloc": 0, "locks": 0 };
+        let status = self.run("serverStatus", status_command).await?;
+        let options = self
+            .run("getCmdLineOpts", doc! { "getCmdLineOpts": 1 })
+            .await?;
+        let replica_set = self.replica_set().await?;
+        let current = doc! { "currentOp": 1, "$ownOps": true };
+        let operations = self.run("currentOp", current).await?;
+        let oplog = match &replica_set {
+            Some(set) if set.my_state != MemberState::Arbiter => {
+                match (self.oplog_end(1).await?, self.oplog_end(-1).await?) {
+                    (Some(first), Some(last)) => Some(OplogEnds { first, last }),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        let versions = doc! { "find": "system.version", "singleBatch": true };
+        let versions = self
+            .find("admin", "find admin.system.version", versions)
+            .await?;
+        let odd = |command, detail: &str| self.odd_reply(command, detail);
+        Ok(MemberFacts {
+            addr: self.addr().clone(),
+            process: self.process_of(&hello)?,
+            pid: integer(&status, "pid")
+                .and_then(|pid| u32::try_from(pid).ok())
+                .ok_or_else(|| odd("serverStatus", "no pid"))?,
+            read_at: instant(&status, "localTime")
+                .ok_or_else(|| odd("serverStatus", "no localTime"))?,
+            server_version: status
+                .get_str("version")
+                .map_err(|_| odd("serverStatus", "no version"))?
+                .to_owned(),
+            feature_compatibility: feature_compatibility(&versions),
+            hello: hello_facts(&hello),
+            replica_set,
+            storage_engine: storage_engine(&status)
+                .ok_or_else(|| odd("serverStatus", "no storageEngine"))?,
+            options: start_options(&options)
+                .ok_or_else(|| odd("getCmdLineOpts", "no parsed options"))?,
+            oplog,
+            fsync_locked: operations.get_bool("fsyncLock").unwrap_or(false),
+            cache: cache(&status),
+            shard_identity: shard_identity(&versions),
+        })
+    }
+
+    async fn replica_set(&self) -> Result<Option<ReplicaSet>, MongoError> {
+        let command = doc! { "replSetGetStatus": 1, "initialSync": 1 };
+        let status = match self.run("replSetGetStatus", command).await {
+            Ok(status) => status,
+            Err(MongoError::Command { code, .. })
+                if code == NO_REPLICATION_ENABLED || code == NOT_YET_INITIALIZED =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let reply = self
+            .run("replSetGetConfig", doc! { "replSetGetConfig": 1 })
+            .await?;
+        let config = reply
+            .get_document("config")
+            .map_err(|error| self.odd_reply("replSetGetConfig", error.to_string()))?;
+        replica_set(&status, config).map(Some).ok_or_else(|| {
+            self.odd_reply("replSetGetStatus", "status and configuration do not fit")
+        })
+    }
+}
+
+fn hello_facts(hello: &Document) -> Hello {
+    let flag = |name| hello.get_bool(name).unwrap_or(false);
+    let text = |name| hello.get_str(name).ok();
+    Hello {
+        set: text("setName").and_then(|name| name.parse().ok()),
+        me: text("me").and_then(|me| me.parse().ok()),
+        is_writable_primary: flag("isWritablePrimary"),
+        secondary: flag("secondary"),
+        hidden: flag("hidden"),
+        arbiter: flag("arbiterOnly"),
+    }
+}
+
+fn replica_set(status: &Document, config: &Document) -> Option<ReplicaSet> {
+    let seen: Vec<&Document> = documents(status, "members");
+    let members: Vec<SetMember> = documents(config, "members")
+        .into_iter()
+        .map(|member| {
+            let id = integer(member, "_id");
+            let status = seen.iter().find(|s| integer(s, "_id") == id);
+            set_member(member, status.copied())
+        })
+        .collect();
+    // Before 4.2.1 the status does not count for us; then a majority of the voters.
+    let voters = members.iter().filter(|member| member.votes > 0).count();
+    let majority = u32::try_from(voters / 2).ok()?.checked_add(1)?;
+    Some(ReplicaSet {
+        id: config
+            .get_document("settings")
+            .ok()
+            .and_then(|settings| settings.get_object_id("replicaSetId").ok())
+            .and_then(|id| id.to_hex().parse().ok()),
+        my_state: integer(status, "myState")?.into(),
+        initial_sync: status.contains_key("initialSyncStatus"),
+        write_majority: integer(status, "writeMajorityCount")
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(majority),
+        members,
+        config: serde_json::to_value(config).ok()?,
+    })
+}
+
+fn set_member(config: &Document, status: Option<&Document>) -> SetMember {
+    let from_status = |name| status.and_then(|status| integer(status, name));
+    SetMember {
+        host: config.get_str("host").unwrap_or_default().to_owned(),
+        this: status.is_some_and(|status| status.get_bool("self").unwrap_or(false)),
+        state: from_status("state").map_or(MemberState::Unknown, MemberState::from),
+        healthy: from_status("health") == Some(1),
+        votes: unsigned(config, "votes")
+            .and_then(|votes| u32::try_from(votes).ok())
+            .unwrap_or(1),
+        priority: match config.get("priority") {
+            Some(Bson::Double(priority)) => *priority,
+            _ => integer(config, "priority").map_or(1.0, |priority| priority as f64),
+        },
+        hidden: config.get_bool("hidden").unwrap_or(false),
+        arbiter: config.get_bool("arbiterOnly").unwrap_or(false),
+        // Called slaveDelay before 5.0.
+        delay_secs: unsigned(config, "secondaryDelaySecs")
+            .or_else(|| unsigned(config, "slaveDelay"))
+            .unwrap_or(0),
+        optime_date: status.and_then(|status| instant(status, "optimeDate")),
+    }
+}
+
+fn storage_engine(status: &Document) -> Option<StorageEngine> {
+    let engine = status.get_document("storageEngine").ok()?;
+    Some(StorageEngine {
+        name: engine.get_str("name").ok()?.to_owned(),
+        persistent: engine.get_bool("persistent").unwrap_or(false),
+        backup_cursor_open: engine.get_bool("backupCursorOpen").unwrap_or(false),
+    })
+}
+
+fn start_options(reply: &Document) -> Option<StartOptions> {
+    let parsed = reply.get_document("parsed").ok()?;
+    let text = |path: &str| nested(parsed, path).and_then(Bson::as_str);
+    let flag = |path: &str| nested(parsed, path).and_then(truth);
+    Some(StartOptions {
+        db_path: text("storage.dbPath").unwrap_or("/data/db").into(),
+        directory_per_db: flag("storage.directoryPerDB").unwrap_or(false),
+        directory_for_indexes: flag("storage.wiredTiger.engineConfig.directoryForIndexes")
+            .unwrap_or(false),
+        log_path: text("systemLog.path").map(PathBuf::from),
+        role: match text("sharding.clusterRole") {
+            Some("shardsvr") => Role::Shard,
+            Some("configsvr") => Role::ConfigServer,
+            _ => Role::ReplicaSet,
+        },
+        journal_enabled: flag("storage.journal.enabled"),
+        encrypted: flag("security.enableEncryption").unwrap_or(false),
+    })
+}
+
+fn cache(status: &Document) -> Cache {
+    let counter = |name: &str| {
+        status
+            .get_document("wiredTiger")
+            .and_then(|engine| engine.get_document("cache"))
+            .ok()
+            .and_then(|cache| unsigned(cache, name))
+            .unwrap_or(0)
+    };
+    Cache {
+        dirty_bytes: counter("tracked dirty bytes in the cache"),
+        written_bytes: counter("bytes written from cache"),
+        uptime_ms: unsigned(status, "uptimeMillis").unwrap_or(0),
+    }
+}
+
+fn feature_compatibility(versions: &[Document]) -> String {
+    let by_id = |id: &str| {
+        versions
+            .iter()
+            .find(|doc| doc.get_str("_id").is_ok_and(|found| found == id))
+    };
+    by_id("featureCompatibilityVersion")
+        .and_then(|version| version.get_str("version").ok())
+        .unwrap_or("unknown")
+        .to_owned()
+}
+
+fn shard_identity(versions: &[Document]) -> Option<ShardIdentity> {
+    let identity = versions
+        .iter()
+        .find(|doc| doc.get_str("_id").is_ok_and(|id| id == "shardIdentity"))?;
+    Some(ShardIdentity {
+        shard_name: identity.get_str("shardName").ok()?.to_owned(),
+        config_servers: identity
+            .get_str("configsvrConnectionString")
+            .ok()?
+            .to_owned(),
+        cluster_id: identity
+            .get_object_id("clusterId")
+            .ok()?
+            .to_hex()
+            .parse()
+            .ok()?,
+    })
+}
+
+/// A whole number, whichever type the server chose to send it in.
+pub(super) fn integer(document: &Document, name: &str) -> Option<i64> {
+    match document.get(name)? {
+        Bson::Int32(value) => Some(i64::from(*value)),
+        Bson::Int64(value) => Some(*value),
+        Bson::Double(value) if value.fract() == 0.0 && value.abs() < 9e15 => Some(*value as i64),
+        _ => None,
+    }
+}
+
+fn unsigned(document: &Document, name: &str) -> Option<u64> {
+    integer(document, name).and_then(|value| u64::try_from(value).ok())
+}
+
+fn instant(document: &Document, name: &str) -> Option<Timestamp> {
+    match document.get(name)? {
+        Bson::DateTime(at) => Timestamp::from_millisecond(at.timestamp_millis()).ok(),
+        _ => None,
+    }
+}
+
+fn documents<'a>(document: &'a Document, name: &str) -> Vec<&'a Document> {
+    document
+        .get_array(name)
+        .map(|items| items.iter().filter_map(Bson::as_document).collect())
+        .unwrap_or_default()
+}
+
+fn nested<'a>(document: &'a Document, path: &str) -> Option<&'a Bson> {
+    match path.split_once('.') {
+        Some((head, rest)) => nested(document.get_document(head).ok()?, rest),
+        None => document.get(path),
+    }
+}
+
+/// A boolean option, which the command line may give as a string.
+fn truth(value: &Bson) -> Option<bool> {
+    match value {
+        Bson::Boolean(value) => Some(*value),
+        Bson::String(text) => text.parse().ok(),
+        _ => None,
+    }
+}
