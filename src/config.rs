@@ -1,6 +1,7 @@
 //! The configuration: one TOML file, every key documented in the shipped default,
 //! unknown keys refused. Only the store is mandatory.
 
+pub mod access;
 mod value;
 
 use std::num::NonZeroUsize;
@@ -12,7 +13,8 @@ use thiserror::Error;
 
 use crate::error::{Exit, Explain};
 use crate::ids::MemberAddr;
-pub use value::{Period, Secret, SecretError, Size, SnapshotSize, StoreUrl};
+use crate::secret::{Secret, SecretError};
+pub use value::{Period, Size, SnapshotSize, StoreUrl};
 
 /// Where the configuration is read from unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/freezeframe/freezeframe.toml";

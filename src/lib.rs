@@ -2,13 +2,22 @@
 //!
 //! The way of the data, and where to find each step, is told in `doc/architecture.md`.
 
+pub mod backup;
+pub mod cli;
+pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod error;
 pub mod exec;
+pub mod host;
 pub mod ids;
 pub mod manifest;
 pub mod mongo;
 pub mod progress;
+pub mod recover;
+pub mod secret;
 pub mod snapshot;
 pub mod store;
+pub mod terminal;
+pub mod unlock;
 pub mod volume;

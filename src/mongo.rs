@@ -11,12 +11,12 @@ pub mod fsync;
 pub mod oplog;
 pub mod process;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
 
+pub use crate::secret::Secret;
 pub use client::{Mongod, connect};
 pub use facts::MemberFacts;
 pub use fsync::{LockCount, LockState, UnlockOutcome};
@@ -60,28 +60,6 @@ pub struct TlsAccess {
     pub certificate_key_file: Option<PathBuf>,
     /// What the key is encrypted with.
     pub certificate_key_password: Option<Secret>,
-}
-
-/// A string that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one place that needs it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
 }
 
 /// What went wrong with a mongod.

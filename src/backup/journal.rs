@@ -1,0 +1,583 @@
+//! The run journal: what a run is about to acquire, on disk before it is acquired.
+//!
+//! One file a run, `<state_dir>/runs/<run>.journal`, one JSON record a line. The run that owns it
+//! holds a flock on it for as long as it lives, so that anybody can tell a running owner from a
+//! dead one. `recover` reads what is outstanding and gives it back.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::error::{Exit, Explain};
+use crate::ids::{BackupId, MemberAddr, RunId};
+use crate::mongo::ServerProcess;
+use crate::snapshot::LvmSnapshot;
+
+/// A journal longer than this is none of ours.
+const MAX_JOURNAL: u64 = 16 << 20;
+
+/// Something a run acquires and somebody must give back. In the order in which a run acquires them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Resource {
+    /// Objects half written to a backup set in the store.
+    Upload {
+        /// The store's address.
+        store: String,
+        /// The set.
+        set: BackupId,
+    },
+    /// An LVM snapshot.
+    Snapshot(LvmSnapshot),
+    /// The transient systemd timer that runs `recover`.
+    Timer {
+        /// Unit name without suffix.
+        unit: String,
+    },
+    /// One fsyncLock on one server process.
+    Lock {
+        /// The member.
+        member: MemberAddr,
+        /// The server process; another one at the same address never had our lock.
+        process: ServerProcess,
+        /// The comment on the lock command, by which the server shows one that is still waiting.
+        comment: String,
+    },
+    /// A directory made as a mount point.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A snapshot mounted on a directory of ours.
+    Mount {
+        /// Where.
+        point: PathBuf,
+    },
+    /// A directory of temporary files; removed with all it holds.
+    Scratch {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Upload { store, set } => write!(f, "unfinished objects of {set} in {store}"),
+            Self::Snapshot(snapshot) => {
+                write!(f, "snapshot {}/{}", snapshot.origin.vg, snapshot.lv)
+            }
+            Self::Timer { unit } => write!(f, "timer {unit}"),
+            Self::Lock { member, .. } => write!(f, "lock on {member}"),
+            Self::Directory { path } => write!(f, "directory {}", path.display()),
+            Self::Mount { point } => write!(f, "mount {}", point.display()),
+            Self::Scratch { path } => write!(f, "temporary directory {}", path.display()),
+        }
+    }
+}
+
+/// Who a journal belongs to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The run.
+    pub run: RunId,
+    /// What it does: "backup", "verify".
+    pub verb: String,
+    /// Its process id, for messages; whether it lives is told by the flock.
+    pub pid: u32,
+    /// The kernel's boot id: mounts and server processes of another boot are gone.
+    pub boot: String,
+    /// When it began.
+    pub started: Timestamp,
+}
+
+/// A resource's number inside its journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Entry(u32);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+enum Record {
+    Begin { owner: Owner },
+    Plan { entry: Entry, resource: Resource },
+    Released { entry: Entry },
+}
+
+/// Why the journal could not be kept or read.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The system refused.
+    #[error("cannot {action} the run journal {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file does not hold records.
+    #[error("the run journal {} is damaged in line {line}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// 1-based.
+        line: usize,
+        /// What the parser said.
+        reason: String,
+    },
+    /// Its owner lives.
+    #[error("run {run} (pid {pid}) is still at work")]
+    Alive {
+        /// The run.
+        run: RunId,
+        /// Its process.
+        pid: u32,
+    },
+}
+
+impl Explain for JournalError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { .. } => {
+                Some("[host] state_dir must be a directory this user can write to".into())
+            }
+            Self::Damaged { path, .. } => Some(format!(
+                "look for leftovers by hand (`lvs @freezeframe`, `findmnt`), then remove {}",
+                path.display()
+            )),
+            Self::Alive { .. } => {
+                Some("wait for it, or end it with SIGTERM; it gives back what it holds".into())
+            }
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Alive { .. } => Exit::Refused,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+/// The journal of a run, held by its owner.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: Flock<File>,
+    owner: Owner,
+    outstanding: Vec<(Entry, Resource)>,
+    next: u32,
+}
+
+impl Journal {
+    /// Where the journals of `state_dir` lie.
+    pub fn folder(state_dir: &Path) -> PathBuf {
+        state_dir.join("runs")
+    }
+
+    /// The path of one run's journal.
+    pub fn path_of(state_dir: &Path, run: RunId) -> PathBuf {
+        Self::folder(state_dir).join(format!("{run}.journal"))
+    }
+
+    /// Begins the journal of a new run and takes its flock.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`] when the state directory cannot be written.
+    pub fn begin(state_dir: &Path, run: RunId, verb: &str) -> Result<Self, JournalError> {
+        let folder = Self::folder(state_dir);
+        let fail = |action, path: &Path, source| JournalError::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|source| fail("create the directory of", &folder, source))?;
+        let path = Self::path_of(state_dir, run);
+        let file = OpenOptions::new()
+            .create_new(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| fail("create", &path, source))?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| fail("lock", &path, errno.into()))?;
+        let owner = Owner {
+            run,
+            verb: verb.to_owned(),
+            pid: std::process::id(),
+            boot: boot_id(),
+            started: Timestamp::now(),
+        };
+        let mut journal = Self {
+            path,
+            file,
+            owner,
+            outstanding: Vec::new(),
+            next: 0,
+        };
+        journal.append(&[Record::Begin {
+            owner: journal.owner.clone(),
+        }])?;
+        // The file's name must survive a power cut as its content does.
+        File::open(&folder)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|source| fail("sync", &folder, source))?;
+        Ok(journal)
+    }
+
+    /// Takes over the journal of a run whose owner is dead.
+    ///
+    /// # Errors
+    /// [`JournalError::Alive`] when it is not dead, [`JournalError::Damaged`] when a line other than
+    /// the last (which a power cut may have torn) is no record.
+    pub fn take_over(path: &Path) -> Result<Self, JournalError> {
+        let fail = |action, source| JournalError::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .open(path)
+            .map_err(|source| fail("open", source))?;
+        let contents = read(&file, path)?;
+        let alive = |owner: &Owner| JournalError::Alive {
+            run: owner.run,
+            pid: owner.pid,
+        };
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Err(alive(&contents.owner)),
+            Err((_, errno)) => return Err(fail("lock", errno.into())),
+        };
+        // Read again under the lock: the owner may have written between our reading and its end.
+        let contents = read(&file, path)?;
+        let journal = Self {
+            path: path.to_owned(),
+            file,
+            owner: contents.owner,
+            outstanding: contents.outstanding,
+            next: contents.next,
+        };
+        journal
+            .file
+            .set_len(contents.whole)
+            .map_err(|source| fail("repair", source))?;
+        Ok(journal)
+    }
+
+    /// What `path` says is outstanding, and who owns it, whether or not the owner lives.
+    ///
+    /// # Errors
+    /// As [`Journal::take_over`], but never [`JournalError::Alive`].
+    pub fn peek(path: &Path) -> Result<(Owner, Vec<Resource>), JournalError> {
+        let file = File::open(path).map_err(|source| JournalError::Io {
+            action: "open",
+            path: path.to_owned(),
+            source,
+        })?;
+        let contents = read(&file, path)?;
+        Ok((
+            contents.owner,
+            contents
+                .outstanding
+                .into_iter()
+                .map(|(_, resource)| resource)
+                .collect(),
+        ))
+    }
+
+    /// The journals in `state_dir`, oldest name first; none where the directory does not exist.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`] when the directory cannot be read.
+    pub fn all(state_dir: &Path) -> Result<Vec<PathBuf>, JournalError> {
+        let folder = Self::folder(state_dir);
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => {
+                return Err(JournalError::Io {
+                    action: "list the directory of",
+                    path: folder,
+                    source,
+                });
+            }
+        };
+        let mut paths = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|source| JournalError::Io {
+                action: "list",
+                path: folder.clone(),
+                source,
+            })?;
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "journal")
+            {
+                paths.push(entry.path());
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// Who owns (or owned) it.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Writes down resources that are about to be acquired: one append, one sync for all.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]: then nothing may be acquired.
+    pub fn plan(&mut self, resources: Vec<Resource>) -> Result<Vec<Entry>, JournalError> {
+        let mut planned = Vec::with_capacity(resources.len());
+        for resource in resources {
+            planned.push((Entry(self.next), resource));
+            self.next = self.next.saturating_add(1);
+        }
+        let records: Vec<_> = planned
+            .iter()
+            .map(|(entry, resource)| Record::Plan {
+                entry: *entry,
+                resource: resource.clone(),
+            })
+            .collect();
+        self.append(&records)?;
+        let entries = planned.iter().map(|(entry, _)| *entry).collect();
+        self.outstanding.extend(planned);
+        Ok(entries)
+    }
+
+    /// Writes down that resources were given back.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; the resources are gone all the same, and giving them back again is harmless.
+    pub fn released(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
+        self.outstanding
+            .retain(|(entry, _)| !entries.contains(entry));
+        self.append(
+            &entries
+                .iter()
+                .map(|entry| Record::Released { entry: *entry })
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    /// What is outstanding, in order of acquisition.
+    pub fn outstanding(&self) -> &[(Entry, Resource)] {
+        &self.outstanding
+    }
+
+    /// Removes the journal if nothing is outstanding; otherwise leaves it for `recover`.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`] when the file cannot be removed.
+    pub fn close(self) -> Result<(), JournalError> {
+        if !self.outstanding.is_empty() {
+            return Ok(());
+        }
+        std::fs::remove_file(&self.path).map_err(|source| JournalError::Io {
+            action: "remove",
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
+        let mut lines = Vec::new();
+        for record in records {
+            serde_json::to_writer(&mut lines, record).map_err(|error| JournalError::Io {
+                action: "write",
+                path: self.path.clone(),
+                source: error.into(),
+            })?;
+            lines.push(b'\n');
+        }
+        self.write_synced(&lines)
+    }
+
+    fn write_synced(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+        let path = &self.path;
+        self.file
+            .write_all(bytes)
+            .and_then(|()| self.file.sync_data())
+            .map_err(|source| JournalError::Io {
+                action: "write",
+                path: path.clone(),
+                source,
+            })
+    }
+}
+
+struct Contents {
+    owner: Owner,
+    outstanding: Vec<(Entry, Resource)>,
+    next: u32,
+    /// Length of the whole records; what follows was torn by a power cut.
+    whole: u64,
+}
+
+/// Reads the records of `file`. A last line that is no record was torn by a power cut: the resource
+/// it would have named was never acquired, because acquiring waits for the sync.
+fn read(mut file: &File, path: &Path) -> Result<Contents, JournalError> {
+    let fail = |source| JournalError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).map_err(fail)?;
+    file.take(MAX_JOURNAL)
+        .read_to_end(&mut bytes)
+        .map_err(fail)?;
+    parse(&bytes).map_err(|(line, reason)| JournalError::Damaged {
+        path: path.to_owned(),
+        line,
+        reason,
+    })
+}
+
+/// The records in `bytes`, or the 1-based line that is none and why.
+fn parse(bytes: &[u8]) -> Result<Contents, (usize, String)> {
+    let mut owner = None;
+    let mut outstanding: Vec<(Entry, Resource)> = Vec::new();
+    let mut next = 0u32;
+    let mut whole = 0u64;
+    let mut lines = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .enumerate()
+        .peekable();
+    while let Some((index, line)) = lines.next() {
+        if !line.ends_with(b"\n") {
+            break;
+        }
+        match serde_json::from_slice(line) {
+            Ok(Record::Begin { owner: begun }) => owner = Some(begun),
+            Ok(Record::Plan { entry, resource }) => {
+                next = next.max(entry.0.saturating_add(1));
+                outstanding.push((entry, resource));
+            }
+            Ok(Record::Released { entry }) => outstanding.retain(|(other, _)| *other != entry),
+            Err(_) if lines.peek().is_none() => break,
+            Err(error) => return Err((index + 1, error.to_string())),
+        }
+        whole += line.len() as u64;
+    }
+    let owner = owner.ok_or_else(|| (1, "no owner is named".to_owned()))?;
+    Ok(Contents {
+        owner,
+        outstanding,
+        next,
+        whole,
+    })
+}
+
+/// The kernel's boot id; empty where `/proc` does not tell.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| String::new(), |id| id.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn directory(n: u32) -> Resource {
+        Resource::Directory {
+            path: format!("/run/x/{n}").into(),
+        }
+    }
+
+    fn written(state: &Path, plans: u32, releases: &[u32]) -> PathBuf {
+        let mut journal = Journal::begin(state, RunId::random(), "backup").unwrap();
+        let entries = journal.plan((0..plans).map(directory).collect()).unwrap();
+        let released: Vec<_> = releases.iter().map(|n| entries[*n as usize]).collect();
+        journal.released(&released).unwrap();
+        journal.path.clone()
+    }
+
+    #[test]
+    fn a_live_owner_keeps_its_journal() {
+        let state = tempfile::tempdir().unwrap();
+        let run = RunId::random();
+        let journal = Journal::begin(state.path(), run, "backup").unwrap();
+        let path = Journal::path_of(state.path(), run);
+        assert!(matches!(
+            Journal::take_over(&path),
+            Err(JournalError::Alive { .. })
+        ));
+        drop(journal);
+        assert!(Journal::take_over(&path).is_ok());
+    }
+
+    #[test]
+    fn an_empty_journal_goes_and_a_full_one_stays() {
+        let state = tempfile::tempdir().unwrap();
+        let path = written(state.path(), 2, &[0]);
+        let mut journal = Journal::take_over(&path).unwrap();
+        let left: Vec<_> = journal.outstanding().to_vec();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].1, directory(1));
+        journal.released(&[left[0].0]).unwrap();
+        journal.close().unwrap();
+        assert!(!path.exists());
+        let path = written(state.path(), 1, &[]);
+        Journal::take_over(&path).unwrap().close().unwrap();
+        assert!(path.exists());
+    }
+
+    proptest! {
+        /// Cut anywhere, the journal names every resource whose record is whole, and can be written on.
+        #[test]
+        fn a_torn_journal_keeps_its_whole_records(plans in 1u32..6, cut in 0usize..2000) {
+            let state = tempfile::tempdir().unwrap();
+            let path = written(state.path(), plans, &[]);
+            let bytes = std::fs::read(&path).unwrap();
+            let first = bytes.iter().position(|b| *b == b'\n').unwrap() + 1;
+            let cut = first + cut % (bytes.len() - first + 1);
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            let whole = bytes[..cut].iter().filter(|b| **b == b'\n').count() - 1;
+            let mut journal = Journal::take_over(&path).unwrap();
+            prop_assert_eq!(journal.outstanding().len(), whole);
+            journal.plan(vec![directory(99)]).unwrap();
+            drop(journal);
+            let (_, outstanding) = Journal::peek(&path).unwrap();
+            prop_assert_eq!(outstanding.last(), Some(&directory(99)));
+        }
+
+        #[test]
+        fn garbage_is_damage_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_bad_line_in_the_middle_is_damage() {
+        let state = tempfile::tempdir().unwrap();
+        let path = written(state.path(), 3, &[]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut lines: Vec<_> = text.lines().collect();
+        lines[2] = "{";
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        assert!(matches!(
+            Journal::take_over(&path),
+            Err(JournalError::Damaged { line: 3, .. })
+        ));
+    }
+}

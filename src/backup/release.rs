@@ -1,0 +1,191 @@
+//! How each kind of resource is given back: one way, for the run itself, after its failure and for `recover`.
+//!
+//! Every way is idempotent: what is gone already, or was never acquired, is well given back.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::backup::guard::Expectation;
+use crate::backup::guard::give_back::give_back;
+use crate::backup::journal::Resource;
+use crate::error::{Exit, Explain};
+use crate::exec::{ExecError, SharedExec};
+use crate::host::Systemd;
+use crate::ids::MemberAddr;
+use crate::mongo::{self, Access, MongoError};
+use crate::snapshot::lvm::Lvm;
+use crate::snapshot::{SnapshotError, mount};
+use crate::store::{self, StoreError};
+
+/// How long an unlock is tried before `recover` is left to do it.
+const UNLOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What giving back needs.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Runs external commands.
+    pub exec: SharedExec,
+    /// How to reach mongod.
+    pub access: Access,
+    /// Longest wait for a connection or a command.
+    pub timeout: Duration,
+    /// The system manager, if there is one.
+    pub systemd: Option<Systemd>,
+    /// This very program, which guard and timer run.
+    pub program: PathBuf,
+    /// The configuration file, which guard and timer read.
+    pub config: PathBuf,
+}
+
+/// Why something could not be given back.
+#[derive(Debug, Error)]
+pub enum ReleaseError {
+    /// The member cannot be reached.
+    #[error("cannot unlock {member}: {source}")]
+    Mongo {
+        /// The member.
+        member: MemberAddr,
+        /// What happened.
+        source: MongoError,
+    },
+    /// The member does not answer.
+    #[error("{member} did not answer within {}", humantime::format_duration(*.patience))]
+    Unanswered {
+        /// The member.
+        member: MemberAddr,
+        /// How long it was tried.
+        patience: Duration,
+    },
+    /// Snapshot or mount.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An external command.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A directory of ours.
+    #[error("cannot remove {}: {source}", path.display())]
+    Remove {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Explain for ReleaseError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Mongo { member, .. } | Self::Unanswered { member, .. } => Some(format!(
+                "writes to {member} may be held: run `freezeframe unlock --member {member} --yes`; \
+                 if mongod cannot be reached at all, restarting it ends the lock too"
+            )),
+            Self::Snapshot(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Exec(error) => error.hint(),
+            Self::Remove { .. } => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::StillHeld
+    }
+}
+
+/// Gives `resource` back.
+///
+/// # Errors
+/// [`ReleaseError`]; then it is still there, or nobody knows.
+pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseError> {
+    match resource {
+        Resource::Upload { store, set } => {
+            let store = store::open(store)?;
+            for unfinished in store.unfinished(&format!("{set}/")).await? {
+                store.discard_unfinished(&unfinished).await?;
+            }
+            Ok(())
+        }
+        Resource::Snapshot(snapshot) => {
+            let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
+            blocking(move || Lvm::new(exec).remove(&snapshot).map(drop)).await
+        }
+        Resource::Timer { unit } => match tools.systemd {
+            Some(systemd) => {
+                let (unit, exec) = (unit.clone(), tools.exec.clone());
+                blocking(move || systemd.disarm(exec.as_ref(), &unit)).await
+            }
+            // Without a manager that runs there is no transient unit either.
+            None => Ok(()),
+        },
+        Resource::Lock {
+            member,
+            process,
+            comment,
+        } => unlock(member, process, comment, tools).await,
+        Resource::Directory { path } => gone(path, std::fs::remove_dir(path)),
+        Resource::Mount { point } => {
+            let point = point.clone();
+            blocking(move || mount::unmount(&point)).await
+        }
+        Resource::Scratch { path } => {
+            let path = path.clone();
+            let removed = blocking(move || gone(&path, std::fs::remove_dir_all(&path))).await;
+            removed
+        }
+    }
+}
+
+async fn unlock(
+    member: &MemberAddr,
+    process: &mongo::ServerProcess,
+    comment: &str,
+    tools: &Tools,
+) -> Result<(), ReleaseError> {
+    let failed = |source| ReleaseError::Mongo {
+        member: member.clone(),
+        source,
+    };
+    let unlocking = async {
+        let mongod = mongo::connect(member, &tools.access, "freezeframe-recover", tools.timeout)
+            .await
+            .map_err(failed)?;
+        let outcome = give_back(&mongod, process, comment, Expectation::Unsure, |error| {
+            tracing::warn!(%member, %error, "unlocking failed, trying again");
+        })
+        .await;
+        tracing::info!(%member, ?outcome, "lock settled");
+        Ok(())
+    };
+    match tokio::time::timeout(UNLOCK_PATIENCE, unlocking).await {
+        Ok(settled) => settled,
+        Err(_) => Err(ReleaseError::Unanswered {
+            member: member.clone(),
+            patience: UNLOCK_PATIENCE,
+        }),
+    }
+}
+
+/// A directory that is gone is well removed.
+fn gone(path: &Path, removed: std::io::Result<()>) -> Result<(), ReleaseError> {
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ReleaseError::Remove {
+            path: path.to_owned(),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Runs blocking work off the async threads.
+async fn blocking<E: Into<ReleaseError> + Send + 'static>(
+    work: impl FnOnce() -> Result<(), E> + Send + 'static,
+) -> Result<(), ReleaseError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}

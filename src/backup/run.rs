@@ -1,0 +1,148 @@
+//! A run that acquires things: written down first, given back in reverse, in every outcome.
+
+use std::path::Path;
+
+use crate::backup::journal::{Entry, Journal, JournalError, Resource};
+use crate::backup::release::{ReleaseError, Tools, release};
+use crate::ids::RunId;
+
+/// A run and what it holds.
+#[derive(Debug)]
+pub struct Run {
+    id: RunId,
+    journal: Journal,
+}
+
+fn is_lock(resource: &Resource) -> bool {
+    matches!(resource, Resource::Lock { .. })
+}
+
+/// Something that could not be given back; it is still in the journal.
+#[derive(Debug)]
+pub struct Unreleased {
+    /// What.
+    pub resource: Resource,
+    /// Why.
+    pub error: ReleaseError,
+}
+
+impl Run {
+    /// Begins a run that does `verb`.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the state directory cannot be written.
+    pub fn begin(state_dir: &Path, verb: &str) -> Result<Self, JournalError> {
+        let id = RunId::random();
+        Ok(Self {
+            id,
+            journal: Journal::begin(state_dir, id, verb)?,
+        })
+    }
+
+    /// Goes on where a dead run left off, only to give back.
+    pub fn of_dead(journal: Journal) -> Self {
+        Self {
+            id: journal.owner().run,
+            journal,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// Writes down what is about to be acquired. Only with the entries in hand may it be acquired.
+    ///
+    /// # Errors
+    /// [`JournalError`]: then it must not be acquired.
+    pub fn plan(&mut self, resources: Vec<Resource>) -> Result<Vec<Entry>, JournalError> {
+        self.journal.plan(resources)
+    }
+
+    /// As [`Run::plan`], for one resource.
+    ///
+    /// # Errors
+    /// As [`Run::plan`].
+    pub fn plan_one(&mut self, resource: Resource) -> Result<Vec<Entry>, JournalError> {
+        self.plan(vec![resource])
+    }
+
+    /// Writes down that `entries` were given back by somebody who knows, such as the guard.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn settled(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
+        self.journal.released(entries)
+    }
+
+    /// What is not given back yet, in order of acquisition.
+    pub fn outstanding(&self) -> Vec<Resource> {
+        self.journal
+            .outstanding()
+            .iter()
+            .map(|(_, resource)| resource.clone())
+            .collect()
+    }
+
+    /// Gives `entries` back now, last acquired first. Stops at nothing; what fails stays in the journal.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the journal cannot be written.
+    pub async fn release(
+        &mut self,
+        entries: &[Entry],
+        tools: &Tools,
+    ) -> Result<Vec<Unreleased>, JournalError> {
+        let mut failed = Vec::new();
+        let wanted = self
+            .journal
+            .outstanding()
+            .iter()
+            .rev()
+            .filter(|(entry, _)| entries.contains(entry));
+        let wanted: Vec<_> = wanted.cloned().collect();
+        // Locks were taken together and go together: one member that hangs must not keep the others locked.
+        for group in wanted.chunk_by(|(_, one), (_, other)| is_lock(one) && is_lock(other)) {
+            let releasing = group.iter().map(|(_, resource)| release(resource, tools));
+            let outcomes = futures_util::future::join_all(releasing).await;
+            for ((entry, resource), outcome) in group.iter().zip(outcomes) {
+                match outcome {
+                    Ok(()) => self.journal.released(&[*entry])?,
+                    Err(error) => failed.push(Unreleased {
+                        resource: resource.clone(),
+                        error,
+                    }),
+                }
+            }
+        }
+        Ok(failed)
+    }
+
+    /// Gives back now whatever `wanted` says, as [`Run::release`] does.
+    ///
+    /// # Errors
+    /// As [`Run::release`].
+    pub async fn release_where(
+        &mut self,
+        wanted: impl Fn(&Resource) -> bool,
+        tools: &Tools,
+    ) -> Result<Vec<Unreleased>, JournalError> {
+        let outstanding = self.journal.outstanding().iter();
+        let entries: Vec<_> = outstanding
+            .filter(|(_, resource)| wanted(resource))
+            .map(|(entry, _)| *entry)
+            .collect();
+        self.release(&entries, tools).await
+    }
+
+    /// Gives back everything that is left and ends the run. The journal goes when nothing is left.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the journal cannot be written or removed.
+    pub async fn finish(mut self, tools: &Tools) -> Result<Vec<Unreleased>, JournalError> {
+        let failed = self.release_where(|_| true, tools).await?;
+        self.journal.close()?;
+        Ok(failed)
+    }
+}

@@ -1,0 +1,271 @@
+//! The lock window: flush, lock every member, do the one thing that must be done, unlock every member.
+//!
+//! The window is closed in every outcome before this returns. Its record is made only when it was
+//! valid: every lock was ours alone, every unlock left nothing behind, the guard never had to act.
+
+mod error;
+mod locks;
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use tokio_util::sync::CancellationToken;
+
+use crate::backup::guard::{Guard, GuardPlan};
+use crate::backup::journal::Resource;
+use crate::backup::release::Tools;
+use crate::backup::run::Run;
+use crate::backup::timeline::Timeline;
+use crate::clock::monotonic_us;
+use crate::error::Explain;
+use crate::host;
+use crate::ids::{MemberAddr, OpTime};
+use crate::manifest::WindowRecord;
+use crate::mongo::{Mongod, ServerProcess};
+pub use error::WindowError;
+
+/// The timer fires this long after the guard's deadline, so that it acts only where the guard did not.
+const TIMER_AFTER_GUARD: Duration = Duration::from_secs(1);
+/// Longest time a flush outside the lock may take.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(300);
+
+/// What is held, for how long, and by what means.
+#[derive(Debug)]
+pub struct Terms<'a> {
+    /// The members, connected, each with the server process that was examined.
+    pub members: &'a [(Mongod, ServerProcess)],
+    /// Longest time the members may be held.
+    pub limit: Duration,
+    /// The provider's name, for the record.
+    pub provider: &'static str,
+    /// How to give back.
+    pub tools: &'a Tools,
+}
+
+/// A valid window that is over, and what was brought out of it.
+#[derive(Debug)]
+pub struct Closed<T> {
+    /// For the manifest.
+    pub record: WindowRecord,
+    /// Top of each member's oplog, read under its lock.
+    pub optimes: BTreeMap<MemberAddr, OpTime>,
+    /// Each member's lock, from command sent to unlock reply, in microseconds.
+    pub locked_us: BTreeMap<MemberAddr, u64>,
+    /// What the work brought.
+    pub value: T,
+}
+
+/// Holds the members of `terms` while `work` runs.
+///
+/// `work` gets the timeline for its steps and a token that is cancelled when the window has broken;
+/// it is always waited for, so that nothing it started goes on unseen.
+///
+/// # Errors
+/// [`WindowError`]; only [`WindowError::StillLocked`] leaves anything behind, and the journal knows it.
+pub async fn around<T, W>(
+    run: &mut Run,
+    terms: &Terms<'_>,
+    cancel: &CancellationToken,
+    work: impl FnOnce(Timeline, CancellationToken) -> W,
+) -> Result<Closed<T>, WindowError>
+where
+    W: Future<Output = Result<T, Box<dyn Explain + Send + Sync>>>,
+{
+    let timeline = Timeline::default();
+    let comment = format!("freezeframe-{}", run.id());
+    let locks = run.plan(planned_locks(terms, &comment))?;
+    let mut guard = Guard::start(guard_plan(run, terms, &comment), terms.tools).await?;
+    let outcome = match make_ready(run, terms, &timeline, &mut guard).await {
+        Ok(()) => held(terms, &timeline, &comment, &mut guard, cancel, work).await,
+        Err(error) => Err(error),
+    };
+    guard.dismiss().await;
+    // What may still be locked stays in the journal: it is tried again when the run ends.
+    if !matches!(outcome, Err(WindowError::StillLocked { .. })) {
+        run.settled(&locks)?;
+    }
+    disarm_timer(run, terms).await?;
+    outcome
+}
+
+/// Everything that can be done before the lock: flush, so that the lock has little left to write;
+/// then the ropes, whose time begins to run.
+async fn make_ready(
+    run: &mut Run,
+    terms: &Terms<'_>,
+    timeline: &Timeline,
+    guard: &mut Guard,
+) -> Result<(), WindowError> {
+    flush(terms, timeline).await?;
+    arm_timer(run, terms)?;
+    Ok(guard.arm().await?)
+}
+
+fn planned_locks(terms: &Terms<'_>, comment: &str) -> Vec<Resource> {
+    let lock = |(mongod, process): &(Mongod, ServerProcess)| Resource::Lock {
+        member: mongod.addr().clone(),
+        process: process.clone(),
+        comment: comment.to_owned(),
+    };
+    terms.members.iter().map(lock).collect()
+}
+
+fn guard_plan(run: &Run, terms: &Terms<'_>, comment: &str) -> GuardPlan {
+    GuardPlan {
+        run: run.id(),
+        members: terms
+            .members
+            .iter()
+            .map(|(mongod, process)| (mongod.addr().clone(), process.clone()))
+            .collect(),
+        comment: comment.to_owned(),
+        limit: terms.limit,
+    }
+}
+
+fn arm_timer(run: &mut Run, terms: &Terms<'_>) -> Result<(), WindowError> {
+    let Some(systemd) = terms.tools.systemd else {
+        return Ok(());
+    };
+    let unit = host::recovery_unit(run.id());
+    run.plan_one(Resource::Timer { unit: unit.clone() })?;
+    let arguments = [
+        "--config".into(),
+        terms.tools.config.clone().into(),
+        "recover".into(),
+        "--overdue".into(),
+        run.id().to_string().into(),
+    ];
+    let after = terms.limit + TIMER_AFTER_GUARD;
+    systemd
+        .arm(
+            terms.tools.exec.as_ref(),
+            &unit,
+            after,
+            &terms.tools.program,
+            &arguments,
+        )
+        .map_err(WindowError::Timer)
+}
+
+async fn disarm_timer(run: &mut Run, terms: &Terms<'_>) -> Result<(), WindowError> {
+    let is_timer = |resource: &Resource| matches!(resource, Resource::Timer { .. });
+    for unreleased in run.release_where(is_timer, terms.tools).await? {
+        tracing::warn!(resource = %unreleased.resource, error = %unreleased.error, "the recovery timer stays");
+    }
+    Ok(())
+}
+
+async fn flush(terms: &Terms<'_>, timeline: &Timeline) -> Result<(), WindowError> {
+    let flushing = terms.members.iter().map(|(mongod, _)| async {
+        timeline
+            .time(
+                "flush",
+                mongod.addr().to_string(),
+                mongod.with_timeout(FLUSH_PATIENCE).flush(),
+            )
+            .await
+    });
+    try_join_all(flushing).await.map(drop).map_err(Into::into)
+}
+
+async fn held<T, W>(
+    terms: &Terms<'_>,
+    timeline: &Timeline,
+    comment: &str,
+    guard: &mut Guard,
+    cancel: &CancellationToken,
+    work: impl FnOnce(Timeline, CancellationToken) -> W,
+) -> Result<Closed<T>, WindowError>
+where
+    W: Future<Output = Result<T, Box<dyn Explain + Send + Sync>>>,
+{
+    let start_us = monotonic_us();
+    let locked = locks::lock_all(terms, timeline, comment).await;
+    if let Err(error) = locks::all_ours(&locked) {
+        return Err(
+            still_locked(locks::close(terms, timeline, comment, guard, &locked).await)
+                .unwrap_or(error),
+        );
+    }
+    let inner = cancel.child_token();
+    let mut work = pin!(async {
+        tokio::join!(
+            work(timeline.clone(), inner.clone()),
+            read_tops(terms, timeline)
+        )
+    });
+    let brought = tokio::select! {
+        brought = &mut work => Ok(brought),
+        broken = guard.broken() => Err(WindowError::Guard(broken)),
+        () = cancel.cancelled() => Err(WindowError::Interrupted),
+    };
+    let unlocked = match &brought {
+        Err(WindowError::Guard(broken)) => {
+            locks::close_alone(terms, timeline, comment, broken, &locked).await
+        }
+        _ => locks::close(terms, timeline, comment, guard, &locked).await,
+    };
+    let (value, optimes) = match brought {
+        Ok((value, optimes)) => (value.map_err(WindowError::Work), optimes),
+        Err(error) => {
+            // The members are free again; what the work began must still come to its end, so that
+            // giving back finds everything there is.
+            inner.cancel();
+            let _ = work.await;
+            return Err(still_locked(unlocked).unwrap_or(error));
+        }
+    };
+    let unlocked = match (value.as_ref().err(), unlocked) {
+        (Some(_), Err(error @ WindowError::StillLocked { .. })) | (None, Err(error)) => {
+            return Err(error);
+        }
+        (_, unlocked) => unlocked.unwrap_or_default(),
+    };
+    let (value, optimes) = (value?, optimes?);
+    let end_us = unlocked
+        .iter()
+        .map(|one| one.done_us)
+        .max()
+        .unwrap_or(start_us);
+    let locked_us = locked
+        .iter()
+        .filter_map(|lock| {
+            let done = unlocked.iter().find(|one| one.member == lock.member)?;
+            Some((lock.member.clone(), done.done_us.abs_diff(lock.sent_us)))
+        })
+        .collect();
+    let record = WindowRecord {
+        provider: terms.provider.to_owned(),
+        held_us: end_us.abs_diff(start_us),
+        steps: timeline.records(start_us),
+    };
+    Ok(Closed {
+        record,
+        optimes,
+        locked_us,
+        value,
+    })
+}
+
+/// The one failure that must be told before any other.
+fn still_locked<T>(unlocked: Result<T, WindowError>) -> Option<WindowError> {
+    unlocked
+        .err()
+        .filter(|error| matches!(error, WindowError::StillLocked { .. }))
+}
+
+async fn read_tops(
+    terms: &Terms<'_>,
+    timeline: &Timeline,
+) -> Result<BTreeMap<MemberAddr, OpTime>, WindowError> {
+    let reading = terms.members.iter().map(|(mongod, _)| async {
+        let top = timeline
+            .time("optime", mongod.addr().to_string(), mongod.oplog_top())
+            .await?;
+        Ok::<_, WindowError>((mongod.addr().clone(), top))
+    });
+    Ok(try_join_all(reading).await?.into_iter().collect())
+}

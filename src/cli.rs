@@ -1,0 +1,235 @@
+//! The command line: one definition feeds the parser, the help, the man pages and the completions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::DEFAULT_PATH;
+use crate::ids::{BackupId, MemberAddr, RunId, ShardName};
+
+const EXIT_CODES: &str = "\
+EXIT CODES:
+  0    everything asked for was done
+  1    failed in a way that fits no other code
+  2    the command line or the configuration is wrong; nothing was touched
+  3    refused by a check, or a plan that wants --yes; nothing was touched
+  4    the backup failed; no backup was recorded, nothing is held
+  5    the store did not do what was asked, or does not hold what was named
+  6    stored data is damaged
+  7    the restore failed, or its target was refused
+  8    something is still held (a lock, a snapshot, a mount): run `freezeframe recover`
+  130  interrupted, after everything was given back";
+
+/// Back up MongoDB from a hidden secondary: hold still for a moment, snapshot, archive, verify, restore.
+#[derive(Debug, Parser)]
+#[command(name = "freezeframe", version, after_long_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// Configuration file
+    #[arg(long, global = true, env = "FREEZEFRAME_CONFIG", value_name = "FILE", default_value = DEFAULT_PATH)]
+    pub config: PathBuf,
+
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Log more (-v: steps, -vv: every command)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Log only errors, draw no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Tell everything that stands in the way of a backup, and what one would take
+    Check,
+    /// Back up every member: lock, snapshot, unlock, archive, store
+    Backup,
+    /// List the backups in the store
+    List,
+    /// Show one backup
+    Show(Which),
+    /// Read a backup again and check every hash
+    Verify(VerifyArgs),
+    /// Restore a backup to a directory
+    Restore(RestoreArgs),
+    /// Give back what a dead run left behind: locks, mounts, snapshots, unfinished uploads
+    Recover(RecoverArgs),
+    /// Unlock a member that is fsyncLocked
+    Unlock(UnlockArgs),
+    /// Print the configuration in force
+    Config,
+    /// Guard one lock window (started by `backup`, talks on its standard input)
+    #[command(hide = true)]
+    Guard,
+    /// Write man pages or completions (for packages)
+    #[command(hide = true)]
+    Generate(GenerateArgs),
+}
+
+/// A backup by name.
+#[derive(Debug, Args)]
+pub struct Which {
+    /// The backup: its name, its date and time, or "latest"
+    #[arg(value_name = "ID")]
+    pub id: Selector,
+}
+
+/// How a backup is named on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selector {
+    /// The newest complete one.
+    Latest,
+    /// This one.
+    Id(BackupId),
+}
+
+impl std::str::FromStr for Selector {
+    type Err = crate::ids::InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "latest" {
+            Ok(Self::Latest)
+        } else {
+            text.parse().map(Self::Id)
+        }
+    }
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Which backup
+    #[command(flatten)]
+    pub which: Which,
+
+    /// Prove it: restore to a scratch place, start mongod on it, validate every collection
+    #[arg(long)]
+    pub deep: bool,
+
+    /// The mongod binary for --deep [default: the configuration's, or the one in PATH]
+    #[arg(long, value_name = "FILE", requires = "deep")]
+    pub mongod: Option<PathBuf>,
+
+    /// Where --deep unpacks [default: the configuration's]
+    #[arg(long, value_name = "DIR", requires = "deep")]
+    pub scratch: Option<PathBuf>,
+}
+
+/// `restore`
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Which backup
+    #[command(flatten)]
+    pub which: Which,
+
+    /// Directory to restore to; must be empty or absent
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+
+    /// The replica set to restore [default: the only one in the backup]
+    #[arg(long, value_name = "NAME")]
+    pub shard: Option<ShardName>,
+
+    /// Settle the data so that mongod starts as a replica set with this one member
+    #[arg(long, value_name = "HOST:PORT")]
+    pub member: Option<MemberAddr>,
+
+    /// The replica set's name after settling [default: as in the backup]
+    #[arg(long, value_name = "NAME", requires = "member")]
+    pub replset: Option<ShardName>,
+
+    /// The mongod binary for settling [default: the configuration's, or the one in PATH]
+    #[arg(long, value_name = "FILE", requires = "member")]
+    pub mongod: Option<PathBuf>,
+}
+
+/// `recover`
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// Only this run
+    #[arg(long, value_name = "ID")]
+    pub run: Option<RunId>,
+
+    /// Unlock what this run holds even if it is alive: its window is overdue (used by the timer)
+    #[arg(long, value_name = "ID", hide = true, conflicts_with = "run")]
+    pub overdue: Option<RunId>,
+}
+
+/// `unlock`
+#[derive(Debug, Args)]
+pub struct UnlockArgs {
+    /// Members to unlock [default: those of the configuration, or found on this host]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub member: Vec<MemberAddr>,
+
+    /// Take every lock off, also those that no run of freezeframe took
+    #[arg(long)]
+    pub force: bool,
+
+    /// Do it; without this, only tell what would be done
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `generate`
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// What to write
+    #[command(subcommand)]
+    pub what: Generated,
+}
+
+/// What `generate` can write.
+#[derive(Debug, Subcommand)]
+pub enum Generated {
+    /// Man pages, one for each verb, into a directory
+    Man {
+        /// The directory
+        dir: PathBuf,
+    },
+    /// A completion script, to standard output
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_exit_code_is_documented() {
+        use crate::error::Exit;
+        let all = [
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Refused,
+            Exit::BackupFailed,
+            Exit::Store,
+            Exit::Damaged,
+            Exit::Restore,
+            Exit::StillHeld,
+            Exit::Interrupted,
+        ];
+        for exit in all {
+            let start = format!("\n  {} ", exit as i32);
+            assert!(EXIT_CODES.contains(&start), "{exit:?}");
+        }
+    }
+}

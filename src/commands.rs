@@ -1,0 +1,141 @@
+//! The verbs: each loads what it needs, calls the library, prints what came of it.
+
+mod generate;
+mod guard;
+mod recover;
+mod show_config;
+mod unlock;
+
+use std::future::Future;
+use std::io::Write;
+use std::sync::Arc;
+
+use serde::Serialize;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::backup::release::Tools;
+use crate::cli::{Cli, Verb};
+use crate::config::{Config, ConfigError};
+use crate::error::{Exit, Explain};
+use crate::exec::SystemExec;
+use crate::host::Systemd;
+use crate::terminal::Terminal;
+
+/// Any error, as the edge sees it.
+pub type Failure = Box<dyn Explain + Send + Sync>;
+
+impl<E: Explain + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Box::new(error)
+    }
+}
+
+/// What every verb that works with a configuration has at hand.
+pub struct Context {
+    /// The configuration.
+    pub config: Config,
+    /// How to run commands, reach mongod and give things back.
+    pub tools: Tools,
+    /// Where progress goes.
+    pub terminal: Terminal,
+    /// Cancelled by SIGINT and SIGTERM.
+    pub cancel: CancellationToken,
+    /// Whether data is to be printed as JSON.
+    pub json: bool,
+}
+
+/// What can go wrong at the edge itself.
+#[derive(Debug, Error)]
+enum EdgeError {
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
+}
+
+impl Explain for EdgeError {}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Whatever the verb's own layer says.
+pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
+    if let Verb::Generate(arguments) = &cli.verb {
+        return generate::run(arguments);
+    }
+    let config = Config::load(&cli.config)?;
+    let context = Context {
+        tools: Tools {
+            program: std::env::current_exe().map_err(EdgeError::Runtime)?,
+            // Guard and timer are started from elsewhere.
+            config: std::path::absolute(&cli.config).unwrap_or(cli.config),
+            exec: Arc::new(SystemExec),
+            access: config.access().map_err(ConfigError::from)?,
+            timeout: config.mongodb.timeout.0,
+            systemd: Systemd::detect(),
+        },
+        config,
+        terminal: terminal.clone(),
+        cancel: CancellationToken::new(),
+        json: cli.json,
+    };
+    match cli.verb {
+        Verb::Guard => guard::run(context),
+        Verb::Config => show_config::run(&context),
+        Verb::Recover(arguments) => {
+            interruptible(context, |context| recover::run(context, arguments))
+        }
+        Verb::Unlock(arguments) => {
+            interruptible(context, |context| unlock::run(context, arguments))
+        }
+        Verb::Generate(_) => Ok(Exit::Done),
+        _ => Ok(Exit::Failed),
+    }
+}
+
+/// Runs a verb with SIGINT and SIGTERM turned into cancellation, so that it gives back what it holds.
+fn interruptible<F>(context: Context, verb: impl FnOnce(Context) -> F) -> Result<Exit, Failure>
+where
+    F: Future<Output = Result<Exit, Failure>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(EdgeError::Runtime)?;
+    runtime.block_on(async {
+        let cancel = context.cancel.clone();
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+                .map_err(EdgeError::Runtime)?;
+        let mut interrupt =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+                .map_err(EdgeError::Runtime)?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!("asked to end: giving back what is held");
+            cancel.cancel();
+        });
+        verb(context).await
+    })
+}
+
+/// Prints `data` as JSON, or `text`.
+fn print<T: Serialize>(json: bool, data: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = if json {
+        serde_json::to_writer_pretty(&mut out, data)
+            .map_err(std::io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        write!(out, "{}", text())
+    };
+    match written.and_then(|()| out.flush()) {
+        // `freezeframe list | head` is no failure.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other.map_err(EdgeError::Output)?),
+    }
+}

@@ -1,0 +1,20 @@
+//! `config`: the configuration in force. It names secrets by file and never holds one.
+
+use thiserror::Error;
+
+use super::{Context, Failure, print};
+use crate::error::{Exit, Explain};
+
+#[derive(Debug, Error)]
+#[error("cannot print the configuration: {0}")]
+struct PrintError(toml::ser::Error);
+
+impl Explain for PrintError {}
+
+pub fn run(context: &Context) -> Result<Exit, Failure> {
+    let text = context.config.to_toml().map_err(PrintError)?;
+    print(context.json, &context.config, || {
+        format!("# {}\n{text}", context.tools.config.display())
+    })?;
+    Ok(Exit::Done)
+}

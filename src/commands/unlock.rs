@@ -1,0 +1,60 @@
+//! `unlock`: for the night on which a member stands locked and nobody knows why.
+
+use std::fmt::Write;
+
+use super::{Context, Failure, print};
+use crate::cli::UnlockArgs;
+use crate::error::Exit;
+use crate::unlock::{LockedMember, Unlocking, survey, take_off};
+
+pub async fn run(context: Context, arguments: UnlockArgs) -> Result<Exit, Failure> {
+    let members = survey(&context.config, &context.tools, &arguments.member).await?;
+    if !arguments.yes {
+        print(context.json, &members, || plan(&members, arguments.force))?;
+        let locked = members.iter().any(|member| member.locked);
+        return Ok(if locked { Exit::Refused } else { Exit::Done });
+    }
+    let done = take_off(&members, arguments.force, &context.config, &context.tools).await?;
+    print(context.json, &done, || report(&done))?;
+    let still = done.iter().any(|member| member.still_locked);
+    Ok(if still { Exit::StillHeld } else { Exit::Done })
+}
+
+fn plan(members: &[LockedMember], force: bool) -> String {
+    let mut text = String::new();
+    for member in members {
+        let line = match (&member.locked, &member.run) {
+            (false, _) => "not locked".to_owned(),
+            (true, Some(run)) => format!("LOCKED; run {run} may hold it: would be recovered"),
+            (true, None) if force => {
+                "LOCKED by no run of freezeframe: every lock would be taken off".to_owned()
+            }
+            (true, None) => {
+                "LOCKED by no run of freezeframe: would be left alone (--force takes it off)"
+                    .to_owned()
+            }
+        };
+        let _ = writeln!(text, "{}  {line}", member.member);
+    }
+    if members.iter().any(|member| member.locked) {
+        text.push_str("nothing was done; add --yes to do it\n");
+    }
+    text
+}
+
+fn report(done: &[Unlocking]) -> String {
+    let mut text = String::new();
+    for member in done {
+        let state = if member.still_locked {
+            "STILL LOCKED"
+        } else {
+            "not locked"
+        };
+        let _ = writeln!(
+            text,
+            "{}  {state}  ({} locks taken off)",
+            member.member, member.taken_off
+        );
+    }
+    text
+}

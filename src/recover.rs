@@ -1,0 +1,186 @@
+//! Giving back what dead runs left behind, by what their journals say and nothing else.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::backup::journal::{Journal, JournalError, Resource};
+use crate::backup::release::{ReleaseError, Tools, release};
+use crate::backup::run::Run;
+use crate::error::{Exit, Explain};
+use crate::ids::RunId;
+
+/// What became of one dead run's leftovers.
+#[derive(Debug, Serialize)]
+pub struct Recovered {
+    /// The run.
+    pub run: RunId,
+    /// What it was doing.
+    pub verb: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// What was given back, or was gone already, in that order.
+    pub released: Vec<String>,
+    /// What could not be given back, and why.
+    pub failed: Vec<Failure>,
+}
+
+/// One resource that could not be given back.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// What.
+    pub resource: String,
+    /// Why.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// Why recovery did not begin or did not end well.
+#[derive(Debug, Error)]
+pub enum RecoverError {
+    /// A journal cannot be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A lock could not be given back.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+}
+
+impl Explain for RecoverError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Journal(error) => error.hint(),
+            Self::Release(error) => error.hint(),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Journal(error) => error.exit(),
+            Self::Release(error) => error.exit(),
+        }
+    }
+}
+
+/// A run that left something behind.
+#[derive(Debug, Serialize)]
+pub struct Leftover {
+    /// The run.
+    pub run: RunId,
+    /// What its journal says is outstanding.
+    pub resources: Vec<String>,
+}
+
+/// The runs in `state_dir` that are dead, without touching anything.
+///
+/// # Errors
+/// [`JournalError`] when a journal cannot be read.
+pub fn leftovers(state_dir: &Path) -> Result<Vec<Leftover>, JournalError> {
+    let mut found = Vec::new();
+    for path in Journal::all(state_dir)? {
+        match Journal::take_over(&path) {
+            Ok(journal) => found.push(Leftover {
+                run: journal.owner().run,
+                resources: journal
+                    .outstanding()
+                    .iter()
+                    .map(|(_, resource)| resource.to_string())
+                    .collect(),
+            }),
+            Err(JournalError::Alive { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Gives back what dead runs left: all of them, or only `wanted`.
+///
+/// # Errors
+/// [`JournalError`]; [`JournalError::Alive`] only where `wanted` is alive. What could not be given back
+/// is no error here but [`Recovered::failed`].
+pub async fn recover(
+    state_dir: &Path,
+    wanted: Option<RunId>,
+    tools: &Tools,
+) -> Result<Vec<Recovered>, RecoverError> {
+    let paths = match wanted {
+        Some(run) => vec![Journal::path_of(state_dir, run)],
+        None => Journal::all(state_dir)?,
+    };
+    let mut recovered = Vec::new();
+    for path in paths {
+        let journal = match Journal::take_over(&path) {
+            Ok(journal) => journal,
+            Err(JournalError::Alive { run, .. }) if wanted.is_none() => {
+                tracing::info!(%run, "still at work; its own business");
+                continue;
+            }
+            Err(JournalError::Io { source, .. })
+                if wanted.is_some() && source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                // It ended well and took its journal along.
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        recovered.push(give_back_all(journal, tools).await?);
+    }
+    Ok(recovered)
+}
+
+async fn give_back_all(journal: Journal, tools: &Tools) -> Result<Recovered, JournalError> {
+    let owner = journal.owner().clone();
+    let run = Run::of_dead(journal);
+    let mut released: Vec<_> = run
+        .outstanding()
+        .iter()
+        .rev()
+        .map(ToString::to_string)
+        .collect();
+    let unreleased = run.finish(tools).await?;
+    let failed: Vec<_> = unreleased
+        .into_iter()
+        .map(|left| Failure {
+            resource: left.resource.to_string(),
+            reason: left.error.to_string(),
+            hint: left.error.hint(),
+        })
+        .collect();
+    released.retain(|resource| !failed.iter().any(|failure| failure.resource == *resource));
+    Ok(Recovered {
+        run: owner.run,
+        verb: owner.verb,
+        started: owner.started,
+        released,
+        failed,
+    })
+}
+
+/// What the timer does: the window of `run` should be over. Where the run is dead everything is given back;
+/// where it lives (stopped, stuck) only its locks are, because the rest is still its own.
+///
+/// # Errors
+/// [`RecoverError`]; a lock that cannot be given back is an error here.
+pub async fn overdue(
+    state_dir: &Path,
+    run: RunId,
+    tools: &Tools,
+) -> Result<Vec<Recovered>, RecoverError> {
+    match recover(state_dir, Some(run), tools).await {
+        Err(RecoverError::Journal(JournalError::Alive { .. })) => {}
+        other => return other,
+    }
+    let (_, outstanding) = Journal::peek(&Journal::path_of(state_dir, run))?;
+    let locks = outstanding
+        .iter()
+        .filter(|resource| matches!(resource, Resource::Lock { .. }));
+    let unlocking = locks.map(|lock| release(lock, tools));
+    for unlocked in futures_util::future::join_all(unlocking).await {
+        unlocked?;
+    }
+    Ok(Vec::new())
+}

@@ -1,0 +1,164 @@
+//! Unlocking by hand: what is locked, whose lock it is, and taking it off.
+
+use futures_util::future::try_join_all;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::backup::journal::{Journal, JournalError, Resource};
+use crate::backup::release::Tools;
+use crate::config::Config;
+use crate::error::{Exit, Explain};
+use crate::ids::{MemberAddr, RunId};
+use crate::mongo::{self, MongoError, UnlockOutcome};
+use crate::recover::{RecoverError, recover};
+
+/// How unlocking introduces itself to mongod.
+const APP_NAME: &str = "freezeframe-unlock";
+/// More locks than anybody nests; the end of a loop that a server which never says "not locked" would make endless.
+const MOST_LOCKS: u32 = 1000;
+
+/// A member and whether it is locked.
+#[derive(Debug, Serialize)]
+pub struct LockedMember {
+    /// The member.
+    pub member: MemberAddr,
+    /// Whether it is fsyncLocked.
+    pub locked: bool,
+    /// The run whose journal names a lock on it.
+    pub run: Option<RunId>,
+}
+
+/// What came of unlocking a member.
+#[derive(Debug, Serialize)]
+pub struct Unlocking {
+    /// The member.
+    pub member: MemberAddr,
+    /// Locks taken off here; those given back by recovery of their run are not counted.
+    pub taken_off: u32,
+    /// Whether it is locked all the same.
+    pub still_locked: bool,
+}
+
+/// Why unlocking could not be done.
+#[derive(Debug, Error)]
+pub enum UnlockError {
+    /// A member cannot be asked.
+    #[error(transparent)]
+    Mongo(#[from] MongoError),
+    /// A journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The run that holds the lock could not be recovered.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// There is nobody to unlock.
+    #[error("no mongod was named, configured or found on this host")]
+    NoMember,
+}
+
+impl Explain for UnlockError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Mongo(error) => error.hint(),
+            Self::Journal(error) => error.hint(),
+            Self::Recover(error) => error.hint(),
+            Self::NoMember => Some("name one with --member HOST:PORT".into()),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NoMember => Exit::Usage,
+            _ => Exit::StillHeld,
+        }
+    }
+}
+
+/// The lock state of `named` members, else of the configured ones, else of all found on this host.
+///
+/// # Errors
+/// [`UnlockError`] when a member cannot be asked.
+pub async fn survey(
+    config: &Config,
+    tools: &Tools,
+    named: &[MemberAddr],
+) -> Result<Vec<LockedMember>, UnlockError> {
+    let members = if !named.is_empty() {
+        named.to_vec()
+    } else if !config.mongodb.members.is_empty() {
+        config.mongodb.members.clone()
+    } else {
+        Vec::new()
+    };
+    if members.is_empty() {
+        return Err(UnlockError::NoMember);
+    }
+    let planned = planned_locks(config)?;
+    let asking = members.into_iter().map(|member| async {
+        let mongod = mongo::connect(&member, &tools.access, APP_NAME, tools.timeout).await?;
+        let locked = mongod.lock_state("").await?.locked;
+        let run = planned
+            .iter()
+            .find(|(planned, _)| *planned == member)
+            .map(|(_, run)| *run);
+        Ok(LockedMember {
+            member,
+            locked,
+            run: run.filter(|_| locked),
+        })
+    });
+    try_join_all(asking).await
+}
+
+/// The locks that journals name, of living and dead runs.
+fn planned_locks(config: &Config) -> Result<Vec<(MemberAddr, RunId)>, JournalError> {
+    let mut planned = Vec::new();
+    for path in Journal::all(&config.host.state_dir)? {
+        let (owner, outstanding) = Journal::peek(&path)?;
+        for resource in outstanding {
+            if let Resource::Lock { member, .. } = resource {
+                planned.push((member, owner.run));
+            }
+        }
+    }
+    Ok(planned)
+}
+
+/// Unlocks: locks of dead runs by recovering the run, others only with `force`.
+///
+/// # Errors
+/// [`UnlockError`] when a member cannot be asked, or the run that holds its lock is alive.
+pub async fn take_off(
+    members: &[LockedMember],
+    force: bool,
+    config: &Config,
+    tools: &Tools,
+) -> Result<Vec<Unlocking>, UnlockError> {
+    let mut runs: Vec<_> = members.iter().filter_map(|member| member.run).collect();
+    runs.sort_unstable();
+    runs.dedup();
+    for run in runs {
+        match recover(&config.host.state_dir, Some(run), tools).await {
+            // A living run is stuck, or it would not be three in the morning: --force goes past it.
+            Err(RecoverError::Journal(JournalError::Alive { .. })) if force => {}
+            other => drop(other?),
+        }
+    }
+    let unlocking = members.iter().map(|member| async {
+        let mongod = mongo::connect(&member.member, &tools.access, APP_NAME, tools.timeout).await?;
+        let mut taken_off = 0;
+        while force && taken_off < MOST_LOCKS {
+            match mongod.unlock().await? {
+                UnlockOutcome::Unlocked { .. } => taken_off += 1,
+                UnlockOutcome::NotLocked => break,
+            }
+        }
+        let still_locked = mongod.lock_state("").await?.locked;
+        Ok(Unlocking {
+            member: member.member.clone(),
+            taken_off,
+            still_locked,
+        })
+    });
+    try_join_all(unlocking).await
+}
