@@ -2,6 +2,7 @@
 //!
 //! The way of the data, and where to find each step, is told in `doc/architecture.md`.
 
+pub mod catalog;
 pub mod error;
 pub mod exec;
 pub mod ids;
@@ -9,4 +10,5 @@ pub mod manifest;
 pub mod progress;
 pub mod snapshot;
 pub mod store;
+pub mod verify;
 pub mod volume;
