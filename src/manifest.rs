@@ -3,6 +3,10 @@
 //! Format and its rules for change: `doc/format.md`. Every field here is part of the stored
 //! format; a change of meaning needs a new [`FORMAT_VERSION`] and a frozen fixture.
 
+pub mod check;
+pub mod seal;
+pub mod table;
+
 use std::path::PathBuf;
 
 use jiff::Timestamp;

@@ -3,10 +3,17 @@
 //! Keys are `/`-separated relative paths (`mongo_backup-20260131_020000/rs0.tar.xz`). Nothing is ever
 //! overwritten: every write creates a new object or fails. An object is visible only when it is whole.
 
+pub mod conformance;
+pub mod fault;
+mod key;
 pub mod local;
+pub mod memory;
+pub mod object;
+pub mod sink;
 
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -53,7 +60,32 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
     /// Proves that the store can be written: creates, reads back and removes a small object.
-    async fn probe(&self) -> Result<(), StoreError>;
+    async fn probe(&self) -> Result<(), StoreError> {
+        let key = format!("freezeframe-probe-{}/object", uuid::Uuid::new_v4().simple());
+        let content = key.as_bytes();
+        let written = self.put(&key, content).await;
+        let read = match &written {
+            Ok(info) => self.read(&key, 0..info.size).await.map(Some),
+            Err(_) => Ok(None),
+        };
+        // Also after a failure: a put may have failed after its object became visible.
+        let deleted = self.delete(&key).await;
+        written?;
+        let read = read?;
+        deleted?;
+        if read.as_deref() == Some(content) {
+            return Ok(());
+        }
+        Err(StoreError::Io {
+            action: "read back",
+            store: self.url(),
+            key,
+            source: std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "the store returned other bytes than were written",
+            ),
+        })
+    }
 
     /// Unfinished writes (partial files, multipart uploads) whose key begins with `prefix`; each can be given to [`Store::discard_unfinished`].
     async fn unfinished(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
@@ -62,13 +94,59 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn discard_unfinished(&self, id: &str) -> Result<(), StoreError>;
 
     /// The folder on this host that holds the store, if it is one: it must not lie on a volume that is snapshotted.
-    fn local_path(&self) -> Option<&std::path::Path> {
+    fn local_path(&self) -> Option<&Path> {
         None
     }
 }
 
 /// A shared handle on a store.
 pub type SharedStore = Arc<dyn Store>;
+
+/// Opens the store at `url`: `file:///an/absolute/folder`, or just `/an/absolute/folder`.
+///
+/// The folder must exist: were it made here, a backup disk that is not mounted would
+/// silently become a folder on the disk below.
+pub fn open(url: &str) -> Result<SharedStore, StoreError> {
+    let invalid = |reason: &str| StoreError::InvalidUrl {
+        url: without_secrets(url),
+        reason: reason.to_owned(),
+    };
+    if url.starts_with('/') {
+        return Ok(Arc::new(local::LocalStore::open(Path::new(url))?));
+    }
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(invalid("it is neither a URL nor an absolute path"));
+    };
+    match scheme {
+        "file" if !rest.starts_with('/') => Err(invalid(
+            "a file URL names no host and has three slashes: file:///absolute/path",
+        )),
+        "file" if rest.contains(['%', '?', '#']) => Err(invalid(
+            "%, ? and # have a meaning of their own in URLs: give the bare path instead",
+        )),
+        "file" => Ok(Arc::new(local::LocalStore::open(Path::new(rest))?)),
+        "s3" => Err(invalid(
+            "S3 is not supported yet by this version: use a folder, file:///absolute/path",
+        )),
+        _ => Err(invalid("only file:// is a store this version knows")),
+    }
+}
+
+/// The address without user information and query, which may carry secrets.
+fn without_secrets(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let rest = rest.split_once('?').map_or(rest, |(kept, _)| kept);
+    let (authority, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
+}
 
 /// An object being written. Dropping it without [`ObjectWriter::finish`] leaves nothing visible.
 #[async_trait]
@@ -145,13 +223,22 @@ pub enum StoreError {
 impl Explain for StoreError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            Self::Io { source, .. }
+                if matches!(
+                    source.kind(),
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                ) =>
+            {
                 Some("free space in the store, or point [store] url at a larger one".into())
             }
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("let the user that runs freezeframe write there".into())
             }
             Self::NotFound { .. } => Some("`freezeframe list` shows what the store holds".into()),
+            Self::InvalidUrl { .. } => Some(
+                "set [store] url to an existing folder, such as file:///var/backups/freezeframe"
+                    .into(),
+            ),
             Self::Truncated { .. } => {
                 Some("the object is damaged: restore from another backup".into())
             }
@@ -167,3 +254,6 @@ impl Explain for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! What a store holds: backup sets, read from the store alone.
+//!
+//! A set is complete when its manifest is there, sound, and every object it names has its size.
+
+pub mod render;
+pub mod summary;
+pub mod verification;
+mod write;
+
+use thiserror::Error;
+
+use crate::error::{Exit, Explain};
+use crate::ids::BackupId;
+use crate::manifest::check::Inconsistent;
+use crate::manifest::seal::{self, SealError};
+use crate::manifest::{INTENT, Intent, MANIFEST, Manifest};
+use crate::store::{ObjectInfo, Store, StoreError};
+
+pub use summary::{SetState, SetSummary, list};
+pub use verification::write_verification;
+pub use write::{write_intent, write_manifest};
+
+/// Largest document that is read whole: garbage under a manifest's name must not exhaust memory.
+pub const DOCUMENT_MAX: u64 = 64 << 20;
+
+/// Why a set cannot be read or written.
+#[derive(Debug, Error)]
+pub enum CatalogError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such set.
+    #[error("{store} holds no backup {id}")]
+    NoSuchSet {
+        /// The store's address.
+        store: String,
+        /// The set.
+        id: BackupId,
+    },
+    /// The store holds no complete set.
+    #[error("{store} holds no complete backup")]
+    NoSets {
+        /// The store's address.
+        store: String,
+    },
+    /// What was asked for is no id.
+    #[error("{text:?} names no backup")]
+    BadId {
+        /// What was given.
+        text: String,
+    },
+    /// There are objects and no manifest.
+    #[error("backup {id} has no manifest: it is still being made, or failed")]
+    Unfinished {
+        /// The set.
+        id: BackupId,
+    },
+    /// One of the set's documents cannot be read.
+    #[error("backup {id}: {document}: {source}")]
+    Document {
+        /// The set.
+        id: BackupId,
+        /// The object's name in the set.
+        document: String,
+        /// What is wrong.
+        source: SealError,
+    },
+    /// One of the set's documents is too large to be one.
+    #[error("backup {id}: {document} has {size} bytes, more than any (limit {DOCUMENT_MAX})")]
+    TooLarge {
+        /// The set.
+        id: BackupId,
+        /// The object's name in the set.
+        document: String,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A document lies in another set's folder.
+    #[error("backup {id}: {document} is that of {found}")]
+    OtherSet {
+        /// The set.
+        id: BackupId,
+        /// The object's name in the set.
+        document: String,
+        /// The set it was made for.
+        found: BackupId,
+    },
+    /// The manifest contradicts itself or the intent.
+    #[error("backup {id}: {MANIFEST}: {source}")]
+    Inconsistent {
+        /// The set.
+        id: BackupId,
+        /// How.
+        source: Inconsistent,
+    },
+    /// An object that the manifest names is not there.
+    #[error("backup {id}: {object} is missing")]
+    MissingObject {
+        /// The set.
+        id: BackupId,
+        /// The object's name in the set.
+        object: String,
+    },
+    /// An object has another size.
+    #[error("backup {id}: {object} has {found} bytes, the manifest says {expected}")]
+    WrongSize {
+        /// The set.
+        id: BackupId,
+        /// The object's name in the set.
+        object: String,
+        /// Its size in bytes.
+        found: u64,
+        /// What the manifest says.
+        expected: u64,
+    },
+    /// A document cannot be written as JSON.
+    #[error("backup {id}: cannot write {document}: {source}")]
+    Encode {
+        /// The set.
+        id: BackupId,
+        /// The object's name in the set.
+        document: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl Explain for CatalogError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Document { source, .. } => source.hint(),
+            Self::NoSuchSet { .. } | Self::NoSets { .. } => {
+                Some("`freezeframe list` shows what the store holds".into())
+            }
+            Self::BadId { .. } => Some(
+                "name a backup as `freezeframe list` shows it, by its date and time (20260131_020000), or `latest`".into(),
+            ),
+            Self::Unfinished { .. } => Some(
+                "wait for the run that makes it; if none does, `freezeframe recover` cleans up".into(),
+            ),
+            Self::TooLarge { .. }
+            | Self::OtherSet { .. }
+            | Self::Inconsistent { .. }
+            | Self::MissingObject { .. }
+            | Self::WrongSize { .. } => {
+                Some("the stored backup is damaged: use another, or a copy of this one".into())
+            }
+            Self::Encode { .. } => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Store(error) => error.exit(),
+            Self::Document { source, .. } => source.exit(),
+            Self::BadId { .. } => Exit::Usage,
+            Self::NoSuchSet { .. } | Self::NoSets { .. } | Self::Unfinished { .. } => Exit::Store,
+            Self::TooLarge { .. }
+            | Self::OtherSet { .. }
+            | Self::Inconsistent { .. }
+            | Self::MissingObject { .. }
+            | Self::WrongSize { .. } => Exit::Damaged,
+            Self::Encode { .. } => Exit::Failed,
+        }
+    }
+}
+
+/// The key of `object` in the set `id`.
+pub fn key(id: BackupId, object: &str) -> String {
+    format!("{id}/{object}")
+}
+
+/// Which set `text` means: a full name, its date and time alone, or `latest` complete one.
+pub async fn resolve(store: &dyn Store, text: &str) -> Result<BackupId, CatalogError> {
+    if text == "latest" {
+        return latest(store).await;
+    }
+    text.parse().map_err(|_| CatalogError::BadId {
+        text: text.to_owned(),
+    })
+}
+
+/// The newest complete set. A damaged one is passed over with a warning in the log.
+pub async fn latest(store: &dyn Store) -> Result<BackupId, CatalogError> {
+    let sets = list(store).await?;
+    for set in sets.iter().rev() {
+        match set.state {
+            SetState::Complete => return Ok(set.id),
+            SetState::Unfinished => {}
+            SetState::Damaged | SetState::Future => {
+                let reason = set.reason.as_deref().unwrap_or_default();
+                tracing::warn!(id = %set.id, reason, "passed over a newer backup");
+            }
+        }
+    }
+    Err(CatalogError::NoSets { store: store.url() })
+}
+
+/// The manifest of `id`, checked in itself and against what the store lists.
+pub async fn load(store: &dyn Store, id: BackupId) -> Result<Manifest, CatalogError> {
+    let manifest = read_manifest(store, id).await?;
+    let listed = store.list(&format!("{id}/")).await?;
+    match missing_objects(&manifest, &listed).into_iter().next() {
+        None => Ok(manifest),
+        Some(problem) => Err(problem),
+    }
+}
+
+/// The manifest of `id`, checked in itself; what it names may still be missing.
+pub async fn read_manifest(store: &dyn Store, id: BackupId) -> Result<Manifest, CatalogError> {
+    let manifest: Manifest = match read_document(store, id, MANIFEST).await {
+        Err(CatalogError::Store(StoreError::NotFound { .. })) => {
+            return Err(match store.list(&format!("{id}/")).await?.is_empty() {
+                true => CatalogError::NoSuchSet {
+                    store: store.url(),
+                    id,
+                },
+                false => CatalogError::Unfinished { id },
+            });
+        }
+        read => read?,
+    };
+    belongs(id, MANIFEST, manifest.id)?;
+    manifest
+        .check()
+        .map_err(|source| CatalogError::Inconsistent { id, source })?;
+    Ok(manifest)
+}
+
+/// The intent of `id`.
+pub async fn read_intent(store: &dyn Store, id: BackupId) -> Result<Intent, CatalogError> {
+    let intent: Intent = read_document(store, id, INTENT).await?;
+    belongs(id, INTENT, intent.id)?;
+    Ok(intent)
+}
+
+/// Everything the manifest names that the listing does not hold with its size.
+pub fn missing_objects(manifest: &Manifest, listed: &[ObjectInfo]) -> Vec<CatalogError> {
+    let id = manifest.id;
+    let problem = |(object, expected): (&str, u64)| {
+        let key = key(id, object);
+        match listed.iter().find(|info| info.key == key) {
+            None => Some(CatalogError::MissingObject {
+                id,
+                object: object.to_owned(),
+            }),
+            Some(info) if info.size != expected => Some(CatalogError::WrongSize {
+                id,
+                object: object.to_owned(),
+                found: info.size,
+                expected,
+            }),
+            Some(_) => None,
+        }
+    };
+    manifest.objects().filter_map(problem).collect()
+}
+
+/// Reads one sealed document of a set.
+async fn read_document<T: serde::de::DeserializeOwned>(
+    store: &dyn Store,
+    id: BackupId,
+    document: &str,
+) -> Result<T, CatalogError> {
+    let key = key(id, document);
+    let size = store.size(&key).await?;
+    if size > DOCUMENT_MAX {
+        return Err(CatalogError::TooLarge {
+            id,
+            document: document.to_owned(),
+            size,
+        });
+    }
+    let bytes = store.read(&key, 0..size).await?;
+    seal::open(&bytes).map_err(|source| CatalogError::Document {
+        id,
+        document: document.to_owned(),
+        source,
+    })
+}
+
+fn belongs(id: BackupId, document: &str, found: BackupId) -> Result<(), CatalogError> {
+    if found == id {
+        return Ok(());
+    }
+    Err(CatalogError::OtherSet {
+        id,
+        document: document.to_owned(),
+        found,
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;

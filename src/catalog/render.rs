@@ -1,0 +1,189 @@
+//! The catalog as a person reads it.
+
+use bytesize::ByteSize;
+use jiff::{SignedDuration, Timestamp};
+
+use super::summary::{SetState, SetSummary, Verdict};
+use crate::manifest::Manifest;
+
+/// A table of sets, oldest first, with ages as of `now`.
+pub fn table(sets: &[SetSummary], now: Timestamp) -> String {
+    if sets.is_empty() {
+        return "no backups\n".into();
+    }
+    let header = ["BACKUP", "AGE", "SIZE", "LOCK", "STATE", "MEMBERS"].map(str::to_owned);
+    let rows: Vec<[String; 6]> = std::iter::once(header)
+        .chain(sets.iter().map(|set| row(set, now)))
+        .collect();
+    let mut text = columns(&rows);
+    for set in sets {
+        if let Some(reason) = &set.reason {
+            text.push_str(&format!("{}: {reason}\n", set.id));
+        }
+    }
+    text
+}
+
+fn row(set: &SetSummary, now: Timestamp) -> [String; 6] {
+    let members: Vec<&str> = set
+        .members
+        .iter()
+        .map(|member| member.shard.as_str())
+        .collect();
+    [
+        set.id.to_string(),
+        age(now.duration_since(set.started)),
+        ByteSize::b(set.size).to_string(),
+        set.held_us.map_or_else(|| "-".into(), lock_length),
+        state(set).to_owned(),
+        match members.is_empty() {
+            true => "-".into(),
+            false => members.join(", "),
+        },
+    ]
+}
+
+fn state(set: &SetSummary) -> &'static str {
+    match (set.state, set.verification.verdict) {
+        (SetState::Unfinished, _) => "unfinished",
+        (SetState::Future, _) => "newer format",
+        (SetState::Damaged, _) | (SetState::Complete, Verdict::Damaged) => "DAMAGED",
+        (SetState::Complete, Verdict::Unverified) => "unverified",
+        (SetState::Complete, Verdict::Verified) => "verified",
+        (SetState::Complete, Verdict::Proven) => "proven",
+    }
+}
+
+/// Everything an operator asks about one set.
+pub fn set(set: &SetSummary, manifest: &Manifest) -> String {
+    let mut lines = vec![
+        ("backup", manifest.id.to_string()),
+        ("state", state(set).to_owned()),
+        ("started", manifest.started.to_string()),
+        ("finished", manifest.finished.to_string()),
+        ("host", manifest.host.clone()),
+        ("run", manifest.run.to_string()),
+        (
+            "tool",
+            format!("freezeframe {}, format {}", manifest.tool, manifest.format),
+        ),
+        (
+            "deployment",
+            format!(
+                "{} ({})",
+                manifest.deployment.id,
+                match manifest.deployment.sharded {
+                    true => "sharded cluster",
+                    false => "replica set",
+                }
+            ),
+        ),
+        (
+            "lock",
+            format!(
+                "{}, snapshots by {}",
+                lock_length(manifest.window.held_us),
+                manifest.window.provider
+            ),
+        ),
+        ("size", ByteSize::b(set.size).to_string()),
+    ];
+    if let Some(reason) = &set.reason {
+        lines.push(("reason", reason.clone()));
+    }
+    if let Some(last) = set.verification.last {
+        lines.push(("verified", last.to_string()));
+    }
+    if let Some(proven) = set.verification.proven {
+        lines.push(("proven", proven.to_string()));
+    }
+    if set.verification.unreadable > 0 {
+        lines.push((
+            "records",
+            format!(
+                "{} verification records cannot be read",
+                set.verification.unreadable
+            ),
+        ));
+    }
+    let mut text: String = lines
+        .into_iter()
+        .map(|(name, value)| format!("{name:<12}{value}\n"))
+        .collect();
+    for member in &manifest.members {
+        let archive = &member.archive;
+        text.push_str(&format!(
+            "\n{} from {}\n  mongod      {}, feature compatibility {}\n  optime      {}\n  lock        {}\n  archive     {} ({}), {} of {} in {} files\n",
+            member.shard,
+            member.address,
+            member.server_version,
+            member.feature_compatibility,
+            member.optime,
+            lock_length(member.locked_us),
+            archive.object,
+            archive.profile,
+            ByteSize::b(archive.size),
+            ByteSize::b(archive.data_size),
+            archive.files,
+        ));
+    }
+    text.push_str("\nwindow\n");
+    let rows: Vec<[String; 4]> = manifest
+        .window
+        .steps
+        .iter()
+        .map(|step| {
+            [
+                format!("  {:+.3} s", step.start_us as f64 / 1e6),
+                lock_length(step.length_us),
+                step.step.clone(),
+                step.subject.clone(),
+            ]
+        })
+        .collect();
+    text.push_str(&columns(&rows));
+    text
+}
+
+/// The largest unit that fits, so that a column of ages reads at a glance.
+fn age(age: SignedDuration) -> String {
+    let seconds = age.as_secs();
+    match seconds {
+        ..0 => "in the future".into(),
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Microseconds as milliseconds or seconds.
+fn lock_length(us: u64) -> String {
+    if us < 1_000_000 {
+        format!("{:.1} ms", us as f64 / 1e3)
+    } else {
+        format!("{:.2} s", us as f64 / 1e6)
+    }
+}
+
+/// Left-aligned columns, two blanks between them, nothing after the last.
+fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0usize; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells: String = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}  "))
+            .collect();
+        format!("{}\n", cells.trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! One line about every set: what `list` shows.
+
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::verification::{Outcome, Verification, VerificationKind, read_verifications};
+use super::{CatalogError, missing_objects, read_intent, read_manifest};
+use crate::error::{Exit, Explain};
+use crate::ids::{BackupId, DeploymentId, MemberAddr, ShardName};
+use crate::manifest::{Intent, Manifest};
+use crate::store::{ObjectInfo, Store, StoreError};
+
+/// Sets that are read at the same time.
+const AT_ONCE: usize = 8;
+
+/// What one set is. Its JSON form is what `list --json` prints, and stays stable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SetSummary {
+    /// The set's name.
+    pub id: BackupId,
+    /// Whether it is a backup.
+    pub state: SetState,
+    /// Why it is damaged, or cannot be read.
+    pub reason: Option<String>,
+    /// When the run began, from the name.
+    pub started: Timestamp,
+    /// When the last archive was complete.
+    pub finished: Option<Timestamp>,
+    /// Bytes of all objects in the set, finished or not.
+    pub size: u64,
+    /// What was backed up.
+    pub deployment: Option<DeploymentId>,
+    /// The members: from the manifest, or from the intent where there is none.
+    pub members: Vec<MemberSummary>,
+    /// Snapshot provider.
+    pub provider: Option<String>,
+    /// Length of the lock, in microseconds.
+    pub held_us: Option<u64>,
+    /// What verifications found.
+    pub verification: VerificationState,
+}
+
+/// One member of a set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemberSummary {
+    /// Its replica set.
+    pub shard: ShardName,
+    /// Its address.
+    pub address: MemberAddr,
+}
+
+/// Whether a set is a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SetState {
+    /// It has a sound manifest, and everything the manifest names has its size.
+    Complete,
+    /// It has no manifest: it is being made, or failed.
+    Unfinished,
+    /// Something of it is missing or not as it was written.
+    Damaged,
+    /// A newer program made it.
+    Future,
+}
+
+/// What the verification records of a set say together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerificationState {
+    /// The last word.
+    pub verdict: Verdict,
+    /// When the last verification of any kind ended.
+    pub last: Option<Timestamp>,
+    /// When it was last proven by restoring it.
+    pub proven: Option<Timestamp>,
+    /// Records that cannot be read.
+    pub unreadable: u64,
+}
+
+/// The last word of a set's verifications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nobody looked yet.
+    Unverified,
+    /// Every hash was right when it was last looked at.
+    Verified,
+    /// The same, and it was restored and validated at some time.
+    Proven,
+    /// The last verification found damage.
+    Damaged,
+}
+
+/// Every set in the store, oldest first. One bad set never hides the others; a store that fails does.
+pub async fn list(store: &dyn Store) -> Result<Vec<SetSummary>, StoreError> {
+    let mut sets: Vec<(BackupId, Vec<ObjectInfo>)> = Vec::new();
+    for info in store.list(BackupId::PREFIX).await? {
+        let Some((folder, _)) = info.key.split_once('/') else {
+            continue;
+        };
+        // Other folders may lie beside ours; only names that we write are ours.
+        let Ok(id) = folder.parse::<BackupId>() else {
+            continue;
+        };
+        match sets.last_mut() {
+            Some((last, objects)) if *last == id => objects.push(info),
+            _ => sets.push((id, vec![info])),
+        }
+    }
+    let summaries: Vec<_> = stream::iter(sets)
+        .map(|(id, objects)| summarise(store, id, objects))
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    let mut summaries = summaries.into_iter().collect::<Result<Vec<_>, _>>()?;
+    summaries.sort_by_key(|set| set.id);
+    Ok(summaries)
+}
+
+/// The sets of one deployment. Sets that cannot tell whose they are stay in: they may be.
+pub fn of_deployment(sets: Vec<SetSummary>, deployment: &DeploymentId) -> Vec<SetSummary> {
+    sets.into_iter()
+        .filter(|set| set.deployment.as_ref().is_none_or(|of| of == deployment))
+        .collect()
+}
+
+async fn summarise(
+    store: &dyn Store,
+    id: BackupId,
+    objects: Vec<ObjectInfo>,
+) -> Result<SetSummary, StoreError> {
+    let records = read_verifications(store, id, &objects).await?;
+    let base = SetSummary {
+        id,
+        state: SetState::Complete,
+        reason: None,
+        started: id.started(),
+        finished: None,
+        size: objects
+            .iter()
+            .fold(0u64, |sum, info| sum.saturating_add(info.size)),
+        deployment: None,
+        members: Vec::new(),
+        provider: None,
+        held_us: None,
+        verification: verification_state(&records),
+    };
+    match read_manifest(store, id).await {
+        Ok(manifest) => Ok(with_manifest(base, &manifest, &objects)),
+        Err(CatalogError::Store(error)) => Err(error),
+        Err(error) => {
+            let intent = match read_intent(store, id).await {
+                Err(CatalogError::Store(StoreError::NotFound { .. })) => None,
+                Err(CatalogError::Store(error)) => return Err(error),
+                read => Some(read),
+            };
+            Ok(without_manifest(base, &error, intent))
+        }
+    }
+}
+
+fn with_manifest(base: SetSummary, manifest: &Manifest, objects: &[ObjectInfo]) -> SetSummary {
+    let problems = missing_objects(manifest, objects);
+    SetSummary {
+        state: match problems.is_empty() {
+            true => SetState::Complete,
+            false => SetState::Damaged,
+        },
+        reason: problems.first().map(ToString::to_string),
+        finished: Some(manifest.finished),
+        deployment: Some(manifest.deployment.id.clone()),
+        members: manifest
+            .members
+            .iter()
+            .map(|member| MemberSummary {
+                shard: member.shard.clone(),
+                address: member.address.clone(),
+            })
+            .collect(),
+        provider: Some(manifest.window.provider.clone()),
+        held_us: Some(manifest.window.held_us),
+        ..base
+    }
+}
+
+fn without_manifest(
+    base: SetSummary,
+    error: &CatalogError,
+    intent: Option<Result<Intent, CatalogError>>,
+) -> SetSummary {
+    let unfinished = matches!(error, CatalogError::Unfinished { .. });
+    let (state, reason) = match (&intent, error.exit()) {
+        (_, Exit::Refused) => (SetState::Future, Some(error.to_string())),
+        (Some(Ok(_)), _) if unfinished => (SetState::Unfinished, None),
+        // An unfinished run of a newer program.
+        (Some(Err(intent)), _) if unfinished && intent.exit() == Exit::Refused => {
+            (SetState::Future, Some(intent.to_string()))
+        }
+        (Some(Err(intent)), _) if unfinished => (SetState::Damaged, Some(intent.to_string())),
+        (None, _) if unfinished => (
+            SetState::Damaged,
+            Some(format!(
+                "backup {} has neither manifest nor intent",
+                base.id
+            )),
+        ),
+        _ => (SetState::Damaged, Some(error.to_string())),
+    };
+    let intent = intent.and_then(Result::ok);
+    SetSummary {
+        state,
+        reason,
+        deployment: intent.as_ref().map(|intent| intent.deployment.id.clone()),
+        members: intent.map_or_else(Vec::new, |intent| {
+            intent
+                .members
+                .into_iter()
+                .map(|member| MemberSummary {
+                    shard: member.shard,
+                    address: member.address,
+                })
+                .collect()
+        }),
+        ..base
+    }
+}
+
+/// Records come oldest first; their own time decides nothing, their name's order does.
+fn verification_state(records: &[Result<Verification, CatalogError>]) -> VerificationState {
+    let readable = || records.iter().filter_map(|record| record.as_ref().ok());
+    let passed = |record: &&Verification| record.outcome == Outcome::Passed;
+    let proven = readable()
+        .filter(passed)
+        .filter(|record| record.kind == VerificationKind::Proven)
+        .map(|record| record.at)
+        .next_back();
+    let last = readable().next_back();
+    VerificationState {
+        verdict: match last.map(|record| record.outcome) {
+            None => Verdict::Unverified,
+            Some(Outcome::Damaged) => Verdict::Damaged,
+            Some(Outcome::Passed) if proven.is_some() => Verdict::Proven,
+            Some(Outcome::Passed) => Verdict::Verified,
+        },
+        last: last.map(|record| record.at),
+        proven,
+        unreadable: records.iter().filter(|record| record.is_err()).count() as u64,
+    }
+}

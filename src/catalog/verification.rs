@@ -1,0 +1,117 @@
+//! Verification records: `<set>/verified-<YYYYmmdd_HHMMSS>.json`, one for every verification that came to an end.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{CatalogError, belongs, read_document, write::write_document};
+use crate::ids::BackupId;
+use crate::manifest::check::VERIFIED_PREFIX;
+use crate::store::{ObjectInfo, Store, StoreError};
+
+/// What one verification found out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// Format version, as in the manifest.
+    pub format: u32,
+    /// The set.
+    pub id: BackupId,
+    /// What was done.
+    pub kind: VerificationKind,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it ended; also in the object's name.
+    pub at: Timestamp,
+    /// Version of freezeframe that did it.
+    pub tool: String,
+    /// Host it was done on.
+    pub host: String,
+    /// Bytes of stored objects that were read.
+    pub bytes: u64,
+    /// Seconds it took.
+    pub seconds: u64,
+    /// What is damaged; empty when nothing is.
+    pub findings: Vec<String>,
+    /// What else the verification has to tell, such as the server version and the collections validated.
+    #[serde(default)]
+    pub details: serde_json::Value,
+}
+
+/// How deep a verification went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerificationKind {
+    /// Everything was read and every hash compared.
+    Hashes,
+    /// It was restored, mongod started on it and every collection validated.
+    Proven,
+}
+
+/// How a verification ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All is as the manifest says.
+    Passed,
+    /// Something is damaged.
+    Damaged,
+}
+
+/// Seconds a record may be late, so that two verifications of one second both keep their record.
+const SECONDS_TRIED: i64 = 5;
+
+/// Writes a record beside the set; earlier ones stay.
+pub async fn write_verification(
+    store: &dyn Store,
+    record: &Verification,
+) -> Result<(), CatalogError> {
+    let mut taken = None;
+    for late in 0..SECONDS_TRIED {
+        let at = record
+            .at
+            .checked_add(jiff::SignedDuration::from_secs(late))
+            .unwrap_or(record.at);
+        let record = Verification {
+            at,
+            ..record.clone()
+        };
+        match write_document(store, record.id, &object(at), &record).await {
+            Err(CatalogError::Store(error @ StoreError::Exists { .. })) => taken = Some(error),
+            written => return written,
+        }
+    }
+    match taken {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+/// The name of a record made `at`.
+fn object(at: Timestamp) -> String {
+    format!("{VERIFIED_PREFIX}{}.json", at.strftime("%Y%m%d_%H%M%S"))
+}
+
+/// Every record of `id` in the listing, oldest first; one that cannot be read is told in its place.
+pub async fn read_verifications(
+    store: &dyn Store,
+    id: BackupId,
+    listed: &[ObjectInfo],
+) -> Result<Vec<Result<Verification, CatalogError>>, StoreError> {
+    let prefix = super::key(id, VERIFIED_PREFIX);
+    let set = format!("{id}/");
+    let mut records = Vec::new();
+    for info in listed.iter().filter(|info| info.key.starts_with(&prefix)) {
+        let Some(document) = info.key.strip_prefix(&set) else {
+            continue;
+        };
+        let read = read_document::<Verification>(store, id, document)
+            .await
+            .and_then(|record| belongs(id, document, record.id).map(|()| record));
+        match read {
+            // Pruned since it was listed.
+            Err(CatalogError::Store(StoreError::NotFound { .. })) => {}
+            Err(CatalogError::Store(error)) => return Err(error),
+            read => records.push(read),
+        }
+    }
+    Ok(records)
+}
