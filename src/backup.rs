@@ -1,8 +1,166 @@
-//! The story.
+//! A backup, from the first look to the manifest.
+//!
+//! Each step is a module of its name: [`preflight`], [`window`], [`picture`], [`upload`]. What is acquired on the way is
+//! in the run's [`journal`] before it is acquired, and [`release`] gives it back in every outcome.
 
+pub mod error;
 pub mod guard;
 pub mod journal;
+pub mod picture;
+pub mod plan;
+pub mod preflight;
 pub mod release;
 pub mod run;
 pub mod timeline;
+pub mod upload;
 pub mod window;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::Level;
+use crate::config::Config;
+use crate::manifest::Manifest;
+use crate::progress::{Meter, Progress};
+use crate::store::SharedStore;
+pub use error::BackupError;
+use journal::Resource;
+use picture::Pictures;
+use plan::{PicturePlan, Plan, PlannedMember, View};
+use release::Tools;
+use run::Run;
+use upload::{Job, Upload};
+use window::{Closed, Terms};
+
+/// What a backup works with.
+pub struct Environment {
+    /// The configuration.
+    pub config: Config,
+    /// Where the backup goes.
+    pub store: SharedStore,
+    /// How commands are run, mongod reached and things given back.
+    pub tools: Tools,
+    /// Who is told how far it is.
+    pub progress: Arc<dyn Progress>,
+    /// Cancelled when the backup should end.
+    pub cancel: CancellationToken,
+}
+
+/// Backs up every member that the configuration names, or the host holds.
+///
+/// # Errors
+/// [`BackupError`]; there is no backup then, and nothing is held, unless it is [`BackupError::StillHeld`].
+pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
+    let mut run = Run::begin_alone(&env.config.host.state_dir, "backup")?;
+    let made = make(&mut run, env).await;
+    let unreleased = run.finish(&env.tools).await?;
+    match made {
+        Ok(manifest) if unreleased.is_empty() => Ok(manifest),
+        made => Err(BackupError::settle(made, unreleased)),
+    }
+}
+
+async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError> {
+    let plan = preflight::examine(env, run.id()).await?.into_plan()?;
+    let intent = plan.intent(run.id(), Timestamp::now());
+    let uploading = run.plan_one(Resource::Upload { store: env.store.url(), set: intent.id })?;
+    let upload = Upload::begin(env.store.clone(), intent).await?;
+
+    let (closed, upload) = match &plan.picture {
+        PicturePlan::Lvm(snapshots) => {
+            let mut pictures = Pictures::plan(run, snapshots, env)?;
+            let (closed, ()) = hold_still(run, &plan, env, |timeline, _| pictures.take(timeline)).await?.split();
+            let upload = archive_pictures(run, &plan, &mut pictures, upload, env).await?;
+            (closed, upload)
+        }
+        PicturePlan::Hold => {
+            hold_still(run, &plan, env, |_, broken| archive_live(&plan, upload, env, broken)).await?.split()
+        }
+    };
+
+    let manifest =
+        upload.complete(|intent, archives, files| plan.manifest(intent, &closed, archives, files)).await?;
+    run.settled(&uploading)?;
+    Ok(manifest)
+}
+
+/// Opens the window over the plan's members for `work`.
+async fn hold_still<T, W>(
+    run: &mut Run,
+    plan: &Plan,
+    env: &Environment,
+    work: impl FnOnce(timeline::Timeline, CancellationToken) -> W,
+) -> Result<Closed<T>, BackupError>
+where
+    W: Future<Output = Result<T, window::WorkError>>,
+{
+    let members: Vec<_> =
+        plan.members.iter().map(|member| (member.mongod.clone(), member.facts.process)).collect();
+    let terms = Terms {
+        members: &members,
+        limit: env.config.max_window(),
+        provider: plan.picture.provider(),
+        tools: &env.tools,
+    };
+    let closed = window::around(run, &terms, &env.cancel, work).await?;
+    let held = std::time::Duration::from_micros(closed.record.held_us);
+    env.progress.say(&format!("the database was held for {held:.3?}"));
+    Ok(closed)
+}
+
+/// Archives each member from its mounted snapshots, which go as soon as nobody needs them any more.
+async fn archive_pictures(
+    run: &mut Run,
+    plan: &Plan,
+    pictures: &mut Pictures,
+    mut upload: Upload,
+    env: &Environment,
+) -> Result<Upload, BackupError> {
+    for (index, member) in plan.members.iter().enumerate() {
+        let view = pictures.view(run, member.devices(), env).await?;
+        upload = archive_member(member, &view, upload, env, pictures.overflow_token(&env.cancel)).await.map_err(
+            |error| pictures.overflow().map_or(error, BackupError::from),
+        )?;
+        let later = plan.members.get(index + 1..).unwrap_or_default();
+        let needed = later.iter().flat_map(PlannedMember::devices).collect();
+        pictures.keep_only(&needed, run, env).await?;
+    }
+    Ok(upload)
+}
+
+/// Archives each member from its live directories, while the window is open.
+async fn archive_live(
+    plan: &Plan,
+    mut upload: Upload,
+    env: &Environment,
+    broken: CancellationToken,
+) -> Result<Upload, window::WorkError> {
+    for member in &plan.members {
+        upload = archive_member(member, &View::Live, upload, env, broken.clone()).await?;
+    }
+    Ok(upload)
+}
+
+async fn archive_member(
+    member: &PlannedMember,
+    view: &View,
+    upload: Upload,
+    env: &Environment,
+    cancel: CancellationToken,
+) -> Result<Upload, BackupError> {
+    let settings = &env.config.archive;
+    let address = member.mongod.addr();
+    let source = member
+        .source(view, settings.diagnostic_data)
+        .ok_or_else(|| BackupError::NoPicture { member: address.clone() })?;
+    let level = Level::new(settings.level).unwrap_or_default();
+    let job = Job { address: address.clone(), shard: member.shard.clone(), source, expected: member.data_size };
+    let phase = format!("archive {}", member.shard);
+    let meter = Meter::expecting(member.data_size);
+    env.progress.begin(&phase, &meter);
+    let archived = upload.archive(job, level, settings.thread_count(), meter, cancel).await;
+    env.progress.end(&phase);
+    Ok(archived?)
+}

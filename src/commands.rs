@@ -25,12 +25,6 @@ use crate::terminal::Terminal;
 /// Any error, as the edge sees it.
 pub type Failure = Box<dyn Explain + Send + Sync>;
 
-impl<E: Explain + Send + Sync + 'static> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Box::new(error)
-    }
-}
-
 /// What every verb that works with a configuration has at hand.
 pub struct Context {
     /// The configuration.

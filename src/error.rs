@@ -51,3 +51,10 @@ impl Explain for crate::exec::ExecError {
         }
     }
 }
+
+/// Any layer's error is also the edge's.
+impl<E: Explain + Send + Sync + 'static> From<E> for Box<dyn Explain + Send + Sync> {
+    fn from(error: E) -> Self {
+        Box::new(error)
+    }
+}

@@ -132,6 +132,9 @@ pub enum JournalError {
         /// What the parser said.
         reason: String,
     },
+    /// Another run is at work that bears no other beside it.
+    #[error("another backup is at work on this host")]
+    Busy,
     /// Its owner lives.
     #[error("run {run} (pid {pid}) is still at work")]
     Alive {
@@ -160,7 +163,7 @@ impl Explain for JournalError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Alive { .. } => Exit::Refused,
+            Self::Alive { .. } | Self::Busy => Exit::Refused,
             _ => Exit::Failed,
         }
     }

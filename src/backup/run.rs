@@ -1,6 +1,10 @@
 //! A run that acquires things: written down first, given back in reverse, in every outcome.
 
+use std::fs::{File, OpenOptions};
 use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::backup::journal::{Entry, Journal, JournalError, Resource};
 use crate::backup::release::{ReleaseError, Tools, release};
@@ -11,6 +15,8 @@ use crate::ids::RunId;
 pub struct Run {
     id: RunId,
     journal: Journal,
+    /// Held by a run that bears no other beside it.
+    _alone: Option<Flock<File>>,
 }
 
 fn is_lock(resource: &Resource) -> bool {
@@ -37,6 +43,26 @@ impl Run {
             id,
             journal: Journal::begin(state_dir, id, verb)?,
         })
+    }
+
+    /// As [`Run::begin`], but only where no other such run is at work: two backups on one host would lock
+    /// and snapshot the same members.
+    ///
+    /// # Errors
+    /// [`JournalError::Busy`] where there is one.
+    pub fn begin_alone(state_dir: &Path, verb: &str) -> Result<Self, JournalError> {
+        let run = Self::begin(state_dir, verb)?;
+        let path = state_dir.join("alone.lock");
+        let fail = |source| JournalError::Io { action: "open the lock beside", path: path.clone(), source };
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fail)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(alone) => Ok(Self { _alone: Some(alone), ..run }),
+            Err((_, Errno::EWOULDBLOCK)) => {
+                run.journal.close()?;
+                Err(JournalError::Busy)
+            }
+            Err((_, errno)) => Err(fail(errno.into())),
+        }
     }
 
     /// Goes on where a dead run left off, only to give back.

@@ -57,6 +57,17 @@ pub struct Closed<T> {
     pub value: T,
 }
 
+impl<T> Closed<T> {
+    /// The window without its value, and the value.
+    pub fn split(self) -> (Closed<()>, T) {
+        let Self { record, optimes, locked_us, value } = self;
+        (Closed { record, optimes, locked_us, value: () }, value)
+    }
+}
+
+/// Why the work in the window failed.
+pub type WorkError = Box<dyn Explain + Send + Sync>;
+
 /// Holds the members of `terms` while `work` runs.
 ///
 /// `work` gets the timeline for its steps and a token that is cancelled when the window has broken;
@@ -71,7 +82,7 @@ pub async fn around<T, W>(
     work: impl FnOnce(Timeline, CancellationToken) -> W,
 ) -> Result<Closed<T>, WindowError>
 where
-    W: Future<Output = Result<T, Box<dyn Explain + Send + Sync>>>,
+    W: Future<Output = Result<T, WorkError>>,
 {
     let timeline = Timeline::default();
     let comment = format!("freezeframe-{}", run.id());
@@ -180,7 +191,7 @@ async fn held<T, W>(
     work: impl FnOnce(Timeline, CancellationToken) -> W,
 ) -> Result<Closed<T>, WindowError>
 where
-    W: Future<Output = Result<T, Box<dyn Explain + Send + Sync>>>,
+    W: Future<Output = Result<T, WorkError>>,
 {
     let start_us = monotonic_us();
     let locked = locks::lock_all(terms, timeline, comment).await;

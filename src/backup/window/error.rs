@@ -42,7 +42,7 @@ pub enum WindowError {
     },
     /// What was to be done in the window failed.
     #[error("{0}")]
-    Work(Box<dyn Explain + Send + Sync>),
+    Work(super::WorkError),
     /// We were asked to end.
     #[error("interrupted")]
     Interrupted,

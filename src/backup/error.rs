@@ -1,0 +1,97 @@
+//! Why there is no backup.
+
+use thiserror::Error;
+
+use crate::backup::journal::JournalError;
+use crate::backup::picture::PictureError;
+use crate::backup::preflight::PreflightError;
+use crate::backup::run::Unreleased;
+use crate::backup::upload::UploadError;
+use crate::backup::window::WindowError;
+use crate::error::{Exit, Explain};
+use crate::ids::MemberAddr;
+
+/// Why there is no backup.
+#[derive(Debug, Error)]
+pub enum BackupError {
+    /// Something stands in its way.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The run journal could not be kept.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The window was not valid.
+    #[error(transparent)]
+    Window(#[from] WindowError),
+    /// A snapshot could not be mounted, overflowed or could not be removed.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// The set could not be written.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// A file system of the member is not in the picture; a defect of this program.
+    #[error("the picture does not hold all of {member}'s data")]
+    NoPicture {
+        /// The member.
+        member: MemberAddr,
+    },
+    /// Something could not be given back.
+    #[error("{}{}", describe(made), list(unreleased))]
+    StillHeld {
+        /// What went wrong before, if anything did.
+        made: Option<Box<BackupError>>,
+        /// What is still held.
+        unreleased: Vec<Unreleased>,
+    },
+}
+
+fn describe(made: &Option<Box<BackupError>>) -> String {
+    made.as_ref().map_or_else(|| "the backup is complete, but ".to_owned(), |error| format!("{error}; besides, "))
+}
+
+fn list(unreleased: &[Unreleased]) -> String {
+    let one = |left: &Unreleased| format!("{} could not be given back: {}", left.resource, left.error);
+    unreleased.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+impl BackupError {
+    /// The error of a run that made `made` and left `unreleased`.
+    pub fn settle<T>(made: Result<T, Self>, unreleased: Vec<Unreleased>) -> Self {
+        match made {
+            Err(error) if unreleased.is_empty() => error,
+            made => Self::StillHeld { made: made.err().map(Box::new), unreleased },
+        }
+    }
+}
+
+impl Explain for BackupError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Preflight(error) => error.hint(),
+            Self::Journal(error) => error.hint(),
+            Self::Window(error) => error.hint(),
+            Self::Picture(error) => error.hint(),
+            Self::Upload(error) => error.hint(),
+            Self::NoPicture { .. } => None,
+            Self::StillHeld { unreleased, .. } => {
+                unreleased.iter().find_map(|left| left.error.hint()).or_else(|| Some("run `freezeframe recover`".into()))
+            }
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Preflight(error) => error.exit(),
+            Self::Journal(error) => error.exit(),
+            Self::Window(error) => error.exit(),
+            Self::Picture(error) => error.exit(),
+            Self::Upload(error) => match error.exit() {
+                // Nothing stored is damaged: it was not stored.
+                Exit::Failed => Exit::BackupFailed,
+                exit => exit,
+            },
+            Self::NoPicture { .. } => Exit::BackupFailed,
+            Self::StillHeld { .. } => Exit::StillHeld,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What a backup is going to do, as the preflight found it possible.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::archive::{SourceGraft, SourceTree};
+use crate::host;
+use crate::ids::{BackupId, MemberAddr, OpTime, RunId, ShardName};
+use crate::manifest::{
+    ArchiveRecord, Deployment, FORMAT_VERSION, FileTableRecord, Intent, IntentMember, Manifest, MemberRecord,
+    StorageLayout,
+};
+use crate::mongo::{MemberFacts, Mongod};
+use crate::snapshot::LvmSnapshot;
+use crate::volume::{DataLayout, DevNumber, Filesystem};
+use crate::backup::window::Closed;
+
+/// A backup that nothing stands in the way of.
+#[derive(Debug)]
+pub struct Plan {
+    /// Identity of what is backed up.
+    pub deployment: Deployment,
+    /// The members, one archive each.
+    pub members: Vec<PlannedMember>,
+    /// How the data is read.
+    pub picture: PicturePlan,
+    /// How long all archives together will take.
+    pub expected: Duration,
+}
+
+/// One member of the plan, connected.
+#[derive(Debug)]
+pub struct PlannedMember {
+    /// Its replica set.
+    pub shard: ShardName,
+    /// The connection that will lock it.
+    pub mongod: Mongod,
+    /// What was read about it.
+    pub facts: MemberFacts,
+    /// Where its data lies.
+    pub layout: DataLayout,
+    /// Bytes that will be read.
+    pub data_size: u64,
+}
+
+/// How the data is read.
+#[derive(Debug)]
+pub enum PicturePlan {
+    /// From LVM snapshots taken in the window.
+    Lvm(Vec<PlannedSnapshot>),
+    /// From the live directories, while the window is open.
+    Hold,
+}
+
+impl PicturePlan {
+    /// The provider's name.
+    pub fn provider(&self) -> &'static str {
+        match self {
+            Self::Lvm(_) => "lvm",
+            Self::Hold => "hold",
+        }
+    }
+}
+
+/// A snapshot that will be taken.
+#[derive(Debug, Clone)]
+pub struct PlannedSnapshot {
+    /// The snapshot.
+    pub snapshot: LvmSnapshot,
+    /// The origin's device.
+    pub device: DevNumber,
+    /// The file system on it: "xfs", "ext4".
+    pub filesystem: String,
+}
+
+impl Plan {
+    /// The statement of intent of run `run`, beginning at `started`.
+    pub fn intent(&self, run: RunId, started: Timestamp) -> Intent {
+        let member = |member: &PlannedMember| IntentMember {
+            shard: member.shard.clone(),
+            address: member.mongod.addr().clone(),
+        };
+        Intent {
+            format: FORMAT_VERSION,
+            id: BackupId::at(started),
+            run,
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+            host: host::name(),
+            started,
+            deployment: self.deployment.clone(),
+            members: self.members.iter().map(member).collect(),
+        }
+    }
+
+    /// The manifest of what was done. Members without an archive or an optime are left out, and so fail the
+    /// check that comes before the manifest is written.
+    pub fn manifest<T>(
+        &self,
+        intent: &Intent,
+        window: &Closed<T>,
+        archives: &[(MemberAddr, ArchiveRecord)],
+        files: FileTableRecord,
+    ) -> Manifest {
+        let record = |member: &PlannedMember| {
+            let address = member.mongod.addr();
+            let (_, archive) = archives.iter().find(|(archived, _)| archived == address)?;
+            Some(MemberRecord {
+                shard: member.shard.clone(),
+                address: address.clone(),
+                role: member.facts.options.role,
+                server_version: member.facts.server_version.clone(),
+                feature_compatibility: member.facts.feature_compatibility.clone(),
+                optime: *window.optimes.get(address)?,
+                locked_us: *window.locked_us.get(address)?,
+                replica_set_config: member.facts.replica_set.as_ref()?.config.clone(),
+                layout: member.storage_layout(),
+                storage: member.layout.filesystems.iter().map(Filesystem::draw).collect(),
+                archive: archive.clone(),
+            })
+        };
+        Manifest {
+            format: FORMAT_VERSION,
+            id: intent.id,
+            run: intent.run,
+            tool: intent.tool.clone(),
+            host: intent.host.clone(),
+            started: intent.started,
+            finished: Timestamp::now(),
+            deployment: intent.deployment.clone(),
+            window: window.record.clone(),
+            members: self.members.iter().filter_map(record).collect(),
+            files,
+        }
+    }
+}
+
+impl PlannedMember {
+    fn storage_layout(&self) -> StorageLayout {
+        StorageLayout {
+            db_path: self.facts.options.db_path.clone(),
+            directory_per_db: self.facts.options.directory_per_db,
+            directory_for_indexes: self.facts.options.directory_for_indexes,
+            grafts: self.layout.grafts.iter().map(|graft| graft.at.to_string_lossy().into_owned()).collect(),
+        }
+    }
+
+    /// The file systems that hold this member's data, by device.
+    pub fn devices(&self) -> impl Iterator<Item = DevNumber> {
+        self.layout.filesystems.iter().map(|filesystem| filesystem.device.number)
+    }
+
+    /// The member's files as seen through `view`; none where the view lacks one of its file systems.
+    pub fn source(&self, view: &View, include_diagnostics: bool) -> Option<SourceTree> {
+        let layout = &self.layout;
+        let place = |path: &Path, filesystem: usize| view.place(layout.filesystems.get(filesystem)?, path);
+        let grafts = layout
+            .grafts
+            .iter()
+            .map(|graft| {
+                Some(SourceGraft { at: graft.at.clone(), path: place(&graft.path, graft.filesystem)? })
+            })
+            .collect::<Option<_>>()?;
+        // mongod's own log, if it lies in dbPath, is no data and grows under our eyes.
+        let exclude = self
+            .facts
+            .options
+            .log_path
+            .iter()
+            .filter_map(|log| log.strip_prefix(&self.facts.options.db_path).ok().map(Path::to_owned))
+            .collect();
+        Some(SourceTree { root: place(&layout.db_path, layout.filesystem)?, grafts, exclude, include_diagnostics })
+    }
+}
+
+/// Through which mounts the file systems are read.
+#[derive(Debug)]
+pub enum View {
+    /// As they are mounted, live.
+    Live,
+    /// Mounted snapshots, by the origin's device.
+    Mounted(BTreeMap<DevNumber, PathBuf>),
+}
+
+impl View {
+    /// Where `path`, which lies on `filesystem`, can be read.
+    fn place(&self, filesystem: &Filesystem, path: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Live => Some(path.to_owned()),
+            Self::Mounted(mounts) => Some(mounts.get(&filesystem.device.number)?.join(filesystem.inside(path)?)),
+        }
+    }
+}
+

@@ -1,0 +1,187 @@
+//! A backup set on its way into the store: intent first, an archive for each member, the table, the manifest last.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::{self, ArchiveError, Level, PackOptions, SourceTree};
+use crate::catalog::{self, CatalogError};
+use crate::error::{Exit, Explain};
+use crate::ids::{MemberAddr, ShardName};
+use crate::manifest::table::TableWriter;
+use crate::manifest::{ArchiveRecord, FILES, FileTableRecord, Intent, Manifest};
+use crate::progress::Meter;
+use crate::store::sink::BlockingSink;
+use crate::store::{SharedStore, StoreError};
+
+/// Why a set could not be written. Nothing half-written is visible.
+#[derive(Debug, Error)]
+pub enum UploadError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A document of the set could not be written, or would not be true.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A member could not be archived.
+    #[error("cannot archive {shard}: {source}")]
+    Archive {
+        /// The member's replica set.
+        shard: ShardName,
+        /// What happened.
+        source: ArchiveError,
+    },
+    /// The file table could not be written.
+    #[error("cannot write the file table: {0}")]
+    Table(std::io::Error),
+}
+
+impl Explain for UploadError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Catalog(error) => error.hint(),
+            Self::Archive { source, .. } => source.hint(),
+            Self::Table(_) => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Store(error) => error.exit(),
+            Self::Archive { source, .. } => source.exit(),
+            Self::Catalog(_) | Self::Table(_) => Exit::BackupFailed,
+        }
+    }
+}
+
+/// A set being written.
+pub struct Upload {
+    store: SharedStore,
+    intent: Intent,
+    table: TableWriter<BlockingSink>,
+    archives: Vec<(MemberAddr, ArchiveRecord)>,
+}
+
+/// One member's data, ready to be archived.
+#[derive(Debug)]
+pub struct Job {
+    /// The member.
+    pub address: MemberAddr,
+    /// Its replica set.
+    pub shard: ShardName,
+    /// Where its files can be read.
+    pub source: SourceTree,
+    /// Bytes expected in the store, for stores that size parts.
+    pub expected: u64,
+}
+
+impl Upload {
+    /// Begins the set of `intent`.
+    ///
+    /// # Errors
+    /// [`UploadError`] when the store cannot be written, or the set exists.
+    pub async fn begin(store: SharedStore, intent: Intent) -> Result<Self, UploadError> {
+        catalog::write_intent(store.as_ref(), &intent).await?;
+        let writer = store.create(&catalog::key(intent.id, FILES), None).await?;
+        let sink = BlockingSink::new(writer, Handle::current());
+        let table = TableWriter::new(sink).map_err(UploadError::Table)?;
+        Ok(Self { store, intent, table, archives: Vec::new() })
+    }
+
+    /// Archives one member into the set.
+    ///
+    /// # Errors
+    /// [`UploadError`]; the set can then never be completed.
+    pub async fn archive(
+        mut self,
+        job: Job,
+        level: Level,
+        threads: NonZeroUsize,
+        meter: Meter,
+        cancel: CancellationToken,
+    ) -> Result<Self, UploadError> {
+        let object = format!("{}{}", job.shard.file_stem(), archive::EXTENSION);
+        let key = catalog::key(self.intent.id, &object);
+        let writer = self.store.create(&key, Some(job.expected)).await?;
+        let runtime = Handle::current();
+        let packing = move || {
+            let begun = Instant::now();
+            let mut sink = BlockingSink::new(writer, runtime);
+            let options = PackOptions { level, threads };
+            let table = &mut self.table;
+            let mut on_entry = |entry: crate::manifest::FileEntry| {
+                table.add(&entry).map_err(|source| ArchiveError::Sink { what: "file table", source })
+            };
+            let packed =
+                archive::pack(&job.source, &job.shard, &options, &mut sink, &mut on_entry, &meter, &cancel);
+            match packed {
+                Ok(summary) => {
+                    sink.finish()?;
+                    let pack_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                    let record = ArchiveRecord { pack_us, ..summary.record(&job.shard) };
+                    self.archives.push((job.address, record));
+                    Ok(self)
+                }
+                Err(error) => {
+                    if let Err(left) = sink.abort() {
+                        tracing::warn!(%key, error = %left, "an unfinished object stays in the store");
+                    }
+                    Err(explain(job.shard, error))
+                }
+            }
+        };
+        match tokio::task::spawn_blocking(packing).await {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// The archive of each member so far.
+    pub fn archives(&self) -> &[(MemberAddr, ArchiveRecord)] {
+        &self.archives
+    }
+
+    /// Ends the file table, and writes the manifest that `describe` makes of its record.
+    ///
+    /// # Errors
+    /// [`UploadError`]: then there is no backup.
+    pub async fn complete(
+        self,
+        describe: impl FnOnce(&Intent, &[(MemberAddr, ArchiveRecord)], FileTableRecord) -> Manifest,
+    ) -> Result<Manifest, UploadError> {
+        let Self { store, intent, table, archives } = self;
+        let ending = move || {
+            let (sink, summary) = table.finish().map_err(UploadError::Table)?;
+            sink.finish()?;
+            Ok::<_, UploadError>(summary)
+        };
+        let summary = match tokio::task::spawn_blocking(ending).await {
+            Ok(ended) => ended?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let record = FileTableRecord {
+            object: FILES.to_owned(),
+            size: summary.size,
+            hash: summary.hash,
+            entries: summary.entries,
+        };
+        let manifest = describe(&intent, &archives, record);
+        catalog::write_manifest(store.as_ref(), &manifest).await?;
+        Ok(manifest)
+    }
+}
+
+/// A store that failed under the archive is the store's failure, not the archive's.
+fn explain(shard: ShardName, error: ArchiveError) -> UploadError {
+    match error {
+        ArchiveError::Sink { what, source } => match StoreError::from_io(source) {
+            Ok(store) => UploadError::Store(store),
+            Err(source) => UploadError::Archive { shard, source: ArchiveError::Sink { what, source } },
+        },
+        source => UploadError::Archive { shard, source },
+    }
+}
