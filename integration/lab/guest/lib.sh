@@ -139,12 +139,20 @@ lab_replset() {
 lab_writer() {
     local log=$1
     shift
+    LAB_WRITER_LOG=$log
     mkdir -p "$log"
     rm -f "$log/ready"
     python3 "$lab_here"/writer.py "$PRIMARY" "$log" "$@" &
     LAB_WRITER=$!
     must wait_for 60 test -e "$log/ready"
 }
+# lab_writer_goes_on N: returns when the writer has done N more operations, all threads together
+lab_writer_goes_on() {
+    local until=$(($(lab_written) + $1))
+    must wait_for 120 lab_written_at_least "$until"
+}
+lab_written() { cat "$LAB_WRITER_LOG"/*.jsonl | grep -c '"done"'; }
+lab_written_at_least() { (($(lab_written) >= $1)); }
 # lab_writer_stop: ends the writer in order and prints its summary; fails when it had to stop because of an error
 lab_writer_stop() {
     kill "$LAB_WRITER"
