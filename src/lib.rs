@@ -3,11 +3,11 @@
 //! The way of the data, and where to find each step, is told in `doc/architecture.md`.
 
 pub mod backup;
+pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
-pub mod catalog;
 pub mod error;
 pub mod exec;
 pub mod host;

@@ -155,6 +155,7 @@ impl Explain for JournalError {
                 "look for leftovers by hand (`lvs @freezeframe`, `findmnt`), then remove {}",
                 path.display()
             )),
+            Self::Busy => Some("wait until it has ended".into()),
             Self::Alive { .. } => {
                 Some("wait for it, or end it with SIGTERM; it gives back what it holds".into())
             }

@@ -42,6 +42,7 @@ impl Run {
         Ok(Self {
             id,
             journal: Journal::begin(state_dir, id, verb)?,
+            _alone: None,
         })
     }
 
@@ -53,10 +54,22 @@ impl Run {
     pub fn begin_alone(state_dir: &Path, verb: &str) -> Result<Self, JournalError> {
         let run = Self::begin(state_dir, verb)?;
         let path = state_dir.join("alone.lock");
-        let fail = |source| JournalError::Io { action: "open the lock beside", path: path.clone(), source };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fail)?;
+        let fail = |source| JournalError::Io {
+            action: "open the lock beside",
+            path: path.clone(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(fail)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(alone) => Ok(Self { _alone: Some(alone), ..run }),
+            Ok(alone) => Ok(Self {
+                _alone: Some(alone),
+                ..run
+            }),
             Err((_, Errno::EWOULDBLOCK)) => {
                 run.journal.close()?;
                 Err(JournalError::Busy)
@@ -70,6 +83,7 @@ impl Run {
         Self {
             id: journal.owner().run,
             journal,
+            _alone: None,
         }
     }
 

@@ -60,8 +60,21 @@ pub struct Closed<T> {
 impl<T> Closed<T> {
     /// The window without its value, and the value.
     pub fn split(self) -> (Closed<()>, T) {
-        let Self { record, optimes, locked_us, value } = self;
-        (Closed { record, optimes, locked_us, value: () }, value)
+        let Self {
+            record,
+            optimes,
+            locked_us,
+            value,
+        } = self;
+        (
+            Closed {
+                record,
+                optimes,
+                locked_us,
+                value: (),
+            },
+            value,
+        )
     }
 }
 

@@ -1,0 +1,455 @@
+//! The lock window against real mongods: whatever happens in it, it ends unlocked, and only a clean one counts.
+
+mod support;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use freezeframe::backup::guard::{Cause, GuardError};
+use freezeframe::backup::journal::{Journal, Resource};
+use freezeframe::backup::release::Tools;
+use freezeframe::backup::run::Run;
+use freezeframe::backup::window::{Closed, Terms, WindowError, WorkError, around};
+use freezeframe::exec::SystemExec;
+use freezeframe::mongo::{Access, LockCount, Mongod, ServerProcess, UnlockOutcome, connect};
+use freezeframe::recover::recover;
+use mongodb::bson::doc;
+use support::mongod::{Member, Options, ReplicaSet, until};
+use tokio_util::sync::CancellationToken;
+
+/// A replica set, our connection to its hidden member, and a state directory.
+struct Scene {
+    set: ReplicaSet,
+    tools: Tools,
+    state: PathBuf,
+    member: usize,
+}
+
+const HIDDEN: usize = 1;
+
+impl Scene {
+    async fn new() -> Self {
+        let members = vec![Member::primary(), Member::hidden()];
+        let set = ReplicaSet::start(Options {
+            members,
+            ..Options::default()
+        })
+        .await;
+        Self::with(set, HIDDEN)
+    }
+
+    fn with(set: ReplicaSet, member: usize) -> Self {
+        let config = set.dir().join("freezeframe.toml");
+        std::fs::write(&config, "[store]\nurl = \"file:///nowhere\"\n").unwrap();
+        let tools = Tools {
+            exec: Arc::new(SystemExec),
+            access: set.access(),
+            timeout: Duration::from_secs(10),
+            systemd: None,
+            program: env!("CARGO_BIN_EXE_freezeframe").into(),
+            config,
+        };
+        let state = set.dir().join("state");
+        Self {
+            set,
+            tools,
+            state,
+            member,
+        }
+    }
+
+    async fn mongod(&self) -> Mongod {
+        connect(
+            self.set.addr(self.member),
+            &Access::default(),
+            "test",
+            Duration::from_secs(10),
+        )
+        .await
+        .unwrap()
+    }
+
+    async fn locked(&self) -> bool {
+        self.mongod().await.lock_state("").await.unwrap().locked
+    }
+
+    /// Opens a window of at most `limit` around `work` and closes the run as a backup would.
+    async fn around<T, W>(
+        &self,
+        limit: Duration,
+        cancel: &CancellationToken,
+        work: impl FnOnce(CancellationToken) -> W,
+    ) -> Result<Closed<T>, WindowError>
+    where
+        W: Future<Output = Result<T, WorkError>>,
+    {
+        let mongod = self.mongod().await;
+        let process = mongod.process_id().await.unwrap();
+        let members = [(mongod, process)];
+        let terms = Terms {
+            members: &members,
+            limit,
+            provider: "test",
+            tools: &self.tools,
+        };
+        let mut run = Run::begin(&self.state, "test").unwrap();
+        let outcome = around(&mut run, &terms, cancel, |_, broken| work(broken)).await;
+        let unreleased = run.finish(&self.tools).await.unwrap();
+        assert!(unreleased.is_empty(), "{unreleased:?}");
+        assert_eq!(
+            Journal::all(&self.state).unwrap(),
+            Vec::<PathBuf>::new(),
+            "the journal stays"
+        );
+        assert!(guards().is_empty(), "a guard is left");
+        outcome
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// The guards that this process has started.
+fn guards() -> Vec<i32> {
+    let me = std::process::id().to_string();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
+            continue;
+        };
+        let text =
+            |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        let parent = text("stat")
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1).map(str::to_owned));
+        if parent.as_deref() == Some(&me) && text("cmdline").ends_with("\0guard\0") {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+fn kill(pid: i32, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+}
+
+/// Each test counts the guards of this process, so one runs at a time.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+#[tokio::test]
+async fn a_clean_window_holds_the_member_and_lets_it_go() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new().await;
+    let closed = scene
+        .around(LONG, &CancellationToken::new(), async |_| {
+            assert!(scene.locked().await);
+            assert_eq!(guards().len(), 1);
+            Ok(scene.mongod().await.oplog_top().await.unwrap())
+        })
+        .await
+        .unwrap();
+    assert!(!scene.locked().await);
+    assert_eq!(
+        closed.optimes.values().copied().collect::<Vec<_>>(),
+        [closed.value]
+    );
+    assert!(closed.record.held_us > 0);
+    let steps: Vec<_> = closed
+        .record
+        .steps
+        .iter()
+        .map(|step| step.step.as_str())
+        .collect();
+    assert_eq!(steps, ["flush", "lock", "optime", "unlock"]);
+    assert!(
+        closed
+            .locked_us
+            .values()
+            .all(|us| *us <= closed.record.held_us)
+    );
+}
+
+#[tokio::test]
+async fn a_killed_guard_voids_the_window_and_leaves_nothing_locked() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new().await;
+    let outcome = scene
+        .around::<(), _>(LONG, &CancellationToken::new(), async |broken| {
+            kill(guards()[0], nix::sys::signal::Signal::SIGKILL);
+            broken.cancelled().await;
+            assert!(
+                !scene.locked().await,
+                "the run must not wait for its work before it unlocks"
+            );
+            Ok(())
+        })
+        .await;
+    assert!(
+        matches!(outcome, Err(WindowError::Guard(GuardError::Gone))),
+        "{outcome:?}"
+    );
+    assert!(!scene.locked().await);
+}
+
+#[tokio::test]
+async fn a_guard_asked_to_end_unlocks_first() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new().await;
+    let outcome = scene
+        .around::<(), _>(LONG, &CancellationToken::new(), async |broken| {
+            kill(guards()[0], nix::sys::signal::Signal::SIGTERM);
+            broken.cancelled().await;
+            Ok(())
+        })
+        .await;
+    let fired = matches!(
+        &outcome,
+        Err(WindowError::Guard(GuardError::Fired {
+            cause: Cause::Terminated,
+            ..
+        }))
+    );
+    assert!(fired, "{outcome:?}");
+    assert!(!scene.locked().await);
+}
+
+#[tokio::test]
+async fn a_window_that_lasts_too_long_is_ended_by_the_guard() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new().await;
+    let outcome = scene
+        .around::<(), _>(
+            Duration::from_millis(700),
+            &CancellationToken::new(),
+            async |broken| {
+                broken.cancelled().await;
+                assert!(!scene.locked().await);
+                Ok(())
+            },
+        )
+        .await;
+    let fired = matches!(
+        &outcome,
+        Err(WindowError::Guard(GuardError::Fired {
+            cause: Cause::Deadline,
+            ..
+        }))
+    );
+    assert!(fired, "{outcome:?}");
+    assert!(!scene.locked().await);
+}
+
+#[tokio::test]
+async fn an_interrupted_window_unlocks_before_its_work_has_ended() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new().await;
+    let cancel = CancellationToken::new();
+    let outcome = scene
+        .around::<(), _>(LONG, &cancel, async |broken| {
+            cancel.cancel();
+            broken.cancelled().await;
+            until("the member is unlocked", async || !scene.locked().await).await;
+            Ok(())
+        })
+        .await;
+    assert!(
+        matches!(outcome, Err(WindowError::Interrupted)),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn work_that_fails_leaves_nothing_locked() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new().await;
+    let outcome = scene
+        .around::<(), _>(LONG, &CancellationToken::new(), async |_| {
+            Err(WindowError::Interrupted.into())
+        })
+        .await;
+    assert!(matches!(outcome, Err(WindowError::Work(_))), "{outcome:?}");
+    assert!(!scene.locked().await);
+}
+
+#[tokio::test]
+async fn a_foreign_lock_voids_the_window_and_stays() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new().await;
+    let foreign = scene.mongod().await;
+    let outcome = scene
+        .around::<(), _>(LONG, &CancellationToken::new(), async |_| {
+            assert_eq!(foreign.lock("somebody else").await.unwrap(), LockCount(2));
+            Ok(())
+        })
+        .await;
+    assert!(
+        matches!(outcome, Err(WindowError::ForeignLock { count: 1, .. })),
+        "{outcome:?}"
+    );
+    assert!(scene.locked().await);
+    // And one that is there before ours.
+    let outcome = scene
+        .around::<(), _>(LONG, &CancellationToken::new(), async |_| Ok(()))
+        .await;
+    assert!(
+        matches!(outcome, Err(WindowError::ForeignLock { count: 2, .. })),
+        "{outcome:?}"
+    );
+    assert_eq!(
+        foreign.unlock().await.unwrap(),
+        UnlockOutcome::Unlocked {
+            remaining: LockCount(0)
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_foreign_unlock_voids_the_window() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new().await;
+    let outcome = scene
+        .around::<(), _>(LONG, &CancellationToken::new(), async |_| {
+            scene.mongod().await.unlock().await.unwrap();
+            Ok(())
+        })
+        .await;
+    assert!(
+        matches!(outcome, Err(WindowError::LostLock { .. })),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_restarted_mongod_voids_the_window() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new().await;
+    let mut scene = scene;
+    // The window borrows the scene's connection only; the server is ours to restart.
+    let mut hidden = scene.set.members.remove(HIDDEN);
+    let addr = hidden.addr.clone();
+    let mongod = connect(&addr, &Access::default(), "test", Duration::from_secs(10))
+        .await
+        .unwrap();
+    let members = [(mongod.clone(), mongod.process_id().await.unwrap())];
+    let terms = Terms {
+        members: &members,
+        limit: LONG,
+        provider: "test",
+        tools: &scene.tools,
+    };
+    let mut run = Run::begin(&scene.state, "test").unwrap();
+    let outcome: Result<Closed<()>, _> =
+        around(&mut run, &terms, &CancellationToken::new(), async |_, _| {
+            hidden.kill();
+            hidden.restart();
+            Ok(())
+        })
+        .await;
+    assert!(
+        matches!(
+            outcome,
+            Err(WindowError::LostLock {
+                found: "mongod was restarted",
+                ..
+            })
+        ),
+        "{outcome:?}"
+    );
+    assert!(run.finish(&scene.tools).await.unwrap().is_empty());
+    assert!(!mongod.lock_state("").await.unwrap().locked);
+}
+
+/// A lock that waits behind a transaction answers after we have given up, and lands all the same.
+#[tokio::test]
+async fn a_lock_that_lands_after_we_gave_up_is_given_back() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let set = ReplicaSet::start(Options {
+        members: vec![Member::primary()],
+        ..Options::default()
+    })
+    .await;
+    let scene = Scene::with(set, 0);
+    let admin = scene.set.admin(0).await;
+    let collection = admin
+        .database("test")
+        .collection::<mongodb::bson::Document>("c");
+    collection.insert_one(doc! { "_id": 0 }).await.unwrap();
+    let mut session = admin.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    collection
+        .insert_one(doc! { "_id": 1 })
+        .session(&mut session)
+        .await
+        .unwrap();
+
+    let cancel = CancellationToken::new();
+    let window = scene.around::<(), _>(Duration::from_millis(800), &cancel, async |_| Ok(()));
+    let release = async {
+        // Long past the limit: the lock command waits on the server, our side has given it up.
+        let mongod = scene.mongod().await;
+        until("a lock waits", async || {
+            let reply = admin
+                .database("admin")
+                .run_command(doc! { "currentOp": 1, "$all": true })
+                .await
+                .unwrap();
+            format!("{reply:?}").contains("\"lock\": Boolean(true)")
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        session.commit_transaction().await.unwrap();
+        drop(mongod);
+    };
+    let (outcome, ()) = tokio::join!(window, release);
+    assert!(outcome.is_err());
+    assert!(!scene.locked().await);
+    collection.insert_one(doc! { "_id": 2 }).await.unwrap();
+}
+
+#[tokio::test]
+async fn recover_takes_back_a_dead_runs_lock_and_no_other() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new().await;
+    let mongod = scene.mongod().await;
+    let process = mongod.process_id().await.unwrap();
+    let plan = |process: ServerProcess| {
+        let mut run = Run::begin(&scene.state, "backup").unwrap();
+        let lock = Resource::Lock {
+            member: mongod.addr().clone(),
+            process,
+            comment: "freezeframe-test".into(),
+        };
+        run.plan_one(lock).unwrap();
+        run
+    };
+    mongod.lock("freezeframe-test").await.unwrap();
+
+    let alive = plan(process);
+    assert!(
+        recover(&scene.state, None, &scene.tools)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(scene.locked().await, "a living run's lock is its own");
+    drop(alive);
+    let recovered = recover(&scene.state, None, &scene.tools).await.unwrap();
+    assert_eq!(recovered.len(), 1);
+    assert!(recovered[0].failed.is_empty(), "{recovered:?}");
+    assert!(!scene.locked().await);
+
+    // A lock on what was another server process is not ours.
+    mongod.lock("somebody else").await.unwrap();
+    drop(plan(ServerProcess::from_bytes([7; 12])));
+    recover(&scene.state, None, &scene.tools).await.unwrap();
+    assert!(scene.locked().await);
+    mongod.unlock().await.unwrap();
+    assert!(
+        recover(&scene.state, None, &scene.tools)
+            .await
+            .unwrap()
+            .is_empty(),
+        "a second time finds nothing"
+    );
+}
