@@ -15,6 +15,7 @@ use freezeframe::mongo::{
     Access, LockCount, Mechanism, MongoError, Mongod, Secret, UnlockOutcome, connect,
 };
 use mongodb::bson::{Document, doc};
+use mongodb::options::{Acknowledgment, WriteConcern};
 use support::mongod::{Member, Options, ReplicaSet, until};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -183,7 +184,13 @@ async fn a_lock_that_timed_out_is_seen_waiting_and_then_held() {
     let data = client.database("shop").collection::<Document>("orders");
     data.insert_one(doc! { "_id": 0 }).await.unwrap();
     let mut session = client.start_session().await.unwrap();
-    session.start_transaction().await.unwrap();
+    // A majority commit on a primary cannot finish under the lock that it lets in.
+    let once = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
+    session
+        .start_transaction()
+        .write_concern(once)
+        .await
+        .unwrap();
     data.insert_one(doc! { "_id": 1 })
         .session(&mut session)
         .await

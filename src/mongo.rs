@@ -5,11 +5,13 @@
 //! server goes on with what it was asked, so a lock or unlock that was not answered has an
 //! error of its own.
 
+pub mod balancer;
 pub mod client;
 pub mod facts;
 pub mod fsync;
 pub mod oplog;
 pub mod process;
+pub mod topology;
 
 use std::fmt;
 use std::path::PathBuf;

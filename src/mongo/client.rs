@@ -13,6 +13,9 @@ use crate::ids::MemberAddr;
 /// The server's code for a missing privilege.
 const UNAUTHORIZED: i32 = 13;
 
+/// How the driver complains about a refusal without a code.
+const NO_CODE: &str = "missing field `code`";
+
 /// A mongod we are connected to: direct, authenticated, with a warm connection in the pool.
 #[derive(Debug, Clone)]
 pub struct Mongod {
@@ -197,6 +200,16 @@ impl Mongod {
                 code: failure.code,
                 detail: failure.message.clone(),
             },
+            // The server said no (ok: 0) but gave no code, as 6.0 does to fsyncUnlock when nothing is
+            // locked; the driver knows no such refusal and reports only what it misses in it.
+            ErrorKind::InvalidResponse { message, .. } if message.contains(NO_CODE) => {
+                MongoError::Command {
+                    addr,
+                    command,
+                    code: 0,
+                    detail: "refused without an error code".into(),
+                }
+            }
             ErrorKind::Authentication { message, .. } => MongoError::Authentication {
                 addr,
                 user: self.user.clone(),
