@@ -310,7 +310,10 @@ async fn the_hidden_secondary_is_fit_and_each_other_member_is_refused() {
         refusals(&judged(&set, 1, &LIMITS).await),
         ["hidden", "majority"]
     );
-    assert_eq!(refusals(&judged(&set, 3, &LIMITS).await), ["state"]);
+    let arbiter = connect(set.addr(3), &set.access(), "freezeframe-test", TIMEOUT)
+        .await
+        .unwrap_err();
+    assert_eq!(refusals(&[judge_unreadable(&arbiter)]), ["state"]);
     let delayed = refusals(&judged(&set, 4, &LIMITS).await);
     assert!(delayed.contains(&"delay"), "{delayed:?}");
     let long = MemberLimits {
@@ -412,11 +415,11 @@ async fn a_member_in_initial_sync_is_refused() {
     let hang = "failpoint.initialSyncHangBeforeCopyingDatabases={mode:'alwaysOn'}";
     let syncing = Member::hidden().with_args(&["--setParameter", hang]);
     let members = vec![Member::primary(), syncing];
-    let set = ReplicaSet::initiate(Options {
+    let options = Options {
         members,
         ..Options::default()
-    })
-    .await;
+    };
+    let set = ReplicaSet::initiate(&options).await;
     until("the initial sync hangs", async || {
         let hidden = open(&set, 1, &set.access()).await;
         let Ok(facts) = hidden.facts().await else {

@@ -115,7 +115,7 @@ pub enum MongoError {
         /// What the server said.
         detail: String,
     },
-    /// An arbiter of a deployment with authentication: it holds no users, so nobody can log in.
+    /// An arbiter: it holds neither data nor users, so there is nothing to ask of it.
     #[error("mongod at {addr} is an arbiter{}", .set.as_ref().map(|set| format!(" of {set}")).unwrap_or_default())]
     Arbiter {
         /// Where.
@@ -225,6 +225,10 @@ impl Explain for MongoError {
             Self::LockOutcomeUnknown { .. } | Self::UnlockOutcomeUnknown { .. } => {
                 Some("run `freezeframe recover`, which unlocks what this run may have locked".into())
             }
+            // Seen on 6.0.5: the lock is refused until the commit point passes the end of the sync.
+            Self::Command { detail, .. } if detail.contains("initial data timestamp") => Some(
+                "the member has only just ended its initial sync; try again after the next majority write has reached it".into(),
+            ),
             Self::Command { .. } | Self::Reply { .. } => None,
         }
     }

@@ -163,6 +163,7 @@ fn describe(found: &Discovered) -> String {
         None => format!(
             "mongod {name} listens on no address this host can reach (a container?); it is not backed up"
         ),
+        Some(Err(error @ MongoError::Arbiter { .. })) => format!("{error}; it is not backed up"),
         Some(Err(error)) => {
             format!("mongod at {name} cannot be read and is not backed up: {error}")
         }

@@ -144,7 +144,7 @@ impl Judge<'_> {
                 self.delay(set);
                 self.lag(set, limits.max_lag);
                 self.majority(set);
-                self.oplog(limits.min_oplog_window);
+                self.oplog(set, limits.min_oplog_window);
             }
             None => self.refused(
                 "state",
@@ -365,8 +365,10 @@ impl Judge<'_> {
         }
     }
 
-    fn oplog(&mut self, minimum: Duration) {
-        if self.facts.hello.arbiter {
+    fn oplog(&mut self, set: &ReplicaSet, minimum: Duration) {
+        // A member that serves no reads is refused for its state already.
+        let readable = matches!(set.my_state, MemberState::Primary | MemberState::Secondary);
+        if self.facts.oplog.is_none() && !readable {
             return;
         }
         let window = self.facts.oplog.map(|ends| {
