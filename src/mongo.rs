@@ -5,11 +5,13 @@
 //! server goes on with what it was asked, so a lock or unlock that was not answered has an
 //! error of its own.
 
+pub mod balancer;
 pub mod client;
 pub mod facts;
 pub mod fsync;
 pub mod oplog;
 pub mod process;
+pub mod topology;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -91,7 +93,7 @@ pub enum MongoError {
         /// What the server said.
         detail: String,
     },
-    /// An arbiter of a deployment with authentication: it holds no users, so nobody can log in.
+    /// An arbiter: it holds neither data nor users, so there is nothing to ask of it.
     #[error("mongod at {addr} is an arbiter{}", .set.as_ref().map(|set| format!(" of {set}")).unwrap_or_default())]
     Arbiter {
         /// Where.
@@ -201,6 +203,10 @@ impl Explain for MongoError {
             Self::LockOutcomeUnknown { .. } | Self::UnlockOutcomeUnknown { .. } => {
                 Some("run `freezeframe recover`, which unlocks what this run may have locked".into())
             }
+            // Seen on 6.0.5: the lock is refused until the commit point passes the end of the sync.
+            Self::Command { detail, .. } if detail.contains("initial data timestamp") => Some(
+                "the member has only just ended its initial sync; try again after the next majority write has reached it".into(),
+            ),
             Self::Command { .. } | Self::Reply { .. } => None,
         }
     }

@@ -252,7 +252,7 @@ impl ReplicaSet {
                 },
             )
             .collect();
-        let set = Self::initiate(options).await;
+        let set = Self::initiate(&options).await;
         let admin = set.admin(0).await;
         let ready = async || {
             let status = admin
@@ -269,11 +269,17 @@ impl ReplicaSet {
             seen == states
         };
         until("every member has its state", ready).await;
+        for (i, member) in options.members.iter().enumerate() {
+            let config = &member.config;
+            if !config.contains_key("arbiterOnly") && !config.contains_key("secondaryDelaySecs") {
+                set.until_lockable(i).await;
+            }
+        }
         set
     }
 
     /// Starts and initiates a set, and waits only until its first member is primary.
-    pub async fn initiate(options: Options) -> Self {
+    pub async fn initiate(options: &Options) -> Self {
         let dir = match &options.dir {
             Some(dir) => Directory::Given(dir.clone()),
             None => Directory::Temporary(tempfile::tempdir().unwrap()),
@@ -307,8 +313,27 @@ impl ReplicaSet {
             certs,
             dir,
         };
-        set.initiate_members(&options).await;
+        set.initiate_members(options).await;
         set
+    }
+
+    /// Waits until member `i` takes an fsync lock, and takes it off again.
+    ///
+    /// A member fresh from its initial sync refuses it until the set's commit point has passed
+    /// the end of that sync.
+    async fn until_lockable(&self, i: usize) {
+        // Under authentication users arrive by replication.
+        let admin = self.admin(i).await.database("admin");
+        until("the member can be locked", async || {
+            let lock = doc! { "fsync": 1, "lock": true };
+            let locked = admin.run_command(lock).await.is_ok();
+            if locked {
+                let unlocked = admin.run_command(doc! { "fsyncUnlock": 1 }).await;
+                unlocked.expect("fsyncUnlock");
+            }
+            locked
+        })
+        .await;
     }
 
     async fn initiate_members(&self, options: &Options) {

@@ -1,5 +1,6 @@
 //! One authenticated connection to one mongod, and the one way to run a command on it.
 
+use std::fmt;
 use std::time::Duration;
 
 use mongodb::Client;
@@ -13,8 +14,11 @@ use crate::ids::MemberAddr;
 /// The server's code for a missing privilege.
 const UNAUTHORIZED: i32 = 13;
 
+/// How the driver complains about a refusal without a code.
+const NO_CODE: &str = "missing field `code`";
+
 /// A mongod we are connected to: direct, authenticated, with a warm connection in the pool.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Mongod {
     addr: MemberAddr,
     user: String,
@@ -22,13 +26,13 @@ pub struct Mongod {
     timeout: Duration,
 }
 
-/// Connects to exactly the mongod at `addr`, authenticates and pings it.
+/// Connects to exactly the mongod at `addr`, authenticates and asks it who it is.
 ///
 /// `timeout` bounds each step of it, and each later call unless said otherwise. `app_name`
 /// names us in the server's log and in `currentOp`.
 ///
 /// # Errors
-/// [`MongoError`]: settings, reachability, TLS, authentication, or an arbiter nobody can log in to.
+/// [`MongoError`]: settings, reachability, TLS, authentication, or that it is an arbiter.
 pub async fn connect(
     addr: &MemberAddr,
     access: &Access,
@@ -54,28 +58,21 @@ pub async fn connect(
         }
     }
     let mongod = Mongod::open(addr, access, app_name, timeout)?;
-    match mongod.run("ping", doc! { "ping": 1 }).await {
-        Ok(_) => Ok(mongod),
-        Err(error @ MongoError::Authentication { .. }) => {
-            // An arbiter refuses every login; only its hello, which needs none, tells why.
-            let anonymous = Access {
-                tls: access.tls.clone(),
-                ..Access::default()
-            };
-            let hello = Mongod::open(addr, &anonymous, app_name, timeout)?
-                .run("hello", doc! { "hello": 1 })
-                .await;
-            match hello {
-                Ok(reply) if reply.get_bool("arbiterOnly").unwrap_or(false) => {
-                    Err(MongoError::Arbiter {
-                        addr: addr.clone(),
-                        set: reply.get_str("setName").ok().map(str::to_owned),
-                    })
-                }
-                _ => Err(error),
-            }
-        }
-        Err(error) => Err(error),
+    // The first command: it opens the pool's connection and authenticates. The driver does not
+    // log in to an arbiter, which holds no users, so nothing else could be asked of one.
+    let hello = mongod.run("hello", doc! { "hello": 1 }).await?;
+    if hello.get_bool("arbiterOnly").unwrap_or(false) {
+        return Err(MongoError::Arbiter {
+            addr: addr.clone(),
+            set: hello.get_str("setName").ok().map(str::to_owned),
+        });
+    }
+    Ok(mongod)
+}
+
+impl fmt::Debug for Mongod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mongod({} as {})", self.addr, self.user)
     }
 }
 
@@ -197,6 +194,16 @@ impl Mongod {
                 code: failure.code,
                 detail: failure.message.clone(),
             },
+            // The server said no (ok: 0) but gave no code, as 6.0 does to fsyncUnlock when nothing is
+            // locked; the driver knows no such refusal and reports only what it misses in it.
+            ErrorKind::InvalidResponse { message, .. } if message.contains(NO_CODE) => {
+                MongoError::Command {
+                    addr,
+                    command,
+                    code: 0,
+                    detail: "refused without an error code".into(),
+                }
+            }
             ErrorKind::Authentication { message, .. } => MongoError::Authentication {
                 addr,
                 user: self.user.clone(),

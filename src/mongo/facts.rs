@@ -15,6 +15,9 @@ const NO_REPLICATION_ENABLED: i32 = 76;
 /// The server's code for "started with --replSet, but no configuration yet".
 const NOT_YET_INITIALIZED: i32 = 94;
 
+/// The server's code for a read in initial sync, rollback or recovery.
+const NOT_PRIMARY_OR_SECONDARY: i32 = 13436;
+
 /// Everything the preflight judges a member by.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MemberFacts {
@@ -28,7 +31,7 @@ pub struct MemberFacts {
     pub read_at: Timestamp,
     /// Such as "6.0.5".
     pub server_version: String,
-    /// Such as "6.0".
+    /// Such as "6.0"; "unknown" while it serves no reads.
     pub feature_compatibility: String,
     /// What it is in its set.
     pub hello: Hello,
@@ -38,7 +41,7 @@ pub struct MemberFacts {
     pub storage_engine: StorageEngine,
     /// How it was started.
     pub options: StartOptions,
-    /// The ends of its oplog; none where there is none.
+    /// The ends of its oplog; none where there is none, or while it serves no reads.
     pub oplog: Option<OplogEnds>,
     /// The `fsyncLock` flag of `currentOp`: locked, or a lock is waiting.
     pub fsync_locked: bool,
@@ -262,18 +265,12 @@ impl Mongod {
         let current = doc! { "currentOp": 1, "$ownOps": true };
         let operations = self.run("currentOp", current).await?;
         let oplog = match &replica_set {
-            Some(set) if set.my_state != MemberState::Arbiter => {
-                match (self.oplog_end(1).await?, self.oplog_end(-1).await?) {
-                    (Some(first), Some(last)) => Some(OplogEnds { first, last }),
-                    _ => None,
-                }
-            }
-            _ => None,
+            Some(_) => self.oplog_ends().await?,
+            None => None,
         };
         let versions = doc! { "find": "system.version", "singleBatch": true };
-        let versions = self
-            .find("admin", "find admin.system.version", versions)
-            .await?;
+        let versions = self.find("admin", "find admin.system.version", versions);
+        let versions = readable(versions.await)?.unwrap_or_default();
         let odd = |command, detail: &str| self.odd_reply(command, detail);
         Ok(MemberFacts {
             addr: self.addr().clone(),
@@ -301,6 +298,14 @@ impl Mongod {
         })
     }
 
+    async fn oplog_ends(&self) -> Result<Option<OplogEnds>, MongoError> {
+        let first = readable(self.oplog_end(1).await)?.flatten();
+        let last = readable(self.oplog_end(-1).await)?.flatten();
+        Ok(first
+            .zip(last)
+            .map(|(first, last)| OplogEnds { first, last }))
+    }
+
     async fn replica_set(&self) -> Result<Option<ReplicaSet>, MongoError> {
         let command = doc! { "replSetGetStatus": 1, "initialSync": 1 };
         let status = match self.run("replSetGetStatus", command).await {
@@ -321,6 +326,15 @@ impl Mongod {
         replica_set(&status, config).map(Some).ok_or_else(|| {
             self.odd_reply("replSetGetStatus", "status and configuration do not fit")
         })
+    }
+}
+
+/// Nothing where the member serves no reads now: its state says why, and is what is judged.
+fn readable<T>(read: Result<T, MongoError>) -> Result<Option<T>, MongoError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(MongoError::Command { code, .. }) if code == NOT_PRIMARY_OR_SECONDARY => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

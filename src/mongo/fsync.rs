@@ -33,8 +33,9 @@ pub struct LockState {
     pub pending_ours: bool,
 }
 
-/// The code newer servers give for an unlock without a lock; older ones give none.
-const ILLEGAL_OPERATION: i32 = 20;
+/// The codes of an unlock without a lock: newer servers say IllegalOperation; 6.0 gives none,
+/// and has no other refusal without a code.
+const NOT_LOCKED: [i32; 2] = [20, 0];
 
 impl Mongod {
     /// Writes everything dirty to disk (`fsync` without lock), so that the lock after it is short.
@@ -82,9 +83,7 @@ impl Mongod {
                     addr: self.addr().clone(),
                     detail: "the reply has no lockCount".into(),
                 }),
-            Err(MongoError::Command { code, detail, .. })
-                if code == ILLEGAL_OPERATION || detail.contains("not locked") =>
-            {
+            Err(MongoError::Command { code, .. }) if NOT_LOCKED.contains(&code) => {
                 Ok(UnlockOutcome::NotLocked)
             }
             Err(
