@@ -35,13 +35,19 @@ impl FromStr for DevNumber {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (major, minor) = text.split_once(':').unwrap_or((text, ""));
-        Ok(Self { major: major.parse()?, minor: minor.parse()? })
+        Ok(Self {
+            major: major.parse()?,
+            minor: minor.parse()?,
+        })
     }
 }
 
 impl From<nix::libc::dev_t> for DevNumber {
     fn from(number: nix::libc::dev_t) -> Self {
-        Self { major: nix::libc::major(number), minor: nix::libc::minor(number) }
+        Self {
+            major: nix::libc::major(number),
+            minor: nix::libc::minor(number),
+        }
     }
 }
 
@@ -168,7 +174,10 @@ mod tests {
             kind: "xfs".into(),
             device: Layer {
                 name: "dm-0".into(),
-                number: DevNumber { major: 254, minor: 0 },
+                number: DevNumber {
+                    major: 254,
+                    minor: 0,
+                },
                 size: 0,
                 kind: LayerKind::Disk,
                 below: Vec::new(),
@@ -178,12 +187,21 @@ mod tests {
             ("/data", "/", "/data/db", Some("db")),
             ("/data", "/", "/data", Some("")),
             ("/", "/", "/var/lib/mongodb", Some("var/lib/mongodb")),
-            ("/var/lib/mongodb", "/volumes/m", "/var/lib/mongodb/db", Some("volumes/m/db")),
+            (
+                "/var/lib/mongodb",
+                "/volumes/m",
+                "/var/lib/mongodb/db",
+                Some("volumes/m/db"),
+            ),
             ("/data", "/", "/database", None),
         ];
         for (point, root, path, expected) in cases {
             let inside = filesystem(point, root).inside(Path::new(path));
-            assert_eq!(inside.as_deref().map(Path::as_os_str), expected.map(std::ffi::OsStr::new), "{path}");
+            assert_eq!(
+                inside.as_deref().map(Path::as_os_str),
+                expected.map(std::ffi::OsStr::new),
+                "{path}"
+            );
         }
     }
 }

@@ -32,7 +32,9 @@ fn describe(layer: &Layer) -> String {
     let size = ByteSize::b(layer.size);
     let name = &layer.name;
     match &layer.kind {
-        LayerKind::LogicalVolume { vg, lv } => format!("logical volume {vg}/{lv}  {size}  ({name})"),
+        LayerKind::LogicalVolume { vg, lv } => {
+            format!("logical volume {vg}/{lv}  {size}  ({name})")
+        }
         LayerKind::DeviceMapper { name: dm, .. } => format!("device-mapper {dm}  {size}  ({name})"),
         LayerKind::Md { level } => format!("md {level}  {size}  ({name})"),
         LayerKind::Partition => format!("partition {name}  {size}"),
@@ -53,10 +55,29 @@ mod tests {
         host.disk("sda", 8, 0, 1 << 21);
         host.disk("sdb", 8, 16, 1 << 21);
         host.partition("sda", "sda1", 8, 1, 1 << 20);
-        host.dm("dm-0", 254, 0, "data-mongo", &format!("LVM-{}", "a".repeat(64)), &["sda/sda1", "sdb"]);
-        let device = sysfs::layers(&host.sys(), DevNumber { major: 254, minor: 0 }).unwrap().unwrap();
-        let filesystem =
-            Filesystem { mount_point: "/data".into(), root: "/mongo".into(), kind: "xfs".into(), device };
+        host.dm(
+            "dm-0",
+            254,
+            0,
+            "data-mongo",
+            &format!("LVM-{}", "a".repeat(64)),
+            &["sda/sda1", "sdb"],
+        );
+        let device = sysfs::layers(
+            &host.sys(),
+            DevNumber {
+                major: 254,
+                minor: 0,
+            },
+        )
+        .unwrap()
+        .unwrap();
+        let filesystem = Filesystem {
+            mount_point: "/data".into(),
+            root: "/mongo".into(),
+            kind: "xfs".into(),
+            device,
+        };
         let expected = "\
 /data  xfs  (its directory /mongo)
 └─ logical volume data/mongo  1.0 GiB  (dm-0)

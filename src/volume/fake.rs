@@ -17,10 +17,23 @@ pub struct FakeHost {
 impl FakeHost {
     /// An empty host whose root file system is 8:255, which sysfs does not know.
     pub fn new() -> Self {
-        let host = Self { root: tempfile::tempdir().unwrap(), mountinfo: Mutex::default() };
+        let host = Self {
+            root: tempfile::tempdir().unwrap(),
+            mountinfo: Mutex::default(),
+        };
         fs::create_dir_all(host.sys().join("dev/block")).unwrap();
         fs::create_dir_all(host.sys().join("block")).unwrap();
-        host.mount_line(1, 0, DevNumber { major: 8, minor: 255 }, "/", Path::new("/"), "ext4");
+        host.mount_line(
+            1,
+            0,
+            DevNumber {
+                major: 8,
+                minor: 255,
+            },
+            "/",
+            Path::new("/"),
+            "ext4",
+        );
         host
     }
 
@@ -31,7 +44,13 @@ impl FakeHost {
 
     /// A real directory to put a dbPath into.
     pub fn dir(&self, name: &str) -> PathBuf {
-        let dir = self.root.path().canonicalize().unwrap().join("dirs").join(name);
+        let dir = self
+            .root
+            .path()
+            .canonicalize()
+            .unwrap()
+            .join("dirs")
+            .join(name);
         fs::create_dir_all(&dir).unwrap();
         dir
     }
@@ -40,7 +59,11 @@ impl FakeHost {
     pub fn view(&self) -> HostView {
         let path = self.root.path().join("mountinfo");
         fs::write(&path, self.mountinfo.lock().unwrap().as_bytes()).unwrap();
-        HostView { mountinfo: path, sys: self.sys(), device_of: None }
+        HostView {
+            mountinfo: path,
+            sys: self.sys(),
+            device_of: None,
+        }
     }
 
     /// A whole disk.
@@ -56,7 +79,15 @@ impl FakeHost {
     }
 
     /// A device-mapper device of 1 GiB.
-    pub fn dm(&self, kernel: &str, major: u32, minor: u32, name: &str, uuid: &str, slaves: &[&str]) {
+    pub fn dm(
+        &self,
+        kernel: &str,
+        major: u32,
+        minor: u32,
+        name: &str,
+        uuid: &str,
+        slaves: &[&str],
+    ) {
         let device = self.device(kernel, major, minor, 1 << 21, slaves);
         fs::create_dir(device.join("dm")).unwrap();
         fs::write(device.join("dm/name"), format!("{name}\n")).unwrap();
@@ -66,7 +97,14 @@ impl FakeHost {
     /// An LV of 1 GiB directly on the disk `sda`, with a uuid made from its minor number.
     pub fn lv(&self, minor: u32, vg: &str, lv: &str) {
         let uuid = format!("LVM-{minor:064}");
-        self.dm(&format!("dm-{minor}"), 254, minor, &super::sysfs::join_lvm_name(vg, lv), &uuid, &["sda"]);
+        self.dm(
+            &format!("dm-{minor}"),
+            254,
+            minor,
+            &super::sysfs::join_lvm_name(vg, lv),
+            &uuid,
+            &["sda"],
+        );
     }
 
     /// An md array.
@@ -84,9 +122,17 @@ impl FakeHost {
         for slave in slaves {
             // May be made later: the link is only followed when the stack is read.
             let name = Path::new(slave).file_name().unwrap();
-            symlink(self.sys().join("block").join(slave), device.join("slaves").join(name)).unwrap();
+            symlink(
+                self.sys().join("block").join(slave),
+                device.join("slaves").join(name),
+            )
+            .unwrap();
         }
-        symlink(&device, self.sys().join(format!("dev/block/{major}:{minor}"))).unwrap();
+        symlink(
+            &device,
+            self.sys().join(format!("dev/block/{major}:{minor}")),
+        )
+        .unwrap();
         device
     }
 
@@ -97,15 +143,28 @@ impl FakeHost {
 
     /// Mounts any device on a real directory.
     pub fn mount_device(&self, device: DevNumber, root: &str, point: &Path, kind: &str) {
-        let table = super::mountinfo::MountTable::parse(self.mountinfo.lock().unwrap().as_bytes()).unwrap();
+        let table =
+            super::mountinfo::MountTable::parse(self.mountinfo.lock().unwrap().as_bytes()).unwrap();
         let parent = table.covering(point).unwrap().id;
         let id = table.iter().count() as u32 + 1;
         self.mount_line(id, parent, device, root, point, kind);
     }
 
-    fn mount_line(&self, id: u32, parent: u32, device: DevNumber, root: &str, point: &Path, kind: &str) {
+    fn mount_line(
+        &self,
+        id: u32,
+        parent: u32,
+        device: DevNumber,
+        root: &str,
+        point: &Path,
+        kind: &str,
+    ) {
         let mut text = self.mountinfo.lock().unwrap();
-        writeln!(text, "{id} {parent} {device} {root} {} rw shared:1 - {kind} /dev/fake{id} rw", point.display())
-            .unwrap();
+        writeln!(
+            text,
+            "{id} {parent} {device} {root} {} rw shared:1 - {kind} /dev/fake{id} rw",
+            point.display()
+        )
+        .unwrap();
     }
 }

@@ -67,7 +67,8 @@ impl MountTable {
     pub fn covering(&self, path: &Path) -> Option<&Mount> {
         let is_root = |mount: &&Mount| {
             mount.point == Path::new("/")
-                && (mount.parent == mount.id || !self.0.iter().any(|other| other.id == mount.parent))
+                && (mount.parent == mount.id
+                    || !self.0.iter().any(|other| other.id == mount.parent))
         };
         let mut current = self.0.iter().filter(is_root).next_back()?;
         // Each step goes to a child; a table with a loop in it must still end.
@@ -76,7 +77,9 @@ impl MountTable {
                 .0
                 .iter()
                 .filter(|mount| mount.parent == current.id && mount.id != current.id)
-                .filter(|mount| mount.point.starts_with(&current.point) && path.starts_with(&mount.point))
+                .filter(|mount| {
+                    mount.point.starts_with(&current.point) && path.starts_with(&mount.point)
+                })
                 .min_by_key(|mount| mount.point.components().count());
             match next {
                 Some(mount) => current = mount,
@@ -109,7 +112,15 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     fields.find(|&field| field == b"-")?;
     let kind = text(fields.next()?);
     let source = text(fields.next()?);
-    Some(Mount { id, parent, device, root, point, kind, source })
+    Some(Mount {
+        id,
+        parent,
+        device,
+        root,
+        point,
+        kind,
+        source,
+    })
 }
 
 fn number(field: &[u8]) -> Option<u32> {
@@ -130,7 +141,13 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut rest = field;
     while let [first, after @ ..] = rest {
         match rest {
-            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] => {
+            [
+                b'\\',
+                a @ b'0'..=b'3',
+                b @ b'0'..=b'7',
+                c @ b'0'..=b'7',
+                after @ ..,
+            ] => {
                 bytes.push(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'));
                 rest = after;
             }
@@ -164,12 +181,24 @@ mod tests {
     fn reads_a_recorded_table() {
         let table = MountTable::parse(RECORDED.as_bytes()).unwrap();
         let data = table.covering(Path::new("/data/db/journal")).unwrap();
-        assert_eq!((data.device, data.kind.as_str()), (DevNumber { major: 254, minor: 0 }, "xfs"));
+        assert_eq!(
+            (data.device, data.kind.as_str()),
+            (
+                DevNumber {
+                    major: 254,
+                    minor: 0
+                },
+                "xfs"
+            )
+        );
         assert_eq!(data.source, "/dev/mapper/data--1-mongo--db");
         let bound = table.covering(Path::new("/srv/with space/x")).unwrap();
         assert_eq!(bound.point, Path::new("/srv/with space"));
         // A name that only begins alike is another directory.
-        assert_eq!(table.covering(Path::new("/database")).unwrap().point, Path::new("/"));
+        assert_eq!(
+            table.covering(Path::new("/database")).unwrap().point,
+            Path::new("/")
+        );
         assert!(table.is_mount_point(Path::new("/logs")));
         assert!(!table.is_mount_point(Path::new("/logs/x")));
     }
@@ -183,23 +212,44 @@ mod tests {
         let root = line(1, 0, 0, "/");
         let cases = [
             // Two on the same point: the later one lies on the first.
-            (format!("{}{}", line(2, 1, 1, "/data"), line(3, 2, 2, "/data")), "/data/db", 2),
+            (
+                format!("{}{}", line(2, 1, 1, "/data"), line(3, 2, 2, "/data")),
+                "/data/db",
+                2,
+            ),
             // A deep mount, then one over its parent: the deep one cannot be reached any more.
-            (format!("{}{}", line(2, 1, 1, "/data/db"), line(3, 1, 2, "/data")), "/data/db", 2),
+            (
+                format!("{}{}", line(2, 1, 1, "/data/db"), line(3, 1, 2, "/data")),
+                "/data/db",
+                2,
+            ),
             // The same order, but really one inside the other.
-            (format!("{}{}", line(2, 1, 1, "/data"), line(3, 2, 2, "/data/db")), "/data/db", 2),
+            (
+                format!("{}{}", line(2, 1, 1, "/data"), line(3, 2, 2, "/data/db")),
+                "/data/db",
+                2,
+            ),
             (line(2, 1, 1, "/data"), "/", 0),
         ];
         for (lines, path, minor) in cases {
             let table = table(&format!("{root}{lines}"));
-            assert_eq!(table.covering(Path::new(path)).unwrap().device.minor, minor, "{lines}");
+            assert_eq!(
+                table.covering(Path::new(path)).unwrap().device.minor,
+                minor,
+                "{lines}"
+            );
         }
     }
 
     #[test]
     fn a_table_that_loops_still_ends() {
         let text = "1 0 8:0 / / rw - ext4 a rw\n2 3 8:1 / /a rw - ext4 a rw\n3 2 8:2 / /a rw - ext4 a rw\n2 1 8:1 / /a rw - ext4 a rw\n";
-        assert!(MountTable::parse(text.as_bytes()).unwrap().covering(Path::new("/a/b")).is_some());
+        assert!(
+            MountTable::parse(text.as_bytes())
+                .unwrap()
+                .covering(Path::new("/a/b"))
+                .is_some()
+        );
     }
 
     #[test]

@@ -150,13 +150,28 @@ pub fn resolve(db_path: &Path, host: &HostView) -> Result<DataLayout, VolumeErro
         return Err(VolumeError::NotADirectory { path: real });
     }
     let mounts = host.mounts()?;
-    let mut walk = Walk { host, mounts: &mounts, filesystems: Vec::new(), ids: Vec::new(), grafts: Vec::new() };
+    let mut walk = Walk {
+        host,
+        mounts: &mounts,
+        filesystems: Vec::new(),
+        ids: Vec::new(),
+        grafts: Vec::new(),
+    };
     let (home, mount) = walk.place(&real)?;
     walk.directory(&real, Path::new(""), mount)?;
-    let Walk { filesystems, mut grafts, .. } = walk;
+    let Walk {
+        filesystems,
+        mut grafts,
+        ..
+    } = walk;
     grafts.sort_by(|a, b| a.at.cmp(&b.at));
     refuse_overlap(&real, &grafts)?;
-    Ok(DataLayout { db_path: real, filesystem: home, grafts, filesystems })
+    Ok(DataLayout {
+        db_path: real,
+        filesystem: home,
+        grafts,
+        filesystems,
+    })
 }
 
 /// The file system that holds `path`, or would hold it: of a path that does not exist, its nearest
@@ -165,10 +180,16 @@ pub fn resolve(db_path: &Path, host: &HostView) -> Result<DataLayout, VolumeErro
 /// # Errors
 /// [`VolumeError`].
 pub fn locate(path: &Path, host: &HostView) -> Result<Filesystem, VolumeError> {
-    let existing = path.ancestors().find_map(|ancestor| fs::canonicalize(ancestor).ok());
-    let real = existing.ok_or_else(|| VolumeError::NoMount { path: path.to_owned() })?;
+    let existing = path
+        .ancestors()
+        .find_map(|ancestor| fs::canonicalize(ancestor).ok());
+    let real = existing.ok_or_else(|| VolumeError::NoMount {
+        path: path.to_owned(),
+    })?;
     let mounts = host.mounts()?;
-    let mount = mounts.covering(&real).ok_or_else(|| VolumeError::NoMount { path: real.clone() })?;
+    let mount = mounts
+        .covering(&real)
+        .ok_or_else(|| VolumeError::NoMount { path: real.clone() })?;
     filesystem(mount, host)
 }
 
@@ -184,12 +205,22 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// The file system and mount that hold the real directory `path`.
     fn place(&mut self, path: &Path) -> Result<(usize, &'a Mount), VolumeError> {
-        let mount = self.mounts.covering(path).ok_or_else(|| VolumeError::NoMount { path: path.to_owned() })?;
+        let mount = self
+            .mounts
+            .covering(path)
+            .ok_or_else(|| VolumeError::NoMount {
+                path: path.to_owned(),
+            })?;
         if let Some(device_of) = self.host.device_of {
             let found = device_of(path).map_err(read(path))?;
             if found != mount.device {
                 let (path, mount_point) = (path.to_owned(), mount.point.clone());
-                return Err(VolumeError::OtherDevice { path, mount: mount_point, found, expected: mount.device });
+                return Err(VolumeError::OtherDevice {
+                    path,
+                    mount: mount_point,
+                    found,
+                    expected: mount.device,
+                });
             }
         }
         if let Some(known) = self.ids.iter().position(|&id| id == mount.id) {
@@ -202,13 +233,19 @@ impl<'a> Walk<'a> {
 
     /// Looks at everything in the real directory `dir`, which mongod sees at `at` below dbPath.
     fn directory(&mut self, dir: &Path, at: &Path, mount: &'a Mount) -> Result<(), VolumeError> {
-        let Some(entries) = unless_gone(fs::read_dir(dir)).map_err(read(dir))? else { return Ok(()) };
+        let Some(entries) = unless_gone(fs::read_dir(dir)).map_err(read(dir))? else {
+            return Ok(());
+        };
         for entry in entries {
             let entry = entry.map_err(read(dir))?;
             let (path, at) = (entry.path(), at.join(entry.file_name()));
-            let Some(kind) = unless_gone(entry.file_type()).map_err(read(&path))? else { continue };
+            let Some(kind) = unless_gone(entry.file_type()).map_err(read(&path))? else {
+                continue;
+            };
             let real = if kind.is_symlink() {
-                let Some(real) = linked_directory(&path)? else { continue };
+                let Some(real) = linked_directory(&path)? else {
+                    continue;
+                };
                 real
             } else if kind.is_dir() {
                 path.clone()
@@ -216,7 +253,11 @@ impl<'a> Walk<'a> {
                 continue;
             };
             let (filesystem, holder) = match self.place(&real) {
-                Err(VolumeError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+                Err(VolumeError::Read { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound =>
+                {
+                    continue;
+                }
                 placed => placed?,
             };
             if kind.is_symlink() || holder.id != mount.id {
@@ -225,9 +266,16 @@ impl<'a> Walk<'a> {
                 }
                 // Otherwise a link back to dbPath would be walked for ever.
                 if dir.starts_with(&real) {
-                    return Err(VolumeError::Overlap { one: path, other: real });
+                    return Err(VolumeError::Overlap {
+                        one: path,
+                        other: real,
+                    });
                 }
-                self.grafts.push(Graft { at: at.clone(), path: real.clone(), filesystem });
+                self.grafts.push(Graft {
+                    at: at.clone(),
+                    path: real.clone(),
+                    filesystem,
+                });
             }
             self.directory(&real, &at, holder)?;
         }
@@ -237,13 +285,19 @@ impl<'a> Walk<'a> {
 
 /// What a symlink in dbPath leads to; none if the link is gone meanwhile.
 fn linked_directory(link: &Path) -> Result<Option<PathBuf>, VolumeError> {
-    let Some(target) = unless_gone(fs::read_link(link)).map_err(read(link))? else { return Ok(None) };
+    let Some(target) = unless_gone(fs::read_link(link)).map_err(read(link))? else {
+        return Ok(None);
+    };
     match fs::canonicalize(link) {
         Ok(real) if real.is_dir() => Ok(Some(real)),
-        Ok(_) => Err(VolumeError::LinkedFile { path: link.to_owned(), target }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(VolumeError::LinkedFile { path: link.to_owned(), target })
-        }
+        Ok(_) => Err(VolumeError::LinkedFile {
+            path: link.to_owned(),
+            target,
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(VolumeError::LinkedFile {
+            path: link.to_owned(),
+            target,
+        }),
         Err(error) => Err(read(link)(error)),
     }
 }
@@ -251,14 +305,23 @@ fn linked_directory(link: &Path) -> Result<Option<PathBuf>, VolumeError> {
 /// Each place must belong to one directory of mongod's, or the archive would hold it twice.
 fn refuse_overlap(db_path: &Path, grafts: &[Graft]) -> Result<(), VolumeError> {
     let places: Vec<(&Path, &Path)> = std::iter::once((Path::new(""), db_path))
-        .chain(grafts.iter().map(|graft| (graft.at.as_path(), graft.path.as_path())))
+        .chain(
+            grafts
+                .iter()
+                .map(|graft| (graft.at.as_path(), graft.path.as_path())),
+        )
         .collect();
     for (i, (at, path)) in places.iter().enumerate() {
         for (j, (other_at, other)) in places.iter().enumerate() {
-            let Ok(below) = other.strip_prefix(path) else { continue };
+            let Ok(below) = other.strip_prefix(path) else {
+                continue;
+            };
             // A mount in its natural place lies inside its parent, and that is where mongod sees it.
             if i != j && at.join(below) != *other_at {
-                return Err(VolumeError::Overlap { one: db_path.join(at), other: db_path.join(other_at) });
+                return Err(VolumeError::Overlap {
+                    one: db_path.join(at),
+                    other: db_path.join(other_at),
+                });
             }
         }
     }
@@ -266,14 +329,23 @@ fn refuse_overlap(db_path: &Path, grafts: &[Graft]) -> Result<(), VolumeError> {
 }
 
 fn filesystem(mount: &Mount, host: &HostView) -> Result<Filesystem, VolumeError> {
-    let device = sysfs::layers(&host.sys, mount.device).map_err(read(&host.sys))?.unwrap_or_else(|| Layer {
-        name: mount.kind.clone(),
-        number: mount.device,
-        size: 0,
-        kind: LayerKind::NotABlockDevice { source: mount.source.clone() },
-        below: Vec::new(),
-    });
-    Ok(Filesystem { mount_point: mount.point.clone(), root: mount.root.clone(), kind: mount.kind.clone(), device })
+    let device = sysfs::layers(&host.sys, mount.device)
+        .map_err(read(&host.sys))?
+        .unwrap_or_else(|| Layer {
+            name: mount.kind.clone(),
+            number: mount.device,
+            size: 0,
+            kind: LayerKind::NotABlockDevice {
+                source: mount.source.clone(),
+            },
+            below: Vec::new(),
+        });
+    Ok(Filesystem {
+        mount_point: mount.point.clone(),
+        root: mount.root.clone(),
+        kind: mount.kind.clone(),
+        device,
+    })
 }
 
 fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {

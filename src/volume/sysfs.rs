@@ -25,7 +25,9 @@ pub fn layers(sys: &Path, number: DevNumber) -> io::Result<Option<Layer>> {
 }
 
 fn read_device(device: &Path, depth: usize) -> io::Result<Layer> {
-    let depth = depth.checked_sub(1).ok_or_else(|| invalid(device, "devices lie on one another without end"))?;
+    let depth = depth
+        .checked_sub(1)
+        .ok_or_else(|| invalid(device, "devices lie on one another without end"))?;
     let number = attribute(device, "dev")?
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| invalid(device, "no device number in `dev`"))?;
@@ -35,7 +37,9 @@ fn read_device(device: &Path, depth: usize) -> io::Result<Layer> {
     let mut below = Vec::new();
     let partition = attribute(device, "partition")?.is_some();
     if partition {
-        let disk = device.parent().ok_or_else(|| invalid(device, "a partition without a disk"))?;
+        let disk = device
+            .parent()
+            .ok_or_else(|| invalid(device, "a partition without a disk"))?;
         below.push(read_device(disk, depth)?);
     }
     for slave in slaves(device)? {
@@ -43,7 +47,10 @@ fn read_device(device: &Path, depth: usize) -> io::Result<Layer> {
     }
     below.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Layer {
-        name: device.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        name: device
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         number,
         size: sectors.saturating_mul(SECTOR),
         kind: kind(device, partition)?,
@@ -68,7 +75,9 @@ fn kind(device: &Path, partition: bool) -> io::Result<LayerKind> {
 /// An LV's own device has the uuid `LVM-`, then the group's and the volume's ids of 32 characters each; what LVM
 /// builds it from (`-real`, `-cow`, `-tpool`, images) has a suffix.
 fn device_mapper(name: String, uuid: String) -> LayerKind {
-    let is_lv = uuid.strip_prefix("LVM-").is_some_and(|ids| ids.len() == 64 && !ids.contains('-'));
+    let is_lv = uuid
+        .strip_prefix("LVM-")
+        .is_some_and(|ids| ids.len() == 64 && !ids.contains('-'));
     match split_lvm_name(&name) {
         Some((vg, lv)) if is_lv => LayerKind::LogicalVolume { vg, lv },
         _ => LayerKind::DeviceMapper { name, uuid },
@@ -104,20 +113,35 @@ fn slaves(device: &Path) -> io::Result<Vec<PathBuf>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    entries.map(|entry| fs::canonicalize(entry?.path())).collect()
+    entries
+        .map(|entry| fs::canonicalize(entry?.path()))
+        .collect()
 }
 
 fn attribute(device: &Path, name: &str) -> io::Result<Option<String>> {
     match fs::read_to_string(device.join(name)) {
         Ok(text) => Ok(Some(text.trim_end().to_owned())),
         // ENODEV, ENXIO: the device went away between the listing and the reading.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", device.join(name).display()))),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(io::Error::new(
+            error.kind(),
+            format!("{}: {error}", device.join(name).display()),
+        )),
     }
 }
 
 fn invalid(device: &Path, what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", device.display()))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{}: {what}", device.display()),
+    )
 }
 
 #[cfg(test)]
@@ -137,21 +161,51 @@ mod tests {
         host.partition("sda", "sda1", 8, 1, 2048);
         host.disk("sdb", 8, 16, 4096);
         host.md("md0", 9, 0, "raid0", &["sda/sda1", "sdb"]);
-        host.dm("dm-2", 254, 2, "data--1-mongo--db-real", &format!("LVM-{}-real", "a".repeat(64)), &["md0"]);
-        host.dm("dm-0", 254, 0, "data--1-mongo--db", &format!("LVM-{}", "a".repeat(64)), &["dm-2"]);
+        host.dm(
+            "dm-2",
+            254,
+            2,
+            "data--1-mongo--db-real",
+            &format!("LVM-{}-real", "a".repeat(64)),
+            &["md0"],
+        );
+        host.dm(
+            "dm-0",
+            254,
+            0,
+            "data--1-mongo--db",
+            &format!("LVM-{}", "a".repeat(64)),
+            &["dm-2"],
+        );
         let top = layers(&host.sys(), number(0)).unwrap().unwrap();
-        assert_eq!(top.kind, LayerKind::LogicalVolume { vg: "data-1".into(), lv: "mongo-db".into() });
+        assert_eq!(
+            top.kind,
+            LayerKind::LogicalVolume {
+                vg: "data-1".into(),
+                lv: "mongo-db".into()
+            }
+        );
         let real = &top.below[0];
-        assert!(matches!(&real.kind, LayerKind::DeviceMapper { uuid, .. } if uuid.ends_with("-real")));
+        assert!(
+            matches!(&real.kind, LayerKind::DeviceMapper { uuid, .. } if uuid.ends_with("-real"))
+        );
         let md = &real.below[0];
-        assert_eq!(md.kind, LayerKind::Md { level: "raid0".into() });
+        assert_eq!(
+            md.kind,
+            LayerKind::Md {
+                level: "raid0".into()
+            }
+        );
         let names: Vec<_> = md.below.iter().map(|layer| layer.name.as_str()).collect();
         assert_eq!(names, ["sda1", "sdb"]);
         assert_eq!(md.below[0].kind, LayerKind::Partition);
         assert_eq!(md.below[0].below[0].name, "sda");
         assert_eq!(md.below[1].size, 4096 * 512);
         assert!(top.contains(DevNumber { major: 8, minor: 0 }));
-        assert!(!top.contains(DevNumber { major: 8, minor: 99 }));
+        assert!(!top.contains(DevNumber {
+            major: 8,
+            minor: 99
+        }));
     }
 
     #[test]
@@ -176,7 +230,11 @@ mod tests {
         ];
         for (name, uuid, expected) in cases {
             let kind = device_mapper(name.into(), uuid.clone());
-            assert_eq!(matches!(kind, LayerKind::LogicalVolume { .. }), expected, "{name} {uuid}");
+            assert_eq!(
+                matches!(kind, LayerKind::LogicalVolume { .. }),
+                expected,
+                "{name} {uuid}"
+            );
         }
     }
 

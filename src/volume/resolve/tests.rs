@@ -16,8 +16,15 @@ fn host() -> (FakeHost, PathBuf) {
 }
 
 fn graft(layout: &DataLayout, at: &str) -> (PathBuf, DevNumber) {
-    let graft = layout.grafts.iter().find(|graft| graft.at == Path::new(at)).unwrap();
-    (graft.path.clone(), layout.filesystems[graft.filesystem].device.number)
+    let graft = layout
+        .grafts
+        .iter()
+        .find(|graft| graft.at == Path::new(at))
+        .unwrap();
+    (
+        graft.path.clone(),
+        layout.filesystems[graft.filesystem].device.number,
+    )
 }
 
 #[test]
@@ -29,7 +36,13 @@ fn a_plain_db_path_is_one_file_system() {
     assert_eq!(layout.db_path, db);
     assert_eq!((layout.grafts.len(), layout.filesystems.len()), (0, 1));
     let home = layout.home().unwrap();
-    assert_eq!(home.device.kind, LayerKind::LogicalVolume { vg: "vg".into(), lv: "data".into() });
+    assert_eq!(
+        home.device.kind,
+        LayerKind::LogicalVolume {
+            vg: "vg".into(),
+            lv: "data".into()
+        }
+    );
     assert_eq!(home.inside(&db).unwrap(), Path::new("db"));
 }
 
@@ -53,15 +66,32 @@ fn links_and_mounts_become_grafts() {
     let layout = resolve(&link, &host.view()).unwrap();
     assert_eq!(layout.db_path, db);
     let number = |minor| DevNumber { major: 254, minor };
-    assert_eq!(graft(&layout, "journal"), (journal_volume.join("j"), number(1)));
+    assert_eq!(
+        graft(&layout, "journal"),
+        (journal_volume.join("j"), number(1))
+    );
     assert_eq!(graft(&layout, "moved"), (moved.clone(), number(0)));
-    assert_eq!(graft(&layout, "moved/index"), (moved.join("index"), number(2)));
-    assert_eq!(graft(&layout, "inplace/index"), (db.join("inplace/index"), number(2)));
+    assert_eq!(
+        graft(&layout, "moved/index"),
+        (moved.join("index"), number(2))
+    );
+    assert_eq!(
+        graft(&layout, "inplace/index"),
+        (db.join("inplace/index"), number(2))
+    );
     assert_eq!(layout.grafts.len(), 4);
     // Two mounts of one volume stay apart, since their paths have different beginnings.
     assert_eq!(layout.filesystems.len(), 4);
-    let bound = &layout.filesystems[layout.grafts.iter().find(|g| g.at == Path::new("inplace/index")).unwrap().filesystem];
-    assert_eq!(bound.inside(&db.join("inplace/index")).unwrap(), Path::new("sub"));
+    let bound = &layout.filesystems[layout
+        .grafts
+        .iter()
+        .find(|g| g.at == Path::new("inplace/index"))
+        .unwrap()
+        .filesystem];
+    assert_eq!(
+        bound.inside(&db.join("inplace/index")).unwrap(),
+        Path::new("sub")
+    );
 }
 
 #[test]
@@ -85,9 +115,11 @@ fn refuses_what_an_archive_would_get_wrong() {
             },
             |e| matches!(e, VolumeError::LinkedFile { path, .. } if path.ends_with("mydb/index/1.wt")),
         ),
-        ("dangling link", |_, db| symlink("/nowhere/at/all", db.join("x")).unwrap(), |e| {
-            matches!(e, VolumeError::LinkedFile { target, .. } if target == Path::new("/nowhere/at/all"))
-        }),
+        (
+            "dangling link",
+            |_, db| symlink("/nowhere/at/all", db.join("x")).unwrap(),
+            |e| matches!(e, VolumeError::LinkedFile { target, .. } if target == Path::new("/nowhere/at/all")),
+        ),
         (
             "directory link three deep",
             |host, db| {
@@ -104,9 +136,11 @@ fn refuses_what_an_archive_would_get_wrong() {
             },
             |e| matches!(e, VolumeError::TooDeep { .. }),
         ),
-        ("link to dbPath itself", |_, db| symlink(db, db.join("self")).unwrap(), |e| {
-            matches!(e, VolumeError::Overlap { .. })
-        }),
+        (
+            "link to dbPath itself",
+            |_, db| symlink(db, db.join("self")).unwrap(),
+            |e| matches!(e, VolumeError::Overlap { .. }),
+        ),
         (
             "two databases in one place",
             |host, db| {
@@ -135,18 +169,40 @@ fn refuses_what_an_archive_would_get_wrong() {
 #[test]
 fn says_when_there_is_no_block_device() {
     let (host, db) = host();
-    host.mount_device(DevNumber { major: 0, minor: 40 }, "/", &host.dir("data"), "nfs4");
+    host.mount_device(
+        DevNumber {
+            major: 0,
+            minor: 40,
+        },
+        "/",
+        &host.dir("data"),
+        "nfs4",
+    );
     let layout = resolve(&db, &host.view()).unwrap();
     let home = layout.home().unwrap();
-    assert!(matches!(&home.device.kind, LayerKind::NotABlockDevice { .. }));
+    assert!(matches!(
+        &home.device.kind,
+        LayerKind::NotABlockDevice { .. }
+    ));
     assert!(home.draw().contains("no block device"), "{}", home.draw());
 }
 
 #[test]
 fn a_device_that_mountinfo_does_not_know_is_refused() {
     let (host, db) = host();
-    let view = HostView { device_of: Some(|_| Ok(DevNumber { major: 0, minor: 77 })), ..host.view() };
-    assert!(matches!(resolve(&db, &view), Err(VolumeError::OtherDevice { .. })));
+    let view = HostView {
+        device_of: Some(|_| {
+            Ok(DevNumber {
+                major: 0,
+                minor: 77,
+            })
+        }),
+        ..host.view()
+    };
+    assert!(matches!(
+        resolve(&db, &view),
+        Err(VolumeError::OtherDevice { .. })
+    ));
 }
 
 #[test]
@@ -155,12 +211,22 @@ fn this_very_host_resolves() {
     fs::create_dir(dir.path().join("journal")).unwrap();
     let layout = resolve(dir.path(), &HostView::real()).unwrap();
     assert!(layout.grafts.is_empty());
-    assert!(layout.db_path.starts_with(&layout.home().unwrap().mount_point));
+    assert!(
+        layout
+            .db_path
+            .starts_with(&layout.home().unwrap().mount_point)
+    );
 }
 
 #[test]
 fn locates_what_does_not_exist_yet() {
     let (host, db) = host();
     let found = locate(&db.join("not/yet/there"), &host.view()).unwrap();
-    assert_eq!(found.device.number, DevNumber { major: 254, minor: 0 });
+    assert_eq!(
+        found.device.number,
+        DevNumber {
+            major: 254,
+            minor: 0
+        }
+    );
 }
