@@ -1,13 +1,19 @@
 //! Pictures of volumes: one file a provider behind one small trait.
 //!
-//! Everything slow or fallible that can be done early is in [`Provider::plan`]; inside the
-//! lock window only [`Provider::take`] runs.
+//! Everything slow or fallible that can be done early is done before the lock ([`lvm::plan`]); inside
+//! the lock window only [`lvm::Lvm::take_all`] runs. `hold` takes no picture and so has no file here.
+
+mod error;
+pub mod lvm;
+pub mod mount;
+pub mod rate;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::RunId;
+pub use error::SnapshotError;
 
 /// A logical volume to be snapshotted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,6 +22,12 @@ pub struct Origin {
     pub vg: String,
     /// Logical volume.
     pub lv: String,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.vg, self.lv)
+    }
 }
 
 /// A snapshot that is to be made or was made; this is what the run journal records.
@@ -34,6 +46,23 @@ pub struct LvmSnapshot {
 impl LvmSnapshot {
     /// Tag on every snapshot this program makes.
     pub const TAG: &'static str = "freezeframe";
+    /// What the tag that names the run begins with.
+    pub const RUN_TAG_PREFIX: &'static str = "freezeframe_run_";
+
+    /// The name of a run's `n`-th snapshot, counted from 1.
+    pub fn name(run: RunId, n: usize) -> String {
+        format!("freezeframe-{run}-{n}")
+    }
+
+    /// The tag that names the run.
+    pub fn run_tag(run: RunId) -> String {
+        format!("{}{run}", Self::RUN_TAG_PREFIX)
+    }
+
+    /// Written as LVM writes it: `vg/lv`.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.origin.vg, self.lv)
+    }
 
     /// Device node to mount.
     pub fn device(&self) -> PathBuf {

@@ -1,16 +1,54 @@
 //! From a path to the devices under it: mount, then layers, then what a provider can snapshot.
 
-use std::path::PathBuf;
+pub mod draw;
+#[cfg(test)]
+pub mod fake;
+pub mod mountinfo;
+pub mod resolve;
+pub mod sysfs;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::Serialize;
 
-/// A block device's number.
+pub use resolve::{HostView, VolumeError, locate, resolve};
+
+/// A block device's number. Written `major:minor`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct DevNumber {
     /// Major number.
     pub major: u32,
     /// Minor number.
     pub minor: u32,
+}
+
+impl fmt::Display for DevNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+impl FromStr for DevNumber {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (major, minor) = text.split_once(':').unwrap_or((text, ""));
+        Ok(Self {
+            major: major.parse()?,
+            minor: minor.parse()?,
+        })
+    }
+}
+
+impl From<nix::libc::dev_t> for DevNumber {
+    fn from(number: nix::libc::dev_t) -> Self {
+        Self {
+            major: nix::libc::major(number),
+            minor: nix::libc::minor(number),
+        }
+    }
 }
 
 /// A mounted file system and the tree of devices it lies on.
@@ -26,6 +64,17 @@ pub struct Filesystem {
     pub device: Layer,
 }
 
+impl Filesystem {
+    /// Where `path`, a place under this mount, lies inside the file system: relative to the root of
+    /// any other mount of it, such as that of a snapshot. None for a path elsewhere.
+    pub fn inside(&self, path: &Path) -> Option<PathBuf> {
+        let below = path.strip_prefix(&self.mount_point).ok()?;
+        let root = self.root.strip_prefix("/").unwrap_or(&self.root);
+        // Joined by components: joining an empty path would leave a slash at the end.
+        Some(root.components().chain(below.components()).collect())
+    }
+}
+
 /// One block device and what it lies on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Layer {
@@ -39,6 +88,13 @@ pub struct Layer {
     pub kind: LayerKind,
     /// The devices below it.
     pub below: Vec<Layer>,
+}
+
+impl Layer {
+    /// Whether the device `number` is this one or lies somewhere below it.
+    pub fn contains(&self, number: DevNumber) -> bool {
+        self.number == number || self.below.iter().any(|layer| layer.contains(number))
+    }
 }
 
 /// The kinds of device the stack is made of.
@@ -66,8 +122,13 @@ pub enum LayerKind {
     },
     /// A partition.
     Partition,
-    /// A whole disk.
+    /// A whole disk, or another device with nothing below it.
     Disk,
+    /// Nothing that sysfs knows as a block device: a network or memory file system, an overlay, btrfs.
+    NotABlockDevice {
+        /// What was mounted, as mountinfo names it.
+        source: String,
+    },
 }
 
 /// A directory that belongs to dbPath but lies elsewhere, by symlink or mount.
@@ -90,6 +151,57 @@ pub struct DataLayout {
     pub filesystem: usize,
     /// Directories that lie elsewhere (also those on the same file system behind a symlink).
     pub grafts: Vec<Graft>,
-    /// Every file system involved, each once.
+    /// Every mount involved, each once. Two mounts of one file system have the same device number.
     pub filesystems: Vec<Filesystem>,
+}
+
+impl DataLayout {
+    /// The mount that holds dbPath itself.
+    pub fn home(&self) -> Option<&Filesystem> {
+        self.filesystems.get(self.filesystem)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_found_again_in_another_mount_of_the_file_system() {
+        let filesystem = |mount_point: &str, root: &str| Filesystem {
+            mount_point: mount_point.into(),
+            root: root.into(),
+            kind: "xfs".into(),
+            device: Layer {
+                name: "dm-0".into(),
+                number: DevNumber {
+                    major: 254,
+                    minor: 0,
+                },
+                size: 0,
+                kind: LayerKind::Disk,
+                below: Vec::new(),
+            },
+        };
+        let cases = [
+            ("/data", "/", "/data/db", Some("db")),
+            ("/data", "/", "/data", Some("")),
+            ("/", "/", "/var/lib/mongodb", Some("var/lib/mongodb")),
+            (
+                "/var/lib/mongodb",
+                "/volumes/m",
+                "/var/lib/mongodb/db",
+                Some("volumes/m/db"),
+            ),
+            ("/data", "/", "/database", None),
+        ];
+        for (point, root, path, expected) in cases {
+            let inside = filesystem(point, root).inside(Path::new(path));
+            assert_eq!(
+                inside.as_deref().map(Path::as_os_str),
+                expected.map(std::ffi::OsStr::new),
+                "{path}"
+            );
+        }
+    }
 }

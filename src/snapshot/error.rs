@@ -1,0 +1,168 @@
+//! What can go wrong between a plan for a snapshot and its removal.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use thiserror::Error;
+
+use super::lvm::facts::ReportError;
+use crate::error::{Exit, Explain};
+use crate::exec::ExecError;
+use crate::volume::{DevNumber, VolumeError};
+
+/// Why a snapshot cannot be made, used or removed.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    /// An LVM or device-mapper command.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A command's report has an unknown form.
+    #[error("`{command}` gave a report that is not understood: {source}")]
+    Report {
+        /// The command line.
+        command: String,
+        /// What is wrong with it.
+        source: ReportError,
+    },
+    /// Mounts or devices could not be read.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// A file system that no classic LVM snapshot can be made of.
+    #[error("{} cannot be snapshotted: {reason}\n{drawing}", mount_point.display())]
+    Unfit {
+        /// Where it is mounted.
+        mount_point: PathBuf,
+        /// Why not.
+        reason: String,
+        /// What was found.
+        drawing: String,
+    },
+    /// The group has too little free space for all snapshots together.
+    #[error("volume group {vg} has {} free, its snapshots need {}", ByteSize::b(*.free), ByteSize::b(*.needed))]
+    NoSpace {
+        /// The group.
+        vg: String,
+        /// Bytes needed by all planned snapshots of the group.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// It has our name but is not what the run made.
+    #[error("{name} is not removed: {reason}")]
+    NotOurs {
+        /// `vg/lv`.
+        name: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// It ran full; its content is worthless.
+    #[error("snapshot {name} ran full and lost its content")]
+    Overflowed {
+        /// `vg/lv`.
+        name: String,
+    },
+    /// Somebody else removed it, or it never was.
+    #[error("snapshot {name} is not there any more")]
+    Gone {
+        /// `vg/lv`.
+        name: String,
+    },
+    /// A volume stays suspended; everything that writes to it waits.
+    #[error("{device} is suspended and cannot be resumed")]
+    Suspended {
+        /// Device-mapper name.
+        device: String,
+    },
+    /// A device's write counters cannot be read.
+    #[error("cannot read the write counters of device {device}: {source}")]
+    Rate {
+        /// The device.
+        device: DevNumber,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A mount point could not be made or removed.
+    #[error("cannot {action} directory {}: {source}", path.display())]
+    Directory {
+        /// "make" or "remove".
+        action: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The mount failed.
+    #[error("cannot mount {} on {}: {source}", device.display(), point.display())]
+    Mount {
+        /// Device node.
+        device: PathBuf,
+        /// Mount point.
+        point: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something else than the snapshot is mounted there.
+    #[error("{} shows device {found}, not the snapshot's {expected}", point.display())]
+    WrongDevice {
+        /// Mount point.
+        point: PathBuf,
+        /// What is there.
+        found: DevNumber,
+        /// What should be.
+        expected: DevNumber,
+    },
+    /// The file system stays mounted.
+    #[error("cannot unmount {} within {}: {source}", point.display(), humantime::format_duration(*.tried))]
+    Unmount {
+        /// Mount point.
+        point: PathBuf,
+        /// How long it was tried.
+        tried: Duration,
+        /// What the system said last.
+        source: io::Error,
+    },
+}
+
+impl Explain for SnapshotError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exec(error) => error.hint(),
+            Self::Volume(error) => error.hint(),
+            Self::Unfit { .. } => Some(
+                "provider \"lvm\" wants each file system, XFS or ext4, directly on a linear or striped logical volume; \
+                 provider \"hold\" needs no volume manager but holds the database for the whole backup"
+                    .into(),
+            ),
+            Self::NoSpace { vg, needed, free } => Some(format!(
+                "add {} to {vg} (vgextend), or set [lvm] snapshot_size or snapshot_floor lower",
+                ByteSize::b(needed.saturating_sub(*free))
+            )),
+            Self::NotOurs { name, .. } => {
+                Some(format!("look at it with `lvs -o +tags,origin {name}` and remove it by hand if nobody needs it"))
+            }
+            Self::Overflowed { .. } => Some(
+                "more was written during the backup than expected: raise [lvm] snapshot_size, give the volume group \
+                 more free space, or run the backup at a quieter time"
+                    .into(),
+            ),
+            Self::Gone { .. } => Some("find out what removes snapshots on this host; the backup has to be run again".into()),
+            Self::Suspended { device } => Some(format!("writes to it wait: run `dmsetup resume {device}` now")),
+            Self::Unmount { point, .. } => Some(format!(
+                "`fuser -vm {}` shows who uses it; then run `freezeframe recover`",
+                point.display()
+            )),
+            Self::Mount { .. } => Some("the kernel's log (`dmesg`) says why".into()),
+            Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Unfit { .. } | Self::NoSpace { .. } | Self::Volume(_) => Exit::Refused,
+            Self::NotOurs { .. } | Self::Suspended { .. } | Self::Unmount { .. } => Exit::StillHeld,
+            _ => Exit::BackupFailed,
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Classic LVM snapshots, driven by LVM's own command line.
+//!
+//! [`plan`] decides before the lock, [`Lvm`] acts, [`watch`] keeps snapshots from filling up.
+//! All of it blocks: call it on blocking threads.
+
+pub mod command;
+pub mod facts;
+pub mod plan;
+pub mod watch;
+
+use std::time::{Duration, Instant};
+
+use self::facts::{CowStatus, LogicalVolume, LvmFacts, ReportError};
+pub use self::plan::{Planned, Sizing};
+pub use self::watch::{FillRecord, Watch};
+use super::{Fill, LvmSnapshot, Origin, SnapshotError};
+use crate::exec::{Command, SharedExec};
+use crate::volume::sysfs::join_lvm_name;
+
+/// The host's LVM.
+#[derive(Debug, Clone)]
+pub struct Lvm {
+    exec: SharedExec,
+}
+
+/// What came of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It was there and is gone.
+    Removed,
+    /// It was not there.
+    WasAbsent,
+}
+
+/// One snapshot command of a window.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken {
+    /// When the command was started.
+    pub started: Instant,
+    /// How long it took.
+    pub length: Duration,
+}
+
+/// What came of a window's snapshot commands, which run one after the other: LVM serialises on the group's lock.
+#[derive(Debug)]
+pub struct TakenAll {
+    /// The snapshots that exist, in order.
+    pub taken: Vec<Taken>,
+    /// Why the one after them failed; it may exist in part. Those behind it were not tried.
+    pub failed: Option<(Taken, SnapshotError)>,
+}
+
+impl Lvm {
+    /// LVM as `exec` runs it.
+    pub fn new(exec: SharedExec) -> Self {
+        Self { exec }
+    }
+
+    /// Groups and volumes as they are now.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`] and [`SnapshotError::Report`].
+    pub fn survey(&self) -> Result<LvmFacts, SnapshotError> {
+        Ok(LvmFacts {
+            groups: self.report(&command::groups(), facts::parse_groups)?,
+            volumes: self.report(&command::volumes(), facts::parse_volumes)?,
+        })
+    }
+
+    /// Takes one snapshot: a single `lvcreate`.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`]; then the snapshot may exist in part and [`Lvm::remove`] clears it up.
+    pub fn take(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+        self.exec.run(&command::create(snapshot))?;
+        Ok(())
+    }
+
+    /// Takes the snapshots one after the other and stops at the first that fails, or before the next
+    /// once `go_on` says no.
+    pub fn take_all(&self, snapshots: &[Planned], go_on: impl Fn() -> bool) -> TakenAll {
+        let mut all = TakenAll {
+            taken: Vec::with_capacity(snapshots.len()),
+            failed: None,
+        };
+        for planned in snapshots {
+            if !go_on() {
+                break;
+            }
+            let started = Instant::now();
+            let outcome = self.take(&planned.snapshot);
+            let taken = Taken {
+                started,
+                length: started.elapsed(),
+            };
+            match outcome {
+                Ok(()) => all.taken.push(taken),
+                Err(error) => {
+                    all.failed = Some((taken, error));
+                    break;
+                }
+            }
+        }
+        all
+    }
+
+    /// How full a snapshot is, as the kernel and LVM both see it.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Gone`], and what the commands bring.
+    pub fn fill(&self, snapshot: &LvmSnapshot) -> Result<Fill, SnapshotError> {
+        let gone = || SnapshotError::Gone {
+            name: snapshot.full_name(),
+        };
+        let volume = self
+            .find(&snapshot.origin.vg, &snapshot.lv)?
+            .ok_or_else(gone)?;
+        if volume.origin.as_deref() != Some(snapshot.origin.lv.as_str()) {
+            return Err(gone());
+        }
+        match volume.state() {
+            // Suspended: somebody, perhaps we, extends it at this moment.
+            'a' | 's' => {}
+            // Invalid, or a merge that failed, active or suspended.
+            'I' | 'S' | 'm' | 'M' => return Ok(Fill::Overflowed),
+            _ => return Err(gone()),
+        }
+        Ok(match self.status(snapshot)? {
+            CowStatus::Invalid => Fill::Overflowed,
+            CowStatus::Valid { used, total } => Fill::Used(used as f64 / total.max(1) as f64),
+        })
+    }
+
+    /// The kernel's count of a snapshot's space; cheap, and without LVM's locks.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Gone`] when the device is no snapshot, [`SnapshotError::Exec`] when there is none.
+    pub fn status(&self, snapshot: &LvmSnapshot) -> Result<CowStatus, SnapshotError> {
+        let text = self.exec.run(&command::status(snapshot))?;
+        CowStatus::parse(&text).ok_or_else(|| SnapshotError::Gone {
+            name: snapshot.full_name(),
+        })
+    }
+
+    /// Gives a snapshot `by` more bytes, a multiple of the group's extent size.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`].
+    pub fn extend(&self, snapshot: &LvmSnapshot, by: u64) -> Result<(), SnapshotError> {
+        self.exec.run(&command::extend(snapshot, by))?;
+        Ok(())
+    }
+
+    /// Bytes that are free in a group.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`] and [`SnapshotError::Report`]; a group that is not listed has none.
+    pub fn free(&self, vg: &str) -> Result<u64, SnapshotError> {
+        let groups = self.report(&command::groups(), facts::parse_groups)?;
+        Ok(groups
+            .iter()
+            .find(|group| group.name == vg)
+            .map_or(0, |group| group.free))
+    }
+
+    /// Removes a snapshot if it is the one that the run made, or what a killed `lvcreate` left of it; resumes
+    /// its origin first, should that have been left suspended. Well done also where there is nothing.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NotOurs`] for anything else of that name, [`SnapshotError::Exec`] when it cannot be
+    /// removed (it is mounted), [`SnapshotError::Suspended`].
+    pub fn remove(&self, snapshot: &LvmSnapshot) -> Result<Removal, SnapshotError> {
+        self.resume(snapshot)?;
+        let Some(found) = self.find(&snapshot.origin.vg, &snapshot.lv)? else {
+            return Ok(Removal::WasAbsent);
+        };
+        let claimed = claim(&found, snapshot).map_err(|reason| SnapshotError::NotOurs {
+            name: snapshot.full_name(),
+            reason,
+        })?;
+        self.exec.run(&command::remove(&snapshot.full_name()))?;
+        if claimed == Claimed::Unattached {
+            // The kernel may still have the origin's table for a snapshot that the metadata never got.
+            if let Err(error) = self.exec.run(&command::refresh(&snapshot.origin)) {
+                tracing::warn!(origin = %snapshot.origin, %error, "cannot refresh the origin; it works, `lvchange --refresh` tidies it");
+            }
+        }
+        Ok(Removal::Removed)
+    }
+
+    /// Removes a volume that carries our tags, for [`Lvm::list_ours`] without a journal.
+    ///
+    /// # Errors
+    /// As [`Lvm::remove`].
+    pub fn remove_leftover(&self, leftover: &LogicalVolume) -> Result<Removal, SnapshotError> {
+        let not_ours = |reason: &str| SnapshotError::NotOurs {
+            name: leftover.full_name(),
+            reason: reason.into(),
+        };
+        let run = leftover
+            .run()
+            .ok_or_else(|| not_ours("no tag names its run"))?;
+        let snapshot = LvmSnapshot {
+            origin: Origin {
+                vg: leftover.vg.clone(),
+                lv: leftover.origin.clone().unwrap_or_default(),
+            },
+            lv: leftover.lv.clone(),
+            cow_bytes: leftover.size,
+            run,
+        };
+        if !leftover.lv.starts_with(&format!("freezeframe-{run}-")) {
+            return Err(not_ours("its name is not of the run that its tag names"));
+        }
+        self.remove(&snapshot)
+    }
+
+    /// Everything on this host that carries our tag.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`] and [`SnapshotError::Report`].
+    pub fn list_ours(&self) -> Result<Vec<LogicalVolume>, SnapshotError> {
+        let volumes = self.report(&command::volumes(), facts::parse_volumes)?;
+        Ok(volumes
+            .into_iter()
+            .filter(|volume| volume.has_tag(LvmSnapshot::TAG))
+            .collect())
+    }
+
+    fn find(&self, vg: &str, lv: &str) -> Result<Option<LogicalVolume>, SnapshotError> {
+        let volumes = self.report(&command::volume(vg, lv), facts::parse_volumes)?;
+        Ok(volumes
+            .into_iter()
+            .find(|volume| volume.vg == vg && volume.lv == lv))
+    }
+
+    /// Resumes what an `lvcreate` killed between suspend and resume left suspended.
+    fn resume(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+        if self.suspended(snapshot)?.is_empty() {
+            return Ok(());
+        }
+        // Under the group's lock, so that another command at work is waited for and not cut short.
+        if let Err(error) = self.exec.run(&command::refresh(&snapshot.origin)) {
+            tracing::warn!(origin = %snapshot.origin, %error, "LVM cannot resume the origin, trying device-mapper");
+        }
+        for device in self.suspended(snapshot)? {
+            self.exec.run(&command::resume(&device))?;
+        }
+        match self.suspended(snapshot)?.into_iter().next() {
+            Some(device) => Err(SnapshotError::Suspended { device }),
+            None => Ok(()),
+        }
+    }
+
+    /// The suspended ones of the devices that a snapshot consists of. The origin comes last, being on top.
+    fn suspended(&self, snapshot: &LvmSnapshot) -> Result<Vec<String>, SnapshotError> {
+        let states = self.exec.run(&command::states())?;
+        let vg = &snapshot.origin.vg;
+        let (origin, own) = (
+            join_lvm_name(vg, &snapshot.origin.lv),
+            join_lvm_name(vg, &snapshot.lv),
+        );
+        let devices = [format!("{own}-cow"), format!("{origin}-real"), own, origin];
+        let is_suspended = |device: &String| {
+            states
+                .lines()
+                .any(|line| line.trim().split_once(':') == Some((device.as_str(), "Suspended")))
+        };
+        Ok(devices.into_iter().filter(is_suspended).collect())
+    }
+
+    fn report<T>(
+        &self,
+        command: &Command,
+        parse: fn(&str) -> Result<T, ReportError>,
+    ) -> Result<T, SnapshotError> {
+        let text = self.exec.run(command)?;
+        parse(&text).map_err(|source| SnapshotError::Report {
+            command: command.to_string(),
+            source,
+        })
+    }
+}
+
+/// In what state something of ours was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claimed {
+    Snapshot,
+    /// The copy-on-write space alone: `lvcreate` was killed before it became a snapshot.
+    Unattached,
+}
+
+/// Whether `found` is what the run that planned `snapshot` made; else the reason why not.
+fn claim(found: &LogicalVolume, snapshot: &LvmSnapshot) -> Result<Claimed, String> {
+    let tagged =
+        found.has_tag(LvmSnapshot::TAG) && found.has_tag(&LvmSnapshot::run_tag(snapshot.run));
+    match found.origin.as_deref() {
+        Some(_) if !tagged => Err("it does not carry the run's tags".into()),
+        Some(origin) if origin != snapshot.origin.lv => {
+            Err(format!("it is a snapshot of {origin}"))
+        }
+        Some(_) => Ok(Claimed::Snapshot),
+        None if found.volume_type() != '-' => {
+            Err(format!("it is of kind \"{}\"", found.layout.join(",")))
+        }
+        None if found.is_open() => Err("it is a volume in use".into()),
+        None if tagged || found.size == snapshot.cow_bytes => Ok(Claimed::Unattached),
+        None => Err("it is a volume of another size, without the run's tags".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

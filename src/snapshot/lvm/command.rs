@@ -1,0 +1,135 @@
+//! The command lines LVM is driven with. See `lvmreport(7)`, `lvcreate(8)`, `dmsetup(8)`.
+
+use std::time::Duration;
+
+use super::facts::{LV_FIELDS, VG_FIELDS};
+use crate::exec::Command;
+use crate::snapshot::{LvmSnapshot, Origin};
+use crate::volume::sysfs::join_lvm_name;
+
+/// On a loaded host with slow udev a change of metadata was seen to take ten seconds. A command killed half
+/// way leaves more to clean up than one that is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Copy-on-write chunk in bytes; LVM's default, stated because sizes are computed from it.
+pub const CHUNK: u64 = 4096;
+
+/// Takes the snapshot. Inside the lock window, so whatever can be left out is:
+/// - `--autobackup n`: no copy of the metadata into /etc/lvm, which would wait for the disk; the removal writes one.
+/// - `--monitor n`: no registration with dmeventd; we watch the space ourselves.
+///
+/// Waiting for udev stays on: `--noudevsync` races with udev over the device nodes.
+/// `--permission rw` because XFS and ext4 must write to it once, to replay their log when mounted.
+pub fn create(snapshot: &LvmSnapshot) -> Command {
+    let mut command = lvm(
+        "lvcreate",
+        &["--yes", "--autobackup", "n", "--monitor", "n", "--snapshot"],
+    );
+    let options = [
+        ("--permission", "rw".to_owned()),
+        ("--chunksize", format!("{CHUNK}b")),
+        ("--size", format!("{}b", snapshot.cow_bytes)),
+        ("--name", snapshot.lv.clone()),
+        ("--addtag", LvmSnapshot::TAG.to_owned()),
+        ("--addtag", LvmSnapshot::run_tag(snapshot.run)),
+    ];
+    for (option, value) in options {
+        command.args.extend([option.into(), value.into()]);
+    }
+    command.args.push(snapshot.origin.to_string().into());
+    command
+}
+
+/// Gives the snapshot `by` more bytes, a multiple of the extent size.
+pub fn extend(snapshot: &LvmSnapshot, by: u64) -> Command {
+    let size = format!("+{by}b");
+    lvm(
+        "lvextend",
+        &["--autobackup", "n", "--size", &size, &snapshot.full_name()],
+    )
+}
+
+/// Removes the volume `name` (`vg/lv`).
+pub fn remove(name: &str) -> Command {
+    lvm("lvremove", &["--yes", name])
+}
+
+/// Loads an origin's table anew from the metadata, under the group's lock, which resumes it if it is suspended.
+pub fn refresh(origin: &Origin) -> Command {
+    lvm("lvchange", &["--refresh", &origin.to_string()])
+}
+
+/// All visible volumes.
+pub fn volumes() -> Command {
+    lvm(
+        "lvs",
+        &[
+            "--reportformat",
+            "json",
+            "--units",
+            "b",
+            "--nosuffix",
+            "--options",
+            LV_FIELDS,
+        ],
+    )
+}
+
+/// One volume, or an empty report where there is none: a selection, unlike a name, may match nothing.
+pub fn volume(vg: &str, lv: &str) -> Command {
+    let mut command = volumes();
+    command.args.extend([
+        "--select".into(),
+        format!("vg_name=\"{vg}\" && lv_name=\"{lv}\"").into(),
+    ]);
+    command
+}
+
+/// All groups.
+pub fn groups() -> Command {
+    lvm(
+        "vgs",
+        &[
+            "--reportformat",
+            "json",
+            "--units",
+            "b",
+            "--nosuffix",
+            "--options",
+            VG_FIELDS,
+        ],
+    )
+}
+
+/// The kernel's status of a snapshot; needs no lock and no scan of disks.
+pub fn status(snapshot: &LvmSnapshot) -> Command {
+    lvm(
+        "dmsetup",
+        &["status", &join_lvm_name(&snapshot.origin.vg, &snapshot.lv)],
+    )
+}
+
+/// Name and state of every device-mapper device, `name:Active` or `name:Suspended`.
+pub fn states() -> Command {
+    lvm(
+        "dmsetup",
+        &[
+            "info",
+            "--columns",
+            "--noheadings",
+            "--separator",
+            ":",
+            "--options",
+            "name,suspended",
+        ],
+    )
+}
+
+/// Resumes one device.
+pub fn resume(device: &str) -> Command {
+    lvm("dmsetup", &["resume", device])
+}
+
+fn lvm(program: &'static str, args: &[&str]) -> Command {
+    Command::new(program, args.iter().copied()).timeout(PATIENCE)
+}

@@ -1,0 +1,293 @@
+//! Which snapshots a backup needs and how large they must be: pure, from facts gathered before the lock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::command::CHUNK;
+use super::facts::{LogicalVolume, LvmFacts, VolumeGroup};
+use crate::config::SnapshotSize;
+use crate::ids::RunId;
+use crate::snapshot::{LvmSnapshot, Origin, SnapshotError};
+use crate::volume::{DataLayout, DevNumber, Filesystem, LayerKind};
+
+/// Twice what the write rate seen would fill: rates vary, checkpoints come in bursts.
+const SAFETY: u64 = 2;
+/// Bytes of the snapshot's own table for each chunk copied.
+const TABLE_ENTRY: u64 = 16;
+
+/// What snapshot sizes are computed from.
+#[derive(Debug, Clone)]
+pub struct Sizing {
+    /// Bytes written to each origin in one second, see [`crate::snapshot::rate::measure`].
+    pub rates: BTreeMap<DevNumber, u64>,
+    /// How long the snapshots will live.
+    pub expected: Duration,
+    /// The setting `[lvm] snapshot_size`.
+    pub setting: SnapshotSize,
+    /// The least that "auto" gives, in bytes.
+    pub floor: u64,
+}
+
+/// A snapshot to be made, and what it is a picture of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The snapshot.
+    pub snapshot: LvmSnapshot,
+    /// Device number of the origin: the [`Filesystem::device`] of every mount it is a picture of.
+    pub device: DevNumber,
+    /// Type of the file system in it.
+    pub kind: String,
+    /// Bytes of the origin.
+    pub origin_size: u64,
+    /// Bytes in one extent of the group.
+    pub extent: u64,
+}
+
+/// How long reading `bytes` takes at `rate` bytes a second. A rate of zero is taken for one byte.
+pub fn expected_duration(bytes: u64, rate: u64) -> Duration {
+    Duration::from_secs(bytes.div_ceil(rate.max(1)))
+}
+
+/// One snapshot for each LV under `layouts`, numbered in order of first appearance.
+///
+/// # Errors
+/// [`SnapshotError::Unfit`] for the first file system that cannot be snapshotted,
+/// [`SnapshotError::NoSpace`] when a group has too little space for all its snapshots together.
+pub fn plan(
+    facts: &LvmFacts,
+    layouts: &[&DataLayout],
+    run: RunId,
+    sizing: &Sizing,
+) -> Result<Vec<Planned>, SnapshotError> {
+    let mut planned: Vec<Planned> = Vec::new();
+    for filesystem in layouts.iter().flat_map(|layout| &layout.filesystems) {
+        let device = filesystem.device.number;
+        let (origin, group) = origin(filesystem, facts)?;
+        if planned.iter().any(|one| one.device == device) {
+            continue;
+        }
+        let demand = Demand {
+            rate: sizing.rates.get(&device).copied().unwrap_or(0),
+            expected: sizing.expected,
+            origin: origin.size,
+            extent: group.extent,
+            floor: sizing.floor,
+            setting: sizing.setting,
+        };
+        planned.push(Planned {
+            snapshot: LvmSnapshot {
+                origin: Origin {
+                    vg: origin.vg.clone(),
+                    lv: origin.lv.clone(),
+                },
+                lv: LvmSnapshot::name(run, planned.len() + 1),
+                cow_bytes: cow_size(&demand),
+                run,
+            },
+            device,
+            kind: filesystem.kind.clone(),
+            origin_size: origin.size,
+            extent: group.extent,
+        });
+    }
+    for group in &facts.groups {
+        let needed = needed_in(&group.name, &planned);
+        if needed > group.free {
+            return Err(SnapshotError::NoSpace {
+                vg: group.name.clone(),
+                needed,
+                free: group.free,
+            });
+        }
+    }
+    Ok(planned)
+}
+
+/// Bytes of copy-on-write space that the plan takes from group `vg`.
+pub fn needed_in(vg: &str, planned: &[Planned]) -> u64 {
+    planned
+        .iter()
+        .filter(|one| one.snapshot.origin.vg == vg)
+        .fold(0, |sum, one| sum.saturating_add(one.snapshot.cow_bytes))
+}
+
+/// The LV that `filesystem` lies directly on, if a classic snapshot can be made of it.
+///
+/// # Errors
+/// [`SnapshotError::Unfit`] with the reason and a drawing.
+pub fn origin<'a>(
+    filesystem: &Filesystem,
+    facts: &'a LvmFacts,
+) -> Result<(&'a LogicalVolume, &'a VolumeGroup), SnapshotError> {
+    fitting(filesystem, facts).map_err(|reason| SnapshotError::Unfit {
+        mount_point: filesystem.mount_point.clone(),
+        reason,
+        drawing: filesystem.draw(),
+    })
+}
+
+fn fitting<'a>(
+    filesystem: &Filesystem,
+    facts: &'a LvmFacts,
+) -> Result<(&'a LogicalVolume, &'a VolumeGroup), String> {
+    let (vg, lv) = match &filesystem.device.kind {
+        LayerKind::LogicalVolume { vg, lv } => (vg, lv),
+        LayerKind::DeviceMapper { uuid, .. }
+            if uuid.starts_with("part") && uuid.contains("LVM-") =>
+        {
+            return Err("it lies on a partition inside a logical volume".into());
+        }
+        LayerKind::DeviceMapper { .. } => {
+            return Err("it lies on a device-mapper device that is no logical volume".into());
+        }
+        LayerKind::Md { .. } => {
+            return Err("it lies on an md array, not directly on a logical volume".into());
+        }
+        LayerKind::Partition | LayerKind::Disk => {
+            return Err("it does not lie on a logical volume".into());
+        }
+        LayerKind::NotABlockDevice { .. } => return Err("it lies on no block device".into()),
+    };
+    if filesystem.mount_point.as_os_str() == "/" {
+        return Err("it is the root file system, which must not stand still under the commands that snapshot it".into());
+    }
+    if !matches!(filesystem.kind.as_str(), "xfs" | "ext4") {
+        return Err(format!(
+            "only XFS and ext4 are supported, this is {}",
+            filesystem.kind
+        ));
+    }
+    let volume = facts
+        .volume(vg, lv)
+        .ok_or_else(|| format!("LVM does not list {vg}/{lv}"))?;
+    let group = facts
+        .group(vg)
+        .ok_or_else(|| format!("LVM does not list the group {vg}"))?;
+    if volume.device != Some(filesystem.device.number) {
+        return Err(format!(
+            "LVM knows {vg}/{lv} as another device than the one that is mounted"
+        ));
+    }
+    fit_group(group)?;
+    fit_volume(volume)?;
+    Ok((volume, group))
+}
+
+fn fit_group(group: &VolumeGroup) -> Result<(), String> {
+    let name = &group.name;
+    let flag = |index| group.attr.chars().nth(index).unwrap_or('?');
+    if flag(0) != 'w' {
+        return Err(format!("volume group {name} is read-only"));
+    }
+    if flag(2) == 'x' {
+        return Err(format!("volume group {name} is exported"));
+    }
+    if flag(3) == 'p' || group.missing > 0 {
+        return Err(format!("volume group {name} lacks a physical volume"));
+    }
+    if matches!(flag(5), 'c' | 's') || !group.lock_type.is_empty() {
+        return Err(format!("volume group {name} is shared between hosts"));
+    }
+    if group.extent == 0 {
+        return Err(format!("volume group {name} has no extent size"));
+    }
+    Ok(())
+}
+
+fn fit_volume(volume: &LogicalVolume) -> Result<(), String> {
+    let name = volume.full_name();
+    let kind = volume.layout.join(",");
+    match volume.volume_type() {
+        '-' | 'o' => {}
+        's' | 'S' => return Err(format!("{name} is itself a snapshot")),
+        'O' => return Err(format!("a snapshot is being merged into {name}")),
+        _ => {
+            return Err(format!(
+                "{name} is of kind \"{kind}\"; linear and striped volumes are supported"
+            ));
+        }
+    }
+    if volume.layout.is_empty()
+        || !volume
+            .layout
+            .iter()
+            .all(|one| one == "linear" || one == "striped")
+    {
+        return Err(format!(
+            "{name} is of kind \"{kind}\"; linear and striped volumes are supported"
+        ));
+    }
+    match volume.state() {
+        'a' => Ok(()),
+        's' => Err(format!("{name} is suspended: writes to it wait")),
+        other => Err(format!(
+            "{name} is in state '{other}' (see lvs(8)), not simply active"
+        )),
+    }
+}
+
+/// What one snapshot's size is computed from; bytes, and bytes a second.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand {
+    /// Write rate of the origin.
+    pub rate: u64,
+    /// How long the snapshot will live.
+    pub expected: Duration,
+    /// Size of the origin.
+    pub origin: u64,
+    /// Extent size of the group.
+    pub extent: u64,
+    /// The least that "auto" gives.
+    pub floor: u64,
+    /// The setting.
+    pub setting: SnapshotSize,
+}
+
+/// Bytes of copy-on-write space, in whole extents.
+///
+/// "auto" is twice what the write rate would fill, and not below the floor. Whatever the setting, never more than a
+/// snapshot of this origin can use.
+pub fn cow_size(demand: &Demand) -> u64 {
+    let asked = match demand.setting {
+        SnapshotSize::Bytes(size) => size.0,
+        SnapshotSize::Percent(percent) => share(demand.origin, percent),
+        SnapshotSize::Auto => {
+            let written = demand
+                .rate
+                .saturating_mul(demand.expected.as_secs().saturating_add(1))
+                .saturating_mul(SAFETY);
+            with_table(written).max(demand.floor)
+        }
+    };
+    in_extents(asked.max(1), demand.extent).min(most_usable(demand.origin, demand.extent))
+}
+
+/// The largest copy-on-write space a snapshot of an origin of `origin` bytes can use: every chunk copied. With
+/// that much it cannot overflow. LVM cuts larger ones down to it (`lib/metadata/snapshot_manip.c`).
+pub fn most_usable(origin: u64, extent: u64) -> u64 {
+    // One chunk for the header and one for the end of the table.
+    in_extents(with_table(origin).saturating_add(2 * CHUNK), extent)
+}
+
+/// `bytes` rounded up to chunks, and the table that tells where they are.
+fn with_table(bytes: u64) -> u64 {
+    let chunks = bytes.div_ceil(CHUNK);
+    let table = chunks.div_ceil(CHUNK / TABLE_ENTRY);
+    chunks.saturating_add(table).saturating_mul(CHUNK)
+}
+
+/// `bytes` rounded up to whole extents; as many as fit where that is more than there are numbers.
+pub fn in_extents(bytes: u64, extent: u64) -> u64 {
+    let extent = extent.max(1);
+    bytes
+        .checked_next_multiple_of(extent)
+        .unwrap_or(u64::MAX - u64::MAX % extent)
+}
+
+fn share(of: u64, percent: u8) -> u64 {
+    let share = u128::from(of) * u128::from(percent) / 100;
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,356 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Size;
+use crate::snapshot::lvm::facts::{parse_groups, parse_volumes};
+use crate::volume::{Layer, resolve};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+fn recorded() -> LvmFacts {
+    LvmFacts {
+        groups: parse_groups(include_str!("../testdata/plain-vgs.json")).unwrap(),
+        volumes: parse_volumes(include_str!("../testdata/plain-lvs.json")).unwrap(),
+    }
+}
+
+fn filesystem(kind: LayerKind, minor: u32) -> Filesystem {
+    let device = Layer {
+        name: "dm".into(),
+        number: DevNumber { major: 254, minor },
+        size: GIB,
+        kind,
+        below: Vec::new(),
+    };
+    Filesystem {
+        mount_point: "/data".into(),
+        root: "/".into(),
+        kind: "xfs".into(),
+        device,
+    }
+}
+
+fn lv(lv: &str, minor: u32) -> Filesystem {
+    filesystem(
+        LayerKind::LogicalVolume {
+            vg: "data-1".into(),
+            lv: lv.into(),
+        },
+        minor,
+    )
+}
+
+fn layout(filesystems: Vec<Filesystem>) -> DataLayout {
+    DataLayout {
+        db_path: "/data/db".into(),
+        filesystem: 0,
+        grafts: Vec::new(),
+        filesystems,
+    }
+}
+
+fn sizing(setting: SnapshotSize) -> Sizing {
+    Sizing {
+        rates: BTreeMap::new(),
+        expected: Duration::from_secs(600),
+        setting,
+        floor: 100 * MIB,
+    }
+}
+
+fn run() -> RunId {
+    "0000abcd".parse().unwrap()
+}
+
+#[test]
+fn every_volume_is_snapshotted_once() {
+    let (one, two) = (
+        layout(vec![lv("mongo-db", 0), lv("logs", 1)]),
+        layout(vec![lv("mongo-db", 0)]),
+    );
+    let planned = plan(
+        &recorded(),
+        &[&one, &two],
+        run(),
+        &sizing(SnapshotSize::Auto),
+    )
+    .unwrap();
+    let names: Vec<_> = planned
+        .iter()
+        .map(|one| (one.snapshot.origin.to_string(), one.snapshot.lv.as_str()))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ("data-1/mongo-db".to_owned(), "freezeframe-0000abcd-1"),
+            ("data-1/logs".to_owned(), "freezeframe-0000abcd-2")
+        ]
+    );
+    assert_eq!(planned[0].snapshot.cow_bytes, 100 * MIB);
+    assert_eq!(
+        planned[0].device,
+        DevNumber {
+            major: 254,
+            minor: 0
+        }
+    );
+    assert_eq!(needed_in("data-1", &planned), 200 * MIB);
+}
+
+#[test]
+fn all_snapshots_of_a_group_must_fit_together() {
+    let mut facts = recorded();
+    let layout = layout(vec![lv("mongo-db", 0), lv("logs", 1)]);
+    let sizing = sizing(SnapshotSize::Bytes(Size(100 * MIB)));
+    facts.groups[0].free = 200 * MIB;
+    assert!(plan(&facts, &[&layout], run(), &sizing).is_ok());
+    facts.groups[0].free = 200 * MIB - 1;
+    let error = plan(&facts, &[&layout], run(), &sizing).unwrap_err();
+    assert!(
+        matches!(error, SnapshotError::NoSpace { needed, free, .. } if needed == 200 * MIB && free == needed - 1)
+    );
+}
+
+#[test]
+fn refuses_with_reason_and_drawing() {
+    type Spoil = fn(&mut LvmFacts, &mut Filesystem);
+    let cases: [(&str, Spoil); 17] = [
+        ("md array", |_, fs| {
+            fs.device.kind = LayerKind::Md {
+                level: "raid0".into(),
+            }
+        }),
+        ("not lie on a logical volume", |_, fs| {
+            fs.device.kind = LayerKind::Partition
+        }),
+        ("no block device", |_, fs| {
+            fs.device.kind = LayerKind::NotABlockDevice { source: "x".into() }
+        }),
+        ("partition inside", |_, fs| {
+            fs.device.kind = LayerKind::DeviceMapper {
+                name: "vg-lv1".into(),
+                uuid: "part1-LVM-abc".into(),
+            };
+        }),
+        ("no logical volume", |_, fs| {
+            fs.device.kind = LayerKind::DeviceMapper {
+                name: "luks".into(),
+                uuid: "CRYPT-LUKS2-abc".into(),
+            };
+        }),
+        ("root file system", |_, fs| fs.mount_point = "/".into()),
+        ("this is btrfs", |_, fs| fs.kind = "btrfs".into()),
+        ("does not list", |facts, _| facts.volumes.clear()),
+        ("another device", |_, fs| fs.device.number.minor = 9),
+        ("read-only", |facts, _| {
+            facts.groups[0].attr = "rz--n-".into()
+        }),
+        ("exported", |facts, _| {
+            facts.groups[0].attr = "wzx-n-".into()
+        }),
+        ("lacks a physical volume", |facts, _| {
+            facts.groups[0].attr = "wz-pn-".into()
+        }),
+        ("shared between hosts", |facts, _| {
+            facts.groups[0].attr = "wz--ns".into()
+        }),
+        ("thin", |facts, _| {
+            facts.volumes[1].attr = "Vwi-aotz--".into();
+            facts.volumes[1].layout = vec!["thin".into(), "sparse".into()];
+        }),
+        ("itself a snapshot", |facts, _| {
+            facts.volumes[1].attr = "swi-aos---".into()
+        }),
+        ("suspended", |facts, _| {
+            facts.volumes[1].attr = "-wi-so----".into()
+        }),
+        ("\"cache\"", |facts, _| {
+            facts.volumes[1].layout = vec!["cache".into()]
+        }),
+    ];
+    for (expected, spoil) in cases {
+        let (mut facts, mut filesystem) = (recorded(), lv("mongo-db", 0));
+        spoil(&mut facts, &mut filesystem);
+        let error = plan(
+            &facts,
+            &[&layout(vec![filesystem])],
+            run(),
+            &sizing(SnapshotSize::Auto),
+        )
+        .unwrap_err();
+        let SnapshotError::Unfit {
+            reason, drawing, ..
+        } = error
+        else {
+            panic!("{expected}: {error}")
+        };
+        assert!(reason.contains(expected), "{expected}: {reason}");
+        assert!(drawing.contains("└─"), "{drawing}");
+    }
+}
+
+#[test]
+fn recorded_kinds_are_judged_by_lvms_own_words() {
+    let facts = LvmFacts {
+        groups: parse_groups(include_str!("../testdata/kinds-vgs.json")).unwrap(),
+        volumes: parse_volumes(include_str!("../testdata/kinds-lvs.json")).unwrap(),
+    };
+    let cases = [
+        ("mongo-db", true),
+        ("mixed", true),
+        ("logs", true),
+        ("thin1", false),
+        ("mirrored", false),
+        ("big2", false),
+    ];
+    for (name, fits) in cases {
+        let minor = facts.volume("data-1", name).unwrap().device.unwrap().minor;
+        assert_eq!(origin(&lv(name, minor), &facts).is_ok(), fits, "{name}");
+    }
+}
+
+#[test]
+fn a_host_with_another_snapshot_of_the_origin_is_planned() {
+    // As on the recorded host: origin -> -real -> disk.
+    let host = crate::volume::fake::FakeHost::new();
+    host.disk("sda", 8, 0, 1 << 22);
+    let ids = "b".repeat(64);
+    host.dm(
+        "dm-2",
+        254,
+        2,
+        "data--1-mongo--db-real",
+        &format!("LVM-{ids}-real"),
+        &["sda"],
+    );
+    host.dm(
+        "dm-0",
+        254,
+        0,
+        "data--1-mongo--db",
+        &format!("LVM-{ids}"),
+        &["dm-2"],
+    );
+    host.mount(0, "/", &host.dir("data"), "ext4");
+    let layout = resolve(&host.dir("data/db"), &host.view()).unwrap();
+    let facts = LvmFacts {
+        groups: parse_groups(include_str!("../testdata/snapshots-vgs.json")).unwrap(),
+        volumes: parse_volumes(include_str!("../testdata/snapshots-lvs.json")).unwrap(),
+    };
+    let planned = plan(&facts, &[&layout], run(), &sizing(SnapshotSize::Auto)).unwrap();
+    assert_eq!(
+        planned[0].snapshot.device(),
+        Path::new("/dev/data-1/freezeframe-0000abcd-1")
+    );
+    assert_eq!(planned[0].kind, "ext4");
+}
+
+#[test]
+fn sizes() {
+    let demand = Demand {
+        rate: 0,
+        expected: Duration::from_secs(99),
+        origin: 100 * GIB,
+        extent: 4 * MIB,
+        floor: GIB,
+        setting: SnapshotSize::Auto,
+    };
+    let cases = [
+        (demand, GIB, "the floor"),
+        (
+            Demand {
+                rate: 10 * MIB,
+                ..demand
+            },
+            2008 * MIB,
+            "twice 10 MiB a second for 100 s, its table, whole extents",
+        ),
+        (
+            Demand {
+                rate: u64::MAX,
+                ..demand
+            },
+            most_usable(100 * GIB, 4 * MIB),
+            "no more than usable",
+        ),
+        (
+            Demand {
+                setting: SnapshotSize::Bytes(Size(5 * MIB)),
+                ..demand
+            },
+            8 * MIB,
+            "as given, in whole extents",
+        ),
+        (
+            Demand {
+                setting: SnapshotSize::Percent(20),
+                ..demand
+            },
+            20 * GIB,
+            "a share",
+        ),
+        (
+            Demand {
+                setting: SnapshotSize::Percent(100),
+                ..demand
+            },
+            100 * GIB,
+            "all, without room for the table",
+        ),
+        (
+            Demand {
+                setting: SnapshotSize::Bytes(Size(u64::MAX)),
+                ..demand
+            },
+            most_usable(100 * GIB, 4 * MIB),
+            "cut",
+        ),
+    ];
+    for (demand, expected, why) in cases {
+        assert_eq!(cow_size(&demand), expected, "{why}");
+    }
+}
+
+#[test]
+fn the_most_a_snapshot_can_use_is_what_lvm_says() {
+    // "Reducing COW size 100.00 GiB down to maximum usable size", seen with LVM 2.03.16 and extents of 4 MiB.
+    assert_eq!(most_usable(GIB, 4 * MIB), 1_082_130_432);
+    assert_eq!(most_usable(200 * MIB, 4 * MIB), 213_909_504);
+}
+
+#[test]
+fn durations() {
+    assert_eq!(
+        expected_duration(100 * MIB, 10 * MIB),
+        Duration::from_secs(10)
+    );
+    assert_eq!(expected_duration(0, 0), Duration::ZERO);
+    assert_eq!(expected_duration(5, 0), Duration::from_secs(5));
+}
+
+proptest! {
+    #[test]
+    fn any_size_is_whole_extents_and_usable(
+        rate: u64, seconds: u64, origin in 1u64..1 << 60, shift in 12u32..34, floor: u64, percent in 0u8..=100, which in 0..3,
+    ) {
+        let extent = 1u64 << shift;
+        let setting = match which {
+            0 => SnapshotSize::Auto,
+            1 => SnapshotSize::Bytes(Size(floor)),
+            _ => SnapshotSize::Percent(percent),
+        };
+        let size = cow_size(&Demand { rate, expected: Duration::from_secs(seconds), origin, extent, floor, setting });
+        prop_assert!(size > 0 && size.is_multiple_of(extent));
+        prop_assert!(size <= most_usable(origin, extent));
+    }
+
+    #[test]
+    fn more_writes_never_mean_less_space(rate in 0u64..1 << 40, more in 0u64..1 << 40, seconds in 0u64..1 << 20) {
+        let demand = Demand { rate, expected: Duration::from_secs(seconds), origin: 1 << 50, extent: 4 * MIB, floor: GIB, setting: SnapshotSize::Auto };
+        let larger = Demand { rate: rate + more, ..demand };
+        prop_assert!(cow_size(&demand) <= cow_size(&larger));
+    }
+}

@@ -1,0 +1,303 @@
+use super::*;
+use crate::exec::scripted::ScriptedExec;
+use std::sync::Arc;
+
+const SNAPSHOTS: &str = include_str!("testdata/snapshots-lvs.json");
+const STATES: &str = include_str!("testdata/states-lvs.json");
+const NONE: &str = r#"{"report":[{"lv":[]}]}"#;
+const ACTIVE: &str = "data--1-mongo--db:Active\ndata--1-freezeframe--0000abcd--1:Active\n";
+
+fn snapshot(n: usize, lv: &str) -> LvmSnapshot {
+    let run = "0000abcd".parse().unwrap();
+    LvmSnapshot {
+        origin: Origin {
+            vg: "data-1".into(),
+            lv: lv.into(),
+        },
+        lv: LvmSnapshot::name(run, n),
+        cow_bytes: 64 << 20,
+        run,
+    }
+}
+
+fn lvm(exec: ScriptedExec) -> (Lvm, Arc<ScriptedExec>) {
+    let exec = Arc::new(exec);
+    (Lvm::new(exec.clone()), exec)
+}
+
+fn seen(exec: &ScriptedExec, prefix: &str) -> Vec<String> {
+    exec.seen
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|line| line.starts_with(prefix))
+        .cloned()
+        .collect()
+}
+
+fn planned(n: usize, lv: &str) -> Planned {
+    Planned {
+        snapshot: snapshot(n, lv),
+        device: "254:0".parse().unwrap(),
+        kind: "xfs".into(),
+        origin_size: 1 << 30,
+        extent: 4 << 20,
+    }
+}
+
+#[test]
+fn taking_is_one_command() {
+    let (lvm, exec) = lvm(ScriptedExec::default().on("lvcreate", ""));
+    lvm.take(&snapshot(1, "mongo-db")).unwrap();
+    assert_eq!(
+        *exec.seen.lock().unwrap(),
+        [
+            "lvcreate --yes --autobackup n --monitor n --snapshot --permission rw --chunksize 4096b --size 67108864b \
+          --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1/mongo-db"
+        ]
+    );
+}
+
+#[test]
+fn taking_all_stops_at_the_first_failure_and_says_what_exists() {
+    let three = [planned(1, "a"), planned(2, "b"), planned(3, "c")];
+    let prefix = "lvcreate --yes --autobackup n --monitor n --snapshot --permission rw --chunksize 4096b --size 67108864b \
+                  --name freezeframe-0000abcd-2";
+    let (lvm1, exec) = lvm(ScriptedExec::default()
+        .fail(prefix, "insufficient free space")
+        .on("lvcreate", ""));
+    let all = lvm1.take_all(&three, || true);
+    assert_eq!(all.taken.len(), 1);
+    assert!(all.failed.unwrap().1.to_string().contains("insufficient"));
+    assert_eq!(seen(&exec, "lvcreate").len(), 2);
+    // Told to stop, it takes none.
+    let (lvm2, exec) = lvm(ScriptedExec::default());
+    let all = lvm2.take_all(&three, || false);
+    assert!(all.taken.is_empty() && all.failed.is_none() && exec.seen.lock().unwrap().is_empty());
+}
+
+#[test]
+fn removes_its_own_and_is_idempotent() {
+    let (own, exec) = lvm(ScriptedExec::default()
+        .on("dmsetup info", ACTIVE)
+        .on("lvs", SNAPSHOTS)
+        .on("lvremove", ""));
+    assert_eq!(
+        own.remove(&snapshot(1, "mongo-db")).unwrap(),
+        Removal::Removed
+    );
+    assert_eq!(
+        seen(&exec, "lvremove"),
+        ["lvremove --yes data-1/freezeframe-0000abcd-1"]
+    );
+    assert!(
+        seen(&exec, "lvchange").is_empty(),
+        "an origin in use is not reloaded without need"
+    );
+
+    let (absent, exec) = lvm(ScriptedExec::default()
+        .on("dmsetup info", "No devices found\n")
+        .on("lvs", NONE));
+    assert_eq!(
+        absent.remove(&snapshot(1, "mongo-db")).unwrap(),
+        Removal::WasAbsent
+    );
+    assert!(seen(&exec, "lvremove").is_empty());
+}
+
+#[test]
+fn what_a_killed_lvcreate_left_goes_and_the_origin_is_tidied() {
+    let (lvm, exec) = lvm(ScriptedExec::default()
+        .on("dmsetup info", ACTIVE)
+        .on("lvs", STATES)
+        .on("lvremove", "")
+        .on("lvchange", ""));
+    assert_eq!(
+        lvm.remove(&snapshot(2, "mongo-db")).unwrap(),
+        Removal::Removed
+    );
+    assert_eq!(
+        seen(&exec, "lvchange"),
+        ["lvchange --refresh data-1/mongo-db"]
+    );
+}
+
+#[test]
+fn foreign_volumes_stay_whatever_they_are_called() {
+    let found = |attr: &str, origin: Option<&str>, size: u64, tags: &[&str]| LogicalVolume {
+        vg: "data-1".into(),
+        lv: "freezeframe-0000abcd-1".into(),
+        size,
+        attr: attr.into(),
+        layout: vec!["linear".into()],
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        origin: origin.map(str::to_owned),
+        origin_size: None,
+        percent: None,
+        device: None,
+    };
+    let (ours, planned) = (["freezeframe", "freezeframe_run_0000abcd"], 64 << 20);
+    let snap = "swi-a-s---";
+    let cases = [
+        (
+            found(snap, Some("mongo-db"), planned, &ours),
+            Ok(Claimed::Snapshot),
+        ),
+        // It may have been extended.
+        (
+            found(snap, Some("mongo-db"), 2 * planned, &ours),
+            Ok(Claimed::Snapshot),
+        ),
+        (found(snap, Some("mongo-db"), planned, &[]), Err("tags")),
+        (
+            found(snap, Some("mongo-db"), planned, &["freezeframe"]),
+            Err("tags"),
+        ),
+        (
+            found(
+                snap,
+                Some("mongo-db"),
+                planned,
+                &["freezeframe", "freezeframe_run_00000000"],
+            ),
+            Err("tags"),
+        ),
+        (
+            found(snap, Some("logs"), planned, &ours),
+            Err("snapshot of logs"),
+        ),
+        (
+            found("-wi-i-----", None, planned, &ours),
+            Ok(Claimed::Unattached),
+        ),
+        (
+            found("-wi-a-----", None, planned, &[]),
+            Ok(Claimed::Unattached),
+        ),
+        (
+            found("-wi-a-----", None, planned + 1, &[]),
+            Err("another size"),
+        ),
+        (found("-wi-ao----", None, planned, &ours), Err("in use")),
+        (found("owi-a-s---", None, planned, &ours), Err("kind")),
+        (found("Vwi-a-tz--", None, planned, &ours), Err("kind")),
+    ];
+    for (found, expected) in cases {
+        match (claim(&found, &snapshot(1, "mongo-db")), expected) {
+            (Ok(claimed), Ok(expected)) => assert_eq!(claimed, expected, "{found:?}"),
+            (Err(reason), Err(expected)) => assert!(reason.contains(expected), "{reason}"),
+            (claimed, _) => panic!("{found:?}: {claimed:?}"),
+        }
+    }
+    let foreign = SNAPSHOTS.replace("freezeframe,freezeframe_run_0000abcd", "someone");
+    let (lvm, exec) = lvm(ScriptedExec::default()
+        .on("dmsetup info", ACTIVE)
+        .on("lvs", foreign));
+    assert!(matches!(
+        lvm.remove(&snapshot(1, "mongo-db")),
+        Err(SnapshotError::NotOurs { .. })
+    ));
+    assert!(seen(&exec, "lvremove").is_empty());
+}
+
+/// Device states that change as commands run.
+#[derive(Debug)]
+struct Suspended {
+    /// What ends the suspension: the beginning of a command line.
+    cure: &'static str,
+    cured: std::sync::atomic::AtomicBool,
+    seen: std::sync::Mutex<Vec<String>>,
+}
+
+impl crate::exec::Exec for Suspended {
+    fn run(&self, command: &Command) -> Result<String, crate::exec::ExecError> {
+        use std::sync::atomic::Ordering;
+        let line = command.to_string();
+        self.seen.lock().unwrap().push(line.clone());
+        if line.starts_with(self.cure) {
+            self.cured.store(true, Ordering::SeqCst);
+        }
+        let state = if self.cured.load(Ordering::SeqCst) {
+            "Active"
+        } else {
+            "Suspended"
+        };
+        Ok(match command.program {
+            "dmsetup" => format!(
+                "data--1-mongo--db-real:Active\ndata--1-mongo--db:{state}\nother:Suspended\n"
+            ),
+            "lvs" => NONE.into(),
+            _ => String::new(),
+        })
+    }
+}
+
+#[test]
+fn an_origin_left_suspended_is_resumed_first() {
+    for (cure, ok) in [
+        ("lvchange --refresh", true),
+        ("dmsetup resume data--1-mongo--db", true),
+        ("never", false),
+    ] {
+        let exec = Arc::new(Suspended {
+            cure,
+            cured: false.into(),
+            seen: Default::default(),
+        });
+        let outcome = Lvm::new(exec.clone()).remove(&snapshot(1, "mongo-db"));
+        assert_eq!(outcome.is_ok(), ok, "{cure}: {outcome:?}");
+        assert!(ok || matches!(outcome, Err(SnapshotError::Suspended { .. })));
+        let seen = exec.seen.lock().unwrap();
+        assert!(
+            !seen.iter().any(|line| line.contains("resume other")),
+            "{seen:?}"
+        );
+    }
+}
+
+#[test]
+fn tells_how_full_and_whether_valid() {
+    let status = "0 2097152 snapshot 32768/65536 16\n";
+    let fill = |lvs: String, status: &str| {
+        lvm(ScriptedExec::default()
+            .on("lvs", lvs)
+            .on("dmsetup status", status.to_owned()))
+        .0
+        .fill(&snapshot(1, "mongo-db"))
+    };
+    assert_eq!(fill(SNAPSHOTS.into(), status).unwrap(), Fill::Used(0.5));
+    assert_eq!(
+        fill(SNAPSHOTS.into(), "0 2097152 snapshot Invalid\n").unwrap(),
+        Fill::Overflowed
+    );
+    assert_eq!(fill(STATES.into(), status).unwrap(), Fill::Overflowed);
+    assert!(matches!(
+        fill(NONE.into(), status),
+        Err(SnapshotError::Gone { .. })
+    ));
+    let other = SNAPSHOTS.replace("\"origin\":\"mongo-db\"", "\"origin\":\"another\"");
+    assert!(matches!(
+        fill(other, status),
+        Err(SnapshotError::Gone { .. })
+    ));
+}
+
+#[test]
+fn lists_ours_by_tag_and_removes_a_leftover() {
+    let (lvm, exec) = lvm(ScriptedExec::default()
+        .on("dmsetup info", ACTIVE)
+        .on("lvs", STATES)
+        .on("lvremove", "")
+        .on("lvchange", ""));
+    let ours = lvm.list_ours().unwrap();
+    let names: Vec<_> = ours.iter().map(|volume| volume.lv.as_str()).collect();
+    assert_eq!(names, ["freezeframe-0000abcd-1", "freezeframe-0000abcd-2"]);
+    assert_eq!(lvm.remove_leftover(&ours[0]).unwrap(), Removal::Removed);
+    let mut renamed = ours[0].clone();
+    renamed.lv = "keep-me".into();
+    assert!(matches!(
+        lvm.remove_leftover(&renamed),
+        Err(SnapshotError::NotOurs { .. })
+    ));
+    assert_eq!(seen(&exec, "lvremove").len(), 1);
+}

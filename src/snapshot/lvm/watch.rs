@@ -1,0 +1,3 @@
+//! tmp
+pub struct Watch;
+pub struct FillRecord;

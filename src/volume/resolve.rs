@@ -1,0 +1,365 @@
+//! From dbPath to every real directory and file system under it.
+//!
+//! mongod itself makes directories at most two deep (`db/collection`, `db/index`), but any of them
+//! may be a symlink or a mount, and so may `journal`. What lies deeper is looked at only to refuse
+//! links and mounts there, which nobody would expect and an archive would silently miss.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::mountinfo::{Mount, MountInfoError, MountTable};
+use super::{DataLayout, DevNumber, Filesystem, Graft, Layer, LayerKind, sysfs};
+use crate::error::{Exit, Explain};
+
+/// Directories of dbPath that may lie elsewhere are at most this deep.
+const MAX_GRAFT_DEPTH: usize = 2;
+
+/// Answers the device number of a path's file system.
+pub type DeviceOf = fn(&Path) -> io::Result<DevNumber>;
+
+/// Where the host's mounts and devices are read. A test puts a tree of files in their place.
+#[derive(Debug, Clone)]
+pub struct HostView {
+    /// Normally `/proc/self/mountinfo`.
+    pub mountinfo: PathBuf,
+    /// Normally `/sys`.
+    pub sys: PathBuf,
+    /// Normally `stat`: a directory whose device is not the one that mountinfo names is refused.
+    /// None where mounts are not real.
+    pub device_of: Option<DeviceOf>,
+}
+
+impl HostView {
+    /// This host.
+    pub fn real() -> Self {
+        Self {
+            mountinfo: "/proc/self/mountinfo".into(),
+            sys: "/sys".into(),
+            device_of: Some(|path| Ok(fs::metadata(path)?.dev().into())),
+        }
+    }
+
+    /// The mounts as they are now.
+    ///
+    /// # Errors
+    /// [`VolumeError::Read`] and [`VolumeError::MountInfo`].
+    pub fn mounts(&self) -> Result<MountTable, VolumeError> {
+        let text = fs::read(&self.mountinfo).map_err(read(&self.mountinfo))?;
+        Ok(MountTable::parse(&text)?)
+    }
+}
+
+/// Why a path could not be followed to its devices.
+#[derive(Debug, Error)]
+pub enum VolumeError {
+    /// Something could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// What.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The mount table has an unknown form.
+    #[error(transparent)]
+    MountInfo(#[from] MountInfoError),
+    /// dbPath is no directory.
+    #[error("{} is not a directory", path.display())]
+    NotADirectory {
+        /// What it is called.
+        path: PathBuf,
+    },
+    /// No mount holds the path.
+    #[error("no mount in mountinfo holds {}", path.display())]
+    NoMount {
+        /// The path.
+        path: PathBuf,
+    },
+    /// stat and mountinfo disagree, as inside a btrfs subvolume or behind a mount made meanwhile.
+    #[error("{} is on device {found}, but its mount {} is on {expected}", path.display(), mount.display())]
+    OtherDevice {
+        /// The directory.
+        path: PathBuf,
+        /// The mount that should hold it.
+        mount: PathBuf,
+        /// What stat says.
+        found: DevNumber,
+        /// What mountinfo says.
+        expected: DevNumber,
+    },
+    /// A symlink to something that is no directory.
+    #[error("{} is a symlink to {}, which is no directory", path.display(), target.display())]
+    LinkedFile {
+        /// The link.
+        path: PathBuf,
+        /// Its text.
+        target: PathBuf,
+    },
+    /// A symlink or mount deeper than mongod's own directories.
+    #[error("{} is a symlink or a mount more than two directories below dbPath", path.display())]
+    TooDeep {
+        /// The entry.
+        path: PathBuf,
+    },
+    /// Two directories of dbPath are the same place, or one lies in the other.
+    #[error("{} and {} are the same place, or one lies in the other", one.display(), other.display())]
+    Overlap {
+        /// Where mongod sees the one.
+        one: PathBuf,
+        /// Where mongod sees the other.
+        other: PathBuf,
+    },
+}
+
+impl Explain for VolumeError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::LinkedFile { .. } => Some(
+                "mongod's directories may be symlinks, its files may not: put the file into dbPath, or move it elsewhere".into(),
+            ),
+            Self::TooDeep { .. } => Some("move it out of dbPath, or put a real directory in its place".into()),
+            Self::Overlap { .. } => Some("give every database and index directory a place of its own".into()),
+            Self::OtherDevice { .. } => {
+                Some("a subvolume or a mount made at this moment: mount it by itself, or try again".into())
+            }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("run freezeframe as root".into())
+            }
+            _ => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Refused
+    }
+}
+
+/// Follows dbPath and every directory in it to the file systems that hold them.
+///
+/// A file system without a block device is no error here: [`LayerKind::NotABlockDevice`] says so.
+///
+/// # Errors
+/// [`VolumeError`]; a database may drop directories meanwhile, so what vanishes is no error.
+pub fn resolve(db_path: &Path, host: &HostView) -> Result<DataLayout, VolumeError> {
+    let real = fs::canonicalize(db_path).map_err(read(db_path))?;
+    if !fs::metadata(&real).map_err(read(&real))?.is_dir() {
+        return Err(VolumeError::NotADirectory { path: real });
+    }
+    let mounts = host.mounts()?;
+    let mut walk = Walk {
+        host,
+        mounts: &mounts,
+        filesystems: Vec::new(),
+        ids: Vec::new(),
+        grafts: Vec::new(),
+    };
+    let (home, mount) = walk.place(&real)?;
+    walk.directory(&real, Path::new(""), mount)?;
+    let Walk {
+        filesystems,
+        mut grafts,
+        ..
+    } = walk;
+    grafts.sort_by(|a, b| a.at.cmp(&b.at));
+    refuse_overlap(&real, &grafts)?;
+    Ok(DataLayout {
+        db_path: real,
+        filesystem: home,
+        grafts,
+        filesystems,
+    })
+}
+
+/// The file system that holds `path`, or would hold it: of a path that does not exist, its nearest
+/// ancestor that does.
+///
+/// # Errors
+/// [`VolumeError`].
+pub fn locate(path: &Path, host: &HostView) -> Result<Filesystem, VolumeError> {
+    let existing = path
+        .ancestors()
+        .find_map(|ancestor| fs::canonicalize(ancestor).ok());
+    let real = existing.ok_or_else(|| VolumeError::NoMount {
+        path: path.to_owned(),
+    })?;
+    let mounts = host.mounts()?;
+    let mount = mounts
+        .covering(&real)
+        .ok_or_else(|| VolumeError::NoMount { path: real.clone() })?;
+    filesystem(mount, host)
+}
+
+struct Walk<'a> {
+    host: &'a HostView,
+    mounts: &'a MountTable,
+    filesystems: Vec<Filesystem>,
+    /// The mount id of each file system.
+    ids: Vec<u32>,
+    grafts: Vec<Graft>,
+}
+
+impl<'a> Walk<'a> {
+    /// The file system and mount that hold the real directory `path`.
+    fn place(&mut self, path: &Path) -> Result<(usize, &'a Mount), VolumeError> {
+        let mount = self
+            .mounts
+            .covering(path)
+            .ok_or_else(|| VolumeError::NoMount {
+                path: path.to_owned(),
+            })?;
+        if let Some(device_of) = self.host.device_of {
+            let found = device_of(path).map_err(read(path))?;
+            if found != mount.device {
+                let (path, mount_point) = (path.to_owned(), mount.point.clone());
+                return Err(VolumeError::OtherDevice {
+                    path,
+                    mount: mount_point,
+                    found,
+                    expected: mount.device,
+                });
+            }
+        }
+        if let Some(known) = self.ids.iter().position(|&id| id == mount.id) {
+            return Ok((known, mount));
+        }
+        self.filesystems.push(filesystem(mount, self.host)?);
+        self.ids.push(mount.id);
+        Ok((self.filesystems.len() - 1, mount))
+    }
+
+    /// Looks at everything in the real directory `dir`, which mongod sees at `at` below dbPath.
+    fn directory(&mut self, dir: &Path, at: &Path, mount: &'a Mount) -> Result<(), VolumeError> {
+        let Some(entries) = unless_gone(fs::read_dir(dir)).map_err(read(dir))? else {
+            return Ok(());
+        };
+        for entry in entries {
+            let entry = entry.map_err(read(dir))?;
+            let (path, at) = (entry.path(), at.join(entry.file_name()));
+            let Some(kind) = unless_gone(entry.file_type()).map_err(read(&path))? else {
+                continue;
+            };
+            let real = if kind.is_symlink() {
+                let Some(real) = linked_directory(&path)? else {
+                    continue;
+                };
+                real
+            } else if kind.is_dir() {
+                path.clone()
+            } else {
+                continue;
+            };
+            let (filesystem, holder) = match self.place(&real) {
+                Err(VolumeError::Read { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound =>
+                {
+                    continue;
+                }
+                placed => placed?,
+            };
+            if kind.is_symlink() || holder.id != mount.id {
+                if at.components().count() > MAX_GRAFT_DEPTH {
+                    return Err(VolumeError::TooDeep { path });
+                }
+                // Otherwise a link back to dbPath would be walked for ever.
+                if dir.starts_with(&real) {
+                    return Err(VolumeError::Overlap {
+                        one: path,
+                        other: real,
+                    });
+                }
+                self.grafts.push(Graft {
+                    at: at.clone(),
+                    path: real.clone(),
+                    filesystem,
+                });
+            }
+            self.directory(&real, &at, holder)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a symlink in dbPath leads to; none if the link is gone meanwhile.
+fn linked_directory(link: &Path) -> Result<Option<PathBuf>, VolumeError> {
+    let Some(target) = unless_gone(fs::read_link(link)).map_err(read(link))? else {
+        return Ok(None);
+    };
+    match fs::canonicalize(link) {
+        Ok(real) if real.is_dir() => Ok(Some(real)),
+        Ok(_) => Err(VolumeError::LinkedFile {
+            path: link.to_owned(),
+            target,
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(VolumeError::LinkedFile {
+            path: link.to_owned(),
+            target,
+        }),
+        Err(error) => Err(read(link)(error)),
+    }
+}
+
+/// Each place must belong to one directory of mongod's, or the archive would hold it twice.
+fn refuse_overlap(db_path: &Path, grafts: &[Graft]) -> Result<(), VolumeError> {
+    let places: Vec<(&Path, &Path)> = std::iter::once((Path::new(""), db_path))
+        .chain(
+            grafts
+                .iter()
+                .map(|graft| (graft.at.as_path(), graft.path.as_path())),
+        )
+        .collect();
+    for (i, (at, path)) in places.iter().enumerate() {
+        for (j, (other_at, other)) in places.iter().enumerate() {
+            let Ok(below) = other.strip_prefix(path) else {
+                continue;
+            };
+            // A mount in its natural place lies inside its parent, and that is where mongod sees it.
+            if i != j && at.join(below) != *other_at {
+                return Err(VolumeError::Overlap {
+                    one: db_path.join(at),
+                    other: db_path.join(other_at),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn filesystem(mount: &Mount, host: &HostView) -> Result<Filesystem, VolumeError> {
+    let device = sysfs::layers(&host.sys, mount.device)
+        .map_err(read(&host.sys))?
+        .unwrap_or_else(|| Layer {
+            name: mount.kind.clone(),
+            number: mount.device,
+            size: 0,
+            kind: LayerKind::NotABlockDevice {
+                source: mount.source.clone(),
+            },
+            below: Vec::new(),
+        });
+    Ok(Filesystem {
+        mount_point: mount.point.clone(),
+        root: mount.root.clone(),
+        kind: mount.kind.clone(),
+        device,
+    })
+}
+
+fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn read(path: &Path) -> impl FnOnce(io::Error) -> VolumeError + use<> {
+    let path = path.to_owned();
+    move |source| VolumeError::Read { path, source }
+}
+
+#[cfg(test)]
+mod tests;
