@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod commands;
+pub mod archive;
 pub mod config;
 pub mod error;
 pub mod exec;
