@@ -9,6 +9,7 @@ pub mod ids;
 pub mod manifest;
 pub mod mongo;
 pub mod progress;
+pub mod restore;
 pub mod snapshot;
 pub mod store;
 pub mod volume;
