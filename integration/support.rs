@@ -1,0 +1,5 @@
+//! What the tests with real parts share. Each test takes what it needs, so not all is used by all.
+#![allow(dead_code)]
+
+pub mod certs;
+pub mod mongod;
