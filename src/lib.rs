@@ -18,6 +18,7 @@ pub mod mongo;
 pub mod progress;
 pub mod recover;
 pub mod secret;
+pub mod restore;
 pub mod snapshot;
 pub mod store;
 pub mod terminal;

@@ -128,7 +128,7 @@ impl Mongod {
     }
 
     /// Runs a command on `database`; `command` is its name in errors.
-    pub(super) async fn run_on(
+    pub(crate) async fn run_on(
         &self,
         database: &str,
         command: &'static str,
@@ -148,7 +148,7 @@ impl Mongod {
     }
 
     /// The documents of a read that fits one batch.
-    pub(super) async fn find(
+    pub(crate) async fn find(
         &self,
         database: &str,
         find: &'static str,
@@ -169,7 +169,7 @@ impl Mongod {
             .collect()
     }
 
-    pub(super) fn odd_reply(&self, command: &'static str, detail: impl Into<String>) -> MongoError {
+    pub(crate) fn odd_reply(&self, command: &'static str, detail: impl Into<String>) -> MongoError {
         MongoError::Reply {
             addr: self.addr.clone(),
             command,

@@ -481,7 +481,7 @@ fn shard_identity(versions: &[Document]) -> Option<ShardIdentity> {
 }
 
 /// A whole number, whichever type the server chose to send it in.
-pub(super) fn integer(document: &Document, name: &str) -> Option<i64> {
+pub(crate) fn integer(document: &Document, name: &str) -> Option<i64> {
     match document.get(name)? {
         Bson::Int32(value) => Some(i64::from(*value)),
         Bson::Int64(value) => Some(*value),

@@ -38,7 +38,7 @@ impl Mongod {
 }
 
 /// `{ts, t}` of an oplog entry or of an optime in a status document.
-pub(super) fn entry_optime(entry: &Document) -> Option<OpTime> {
+pub(crate) fn entry_optime(entry: &Document) -> Option<OpTime> {
     match entry.get("ts") {
         Some(Bson::Timestamp(ts)) => Some(OpTime {
             seconds: ts.time,
