@@ -237,24 +237,33 @@ pub async fn read_intent(store: &dyn Store, id: BackupId) -> Result<Intent, Cata
 
 /// Everything the manifest names that the listing does not hold with its size.
 pub fn missing_objects(manifest: &Manifest, listed: &[ObjectInfo]) -> Vec<CatalogError> {
-    let id = manifest.id;
-    let problem = |(object, expected): (&str, u64)| {
-        let key = key(id, object);
-        match listed.iter().find(|info| info.key == key) {
-            None => Some(CatalogError::MissingObject {
-                id,
-                object: object.to_owned(),
-            }),
-            Some(info) if info.size != expected => Some(CatalogError::WrongSize {
-                id,
-                object: object.to_owned(),
-                found: info.size,
-                expected,
-            }),
-            Some(_) => None,
-        }
-    };
-    manifest.objects().filter_map(problem).collect()
+    manifest
+        .objects()
+        .filter_map(|(object, size)| object_problem(manifest.id, object, size, listed))
+        .collect()
+}
+
+/// Why the listing of the set `id` does not hold `object` with `expected` bytes, if it does not.
+pub fn object_problem(
+    id: BackupId,
+    object: &str,
+    expected: u64,
+    listed: &[ObjectInfo],
+) -> Option<CatalogError> {
+    let key = key(id, object);
+    match listed.iter().find(|info| info.key == key) {
+        None => Some(CatalogError::MissingObject {
+            id,
+            object: object.to_owned(),
+        }),
+        Some(info) if info.size != expected => Some(CatalogError::WrongSize {
+            id,
+            object: object.to_owned(),
+            found: info.size,
+            expected,
+        }),
+        Some(_) => None,
+    }
 }
 
 /// Reads one sealed document of a set.

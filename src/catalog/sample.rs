@@ -104,6 +104,7 @@ pub(crate) fn member(name: &str) -> MemberRecord {
             pack_us: 2_000_000,
             blocks: 1,
             files: 3,
+            pack_us: 2_500_000,
         },
     }
 }
