@@ -1,0 +1,230 @@
+//! The pictures of a backup: taken in the window, mounted one member at a time, watched while they are read, removed as
+//! soon as nobody needs them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::backup::Environment;
+use crate::backup::journal::{Entry, JournalError, Resource};
+use crate::backup::plan::View;
+use crate::backup::release::Tools;
+use crate::backup::run::{Run, Unreleased};
+use crate::backup::timeline::Timeline;
+use crate::backup::window::WorkError;
+use crate::clock::monotonic_us;
+use crate::error::{Exit, Explain};
+use crate::snapshot::lvm::Lvm;
+use crate::snapshot::lvm::plan::Planned;
+use crate::snapshot::lvm::watch::{INTERVAL, Watch};
+use crate::snapshot::{SnapshotError, mount};
+use crate::volume::DevNumber;
+
+/// Why a picture is of no use, or would not go.
+#[derive(Debug, Error)]
+pub enum PictureError {
+    /// A snapshot failed, overflowed or could not be mounted.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The run journal could not be kept.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The watch could not be started.
+    #[error("cannot watch the snapshots: {0}")]
+    Watch(std::io::Error),
+    /// A snapshot or mount would not go once its archive was made.
+    #[error("{} could not be given back: {}", .0.resource, .0.error)]
+    Unreleased(Unreleased),
+}
+
+impl Explain for PictureError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Snapshot(error) => error.hint(),
+            Self::Journal(error) => error.hint(),
+            Self::Watch(_) => None,
+            Self::Unreleased(left) => left.error.hint(),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Unreleased(_) => Exit::StillHeld,
+            _ => Exit::BackupFailed,
+        }
+    }
+}
+
+/// All the pictures of one backup.
+pub struct Pictures {
+    lvm: Lvm,
+    pictures: BTreeMap<DevNumber, Picture>,
+    watch: Option<Watch>,
+    /// Cancelled by the watch when a snapshot has overflowed, and with the backup.
+    overflowed: CancellationToken,
+}
+
+struct Picture {
+    planned: Planned,
+    snapshot: Entry,
+    mounted: Option<Mounted>,
+}
+
+struct Mounted {
+    point: PathBuf,
+    entries: Vec<Entry>,
+}
+
+impl Pictures {
+    /// Writes down the snapshots that are going to be taken.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn plan(run: &mut Run, planned: &[Planned], env: &Environment) -> Result<Self, JournalError> {
+        let resources = planned.iter().map(|one| Resource::Snapshot(one.snapshot.clone())).collect();
+        let entries = run.plan(resources)?;
+        let pictures = planned
+            .iter()
+            .zip(entries)
+            .map(|(planned, snapshot)| {
+                (planned.device, Picture { planned: planned.clone(), snapshot, mounted: None })
+            })
+            .collect();
+        Ok(Self {
+            lvm: Lvm::new(env.tools.exec.clone()),
+            pictures,
+            watch: None,
+            overflowed: env.cancel.child_token(),
+        })
+    }
+
+    /// Takes every snapshot, in the window. Stops early when `broken` is cancelled.
+    ///
+    /// # Errors
+    /// The first snapshot's error.
+    pub async fn take(&self, timeline: Timeline, broken: CancellationToken) -> Result<(), WorkError> {
+        let planned: Vec<_> = self.pictures.values().map(|picture| picture.planned.clone()).collect();
+        let lvm = self.lvm.clone();
+        let taking = move || {
+            for one in &planned {
+                if broken.is_cancelled() {
+                    return Ok(());
+                }
+                let start_us = monotonic_us();
+                let taken = lvm.take(&one.snapshot);
+                timeline.note("snapshot", one.snapshot.origin.to_string(), start_us, monotonic_us());
+                taken?;
+            }
+            Ok::<_, SnapshotError>(())
+        };
+        match tokio::task::spawn_blocking(taking).await {
+            Ok(taken) => Ok(taken?),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    /// Begins to watch how full the snapshots get.
+    ///
+    /// # Errors
+    /// [`PictureError::Watch`].
+    pub fn watch(&mut self) -> Result<(), PictureError> {
+        let planned: Vec<_> = self.pictures.values().map(|picture| picture.planned.clone()).collect();
+        let watch = Watch::start(self.lvm.clone(), &planned, INTERVAL, self.overflowed.clone());
+        self.watch = Some(watch.map_err(PictureError::Watch)?);
+        Ok(())
+    }
+
+    /// Cancelled when reading the pictures makes no sense any more.
+    pub fn overflowed(&self) -> CancellationToken {
+        self.overflowed.clone()
+    }
+
+    /// The snapshot failure that cancelled the token, if one did.
+    pub fn failure(&self) -> Option<PictureError> {
+        self.watch.as_ref()?.failure().map(Into::into)
+    }
+
+    /// Mounts what lies on `devices`, as far as it is not mounted yet.
+    ///
+    /// # Errors
+    /// [`PictureError`].
+    pub async fn view(
+        &mut self,
+        run: &mut Run,
+        devices: impl Iterator<Item = DevNumber>,
+        env: &Environment,
+    ) -> Result<View, PictureError> {
+        let mut mounts = BTreeMap::new();
+        for device in devices {
+            let number = mounts.len();
+            let Some(picture) = self.pictures.get_mut(&device) else { continue };
+            let point = match &picture.mounted {
+                Some(mounted) => mounted.point.clone(),
+                None => {
+                    let unique = format!("{}-{}", device.major, device.minor);
+                    let point = mount::run_dir(&env.config.host.runtime_dir, run.id()).join(unique);
+                    tracing::debug!(point = %point.display(), number, "mounting");
+                    let mounted = mount_at(run, &picture.planned, point.clone()).await?;
+                    picture.mounted = Some(mounted);
+                    point
+                }
+            };
+            mounts.insert(device, point);
+        }
+        Ok(View::Mounted(mounts))
+    }
+
+    /// Takes one last look at every picture that is not `needed` any more, and removes it.
+    ///
+    /// # Errors
+    /// [`PictureError::Snapshot`] where one had overflowed: what was read from it is worthless.
+    pub async fn keep_only(
+        &mut self,
+        needed: &BTreeSet<DevNumber>,
+        run: &mut Run,
+        tools: &Tools,
+    ) -> Result<(), PictureError> {
+        let done: Vec<_> = self.pictures.keys().filter(|device| !needed.contains(device)).copied().collect();
+        for device in done {
+            let Some(picture) = self.pictures.remove(&device) else { continue };
+            if let Some(watch) = &self.watch {
+                let fill = watch.finish(&picture.planned.snapshot)?;
+                tracing::debug!(?fill, "a snapshot is no longer needed");
+            }
+            let mut entries = picture.mounted.map_or_else(Vec::new, |mounted| mounted.entries);
+            entries.push(picture.snapshot);
+            if let Some(unreleased) = run.release(&entries, tools).await?.into_iter().next() {
+                return Err(PictureError::Unreleased(unreleased));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn mount_at(run: &mut Run, planned: &Planned, point: PathBuf) -> Result<Mounted, PictureError> {
+    let mut resources = Vec::new();
+    // The run's own directory goes last; a second mount finds it written down already.
+    if let Some(parent) = point.parent() {
+        resources.push(Resource::Directory { path: parent.to_owned() });
+    }
+    resources.push(Resource::Directory { path: point.clone() });
+    resources.push(Resource::Mount { point: point.clone() });
+    let known = run.outstanding();
+    resources.retain(|resource| !known.contains(resource));
+    let shared = resources.len() > 2;
+    let entries = run.plan(resources)?;
+    let (device, kind, at) = (planned.snapshot.device(), planned.kind.clone(), point.clone());
+    let mounting = move || {
+        mount::make_dir(&at)?;
+        mount::mount(&device, &kind, &at)
+    };
+    match tokio::task::spawn_blocking(mounting).await {
+        Ok(mounted) => mounted?,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+    // The run's directory stays until the run ends: other mounts may lie in it.
+    let entries = if shared { entries.into_iter().skip(1).collect() } else { entries };
+    Ok(Mounted { point, entries })
+}
