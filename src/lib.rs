@@ -2,6 +2,7 @@
 //!
 //! The way of the data, and where to find each step, is told in `doc/architecture.md`.
 
+pub mod backup;
 pub mod config;
 pub mod error;
 pub mod exec;

@@ -1,0 +1,3 @@
+//! The backup: one story, each step a module of its own.
+
+pub mod preflight;

@@ -1,0 +1,82 @@
+//! The checks before anything is held: each gives findings, and one refusal stops the backup.
+
+pub mod storage;
+
+use serde::Serialize;
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Fit.
+    Ok,
+    /// The backup can be made; somebody should look at this.
+    Warning,
+    /// No backup until this is changed.
+    Refused,
+}
+
+/// One line of `freezeframe check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at: a member, a volume, the store.
+    pub subject: String,
+    /// Stable name of the check, for scripts.
+    pub check: &'static str,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    pub todo: Option<String>,
+}
+
+impl Finding {
+    /// A check that found nothing wrong.
+    pub fn ok(subject: impl Into<String>, check: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            subject: subject.into(),
+            check,
+            verdict: Verdict::Ok,
+            detail: detail.into(),
+            todo: None,
+        }
+    }
+
+    /// Something to look at.
+    pub fn warning(
+        subject: impl Into<String>,
+        check: &'static str,
+        detail: impl Into<String>,
+        todo: impl Into<String>,
+    ) -> Self {
+        Self {
+            verdict: Verdict::Warning,
+            todo: Some(todo.into()),
+            ..Self::ok(subject, check, detail)
+        }
+    }
+
+    /// A reason not to begin.
+    pub fn refused(
+        subject: impl Into<String>,
+        check: &'static str,
+        detail: impl Into<String>,
+        todo: impl Into<String>,
+    ) -> Self {
+        Self {
+            verdict: Verdict::Refused,
+            todo: Some(todo.into()),
+            ..Self::ok(subject, check, detail)
+        }
+    }
+}
+
+/// The worst verdict of all: what the check as a whole says.
+pub fn worst(findings: &[Finding]) -> Verdict {
+    findings
+        .iter()
+        .map(|finding| finding.verdict)
+        .max()
+        .unwrap_or(Verdict::Ok)
+}
