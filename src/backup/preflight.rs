@@ -1,6 +1,8 @@
 //! The checks before anything is held: each gives findings, and one refusal stops the backup.
 
+pub mod examine;
 pub mod member;
+pub mod storage;
 
 use serde::Serialize;
 

@@ -1,0 +1,199 @@
+//! Whether every volume under the members can be snapshotted, and whether we stand on one of them ourselves.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+
+use super::Finding;
+use crate::error::Explain;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::lvm::facts::{LogicalVolume, LvmFacts};
+use crate::snapshot::lvm::plan::{Planned, needed_in, origin};
+use crate::volume::{DataLayout, DevNumber, Filesystem, HostView, VolumeError, locate};
+
+/// What of ours lies somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The folder of a local store.
+    Store,
+    /// Run journals.
+    State,
+    /// Our log.
+    Log,
+    /// Mount points.
+    Runtime,
+    /// Our program.
+    Program,
+    /// The host's root.
+    Root,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Store => "the store",
+            Self::State => "the state directory",
+            Self::Log => "the log directory",
+            Self::Runtime => "the runtime directory",
+            Self::Program => "freezeframe itself",
+            Self::Root => "the root file system",
+        })
+    }
+}
+
+/// A path that must stay writable while origins stand still.
+#[derive(Debug, Clone)]
+pub struct OwnPath {
+    /// What it is.
+    pub place: Place,
+    /// Where.
+    pub path: PathBuf,
+    /// What it lies on.
+    pub filesystem: Filesystem,
+}
+
+impl OwnPath {
+    /// Finds out what `path` lies, or would lie, on.
+    ///
+    /// # Errors
+    /// [`VolumeError`].
+    pub fn locate(place: Place, path: PathBuf, host: &HostView) -> Result<Self, VolumeError> {
+        let filesystem = locate(&path, host)?;
+        Ok(Self {
+            place,
+            path,
+            filesystem,
+        })
+    }
+}
+
+/// Judges everything below the file systems for provider "lvm".
+///
+/// `planned` is the plan made of the same `layouts` and `facts`.
+pub fn judge(
+    layouts: &[&DataLayout],
+    facts: &LvmFacts,
+    planned: Result<&[Planned], &SnapshotError>,
+    own: &[OwnPath],
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut origins: Vec<(DevNumber, &LogicalVolume)> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for filesystem in layouts.iter().flat_map(|layout| &layout.filesystems) {
+        if !seen.insert((filesystem.device.number, &filesystem.mount_point)) {
+            continue;
+        }
+        let subject = filesystem.mount_point.display().to_string();
+        match origin(filesystem, facts) {
+            Ok((volume, _)) => {
+                let layout = volume.layout.join(" and ");
+                let detail = format!("{}, {layout}, {}", volume.full_name(), filesystem.kind);
+                findings.push(Finding::ok(subject, "volume", detail));
+                if !origins
+                    .iter()
+                    .any(|(number, _)| *number == filesystem.device.number)
+                {
+                    origins.push((filesystem.device.number, volume));
+                }
+            }
+            Err(error) => findings.push(refused(subject, "volume", &error)),
+        }
+    }
+    findings.extend(space(facts, planned));
+    for (number, volume) in &origins {
+        findings.extend(standing_on(*number, volume, own));
+        findings.extend(other_snapshots(volume, facts));
+    }
+    findings.extend(facts.ours().map(leftover));
+    findings
+}
+
+fn space(facts: &LvmFacts, planned: Result<&[Planned], &SnapshotError>) -> Vec<Finding> {
+    match planned {
+        Ok(planned) => facts
+            .groups
+            .iter()
+            .filter_map(|group| {
+                let needed = needed_in(&group.name, planned);
+                let detail = format!(
+                    "the snapshots take {} of {} free",
+                    ByteSize::b(needed),
+                    ByteSize::b(group.free)
+                );
+                (needed > 0).then(|| Finding::ok(&group.name, "snapshot_space", detail))
+            })
+            .collect(),
+        // Told for each volume already.
+        Err(SnapshotError::Unfit { .. }) => Vec::new(),
+        Err(error @ SnapshotError::NoSpace { vg, .. }) => {
+            vec![refused(vg.clone(), "snapshot_space", error)]
+        }
+        Err(error) => vec![refused("lvm".into(), "snapshot_plan", error)],
+    }
+}
+
+/// What of ours would stand still together with an origin, or fill its snapshot with what it writes.
+fn standing_on(number: DevNumber, volume: &LogicalVolume, own: &[OwnPath]) -> Vec<Finding> {
+    let name = volume.full_name();
+    let on_it: Vec<_> = own
+        .iter()
+        .filter(|path| path.filesystem.device.contains(number))
+        .collect();
+    if on_it.is_empty() {
+        return vec![Finding::ok(name, "own_paths", "nothing of ours lies on it")];
+    }
+    let refuse = |path: &OwnPath| {
+        Finding::refused(
+            &name,
+            "own_paths",
+            format!(
+                "{} ({}) lies on it, and it is to be snapshotted",
+                path.place,
+                path.path.display()
+            ),
+            match path.place {
+                Place::Root => "give mongod's data a volume of its own",
+                _ => "move it to a file system that holds no mongod's data",
+            },
+        )
+    };
+    on_it.into_iter().map(refuse).collect()
+}
+
+fn other_snapshots(volume: &LogicalVolume, facts: &LvmFacts) -> Option<Finding> {
+    let others: Vec<_> = facts
+        .snapshots_of(&volume.vg, &volume.lv)
+        .filter(|snapshot| !snapshot.has_tag(crate::snapshot::LvmSnapshot::TAG))
+        .map(|snapshot| snapshot.lv.as_str())
+        .collect();
+    (!others.is_empty()).then(|| {
+        Finding::warning(
+            volume.full_name(),
+            "other_snapshots",
+            format!("it has other snapshots: {}", others.join(", ")),
+            "remove them if nobody needs them: each makes every first write to a block slower",
+        )
+    })
+}
+
+fn leftover(volume: &LogicalVolume) -> Finding {
+    let of = volume
+        .run()
+        .map_or_else(|| "an earlier run".into(), |run| format!("run {run}"));
+    Finding::refused(
+        volume.full_name(),
+        "leftovers",
+        format!("left behind by {of}"),
+        "run `freezeframe recover`",
+    )
+}
+
+fn refused(subject: String, check: &'static str, error: &SnapshotError) -> Finding {
+    let todo = error.hint().unwrap_or_else(|| "see the message".into());
+    Finding::refused(subject, check, error.to_string(), todo)
+}
+
+#[cfg(test)]
+mod tests;

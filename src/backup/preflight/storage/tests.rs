@@ -1,0 +1,202 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::{Verdict, worst};
+use super::*;
+use crate::config::SnapshotSize;
+use crate::snapshot::lvm::facts::{parse_groups, parse_volumes};
+use crate::snapshot::lvm::plan::{Sizing, plan};
+use crate::volume::fake::FakeHost;
+use crate::volume::resolve;
+
+/// The recorded host: data-1/mongo-db on /data, data-1/logs beside it, a root disk of its own.
+struct Host {
+    fake: FakeHost,
+    facts: LvmFacts,
+    floor: u64,
+}
+
+impl Host {
+    fn new(lvs: &str) -> Self {
+        let fake = FakeHost::new();
+        fake.disk("sda", 8, 0, 1 << 24);
+        fake.lv(0, "data-1", "mongo-db");
+        fake.lv(1, "data-1", "logs");
+        fake.mount(0, "/", &fake.dir("data"), "xfs");
+        fake.mount(1, "/", &fake.dir("logs"), "ext4");
+        let groups = parse_groups(include_str!(
+            "../../../snapshot/lvm/testdata/plain-vgs.json"
+        ))
+        .unwrap();
+        Self {
+            fake,
+            facts: LvmFacts {
+                groups,
+                volumes: parse_volumes(lvs).unwrap(),
+            },
+            floor: 1 << 28,
+        }
+    }
+
+    fn plain() -> Self {
+        Self::new(include_str!(
+            "../../../snapshot/lvm/testdata/plain-lvs.json"
+        ))
+    }
+
+    fn judge(&self, own: &[(Place, &str)]) -> Vec<Finding> {
+        let view = self.fake.view();
+        let layout = resolve(&self.fake.dir("data/db"), &view).unwrap();
+        let own: Vec<_> = own
+            .iter()
+            .map(|(place, path)| OwnPath::locate(*place, self.fake.dir(path), &view).unwrap())
+            .collect();
+        let sizing = Sizing {
+            rates: BTreeMap::new(),
+            expected: Duration::from_secs(60),
+            setting: SnapshotSize::Auto,
+            floor: self.floor,
+        };
+        let planned = plan(
+            &self.facts,
+            &[&layout],
+            "0000abcd".parse().unwrap(),
+            &sizing,
+        );
+        judge(&[&layout, &layout], &self.facts, planned.as_deref(), &own)
+    }
+}
+
+fn checks(findings: &[Finding], verdict: Verdict) -> Vec<&'static str> {
+    findings
+        .iter()
+        .filter(|finding| finding.verdict == verdict)
+        .map(|finding| finding.check)
+        .collect()
+}
+
+#[test]
+fn a_volume_of_its_own_is_fit() {
+    let findings = Host::plain().judge(&[(Place::State, "var"), (Place::Store, "logs/backups")]);
+    assert_eq!(
+        checks(&findings, Verdict::Ok),
+        ["volume", "snapshot_space", "own_paths"]
+    );
+    assert_eq!(worst(&findings), Verdict::Ok);
+    assert!(
+        findings[0].detail.contains("data-1/mongo-db, striped, xfs"),
+        "{}",
+        findings[0].detail
+    );
+    assert!(
+        findings[1].detail.contains("256.0 MiB of 6.8 GiB"),
+        "{}",
+        findings[1].detail
+    );
+}
+
+#[test]
+fn nothing_of_ours_may_lie_on_an_origin() {
+    let places = [
+        Place::Store,
+        Place::State,
+        Place::Log,
+        Place::Runtime,
+        Place::Program,
+        Place::Root,
+    ];
+    for place in places {
+        let findings = Host::plain().judge(&[(Place::State, "var"), (place, "data/ours")]);
+        assert_eq!(
+            checks(&findings, Verdict::Refused),
+            ["own_paths"],
+            "{place}"
+        );
+        let refused = findings
+            .iter()
+            .find(|finding| finding.verdict == Verdict::Refused)
+            .unwrap();
+        assert!(
+            refused.detail.contains("data/ours") && refused.subject == "data-1/mongo-db",
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn a_place_on_a_device_made_of_the_origin_counts_too() {
+    let host = Host::plain();
+    host.fake
+        .dm("dm-9", 254, 9, "secret", "CRYPT-LUKS2-x", &["dm-0"]);
+    host.fake.mount(9, "/", &host.fake.dir("crypt"), "ext4");
+    let findings = host.judge(&[(Place::Store, "crypt/store")]);
+    assert_eq!(checks(&findings, Verdict::Refused), ["own_paths"]);
+}
+
+#[test]
+fn too_little_space_is_refused_with_both_numbers() {
+    let mut host = Host::plain();
+    host.facts.groups[0].free = 100 << 20;
+    let findings = host.judge(&[]);
+    let refused: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Refused)
+        .collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(
+        (refused[0].check, refused[0].subject.as_str()),
+        ("snapshot_space", "data-1")
+    );
+    assert!(
+        refused[0].detail.contains("100.0 MiB") && refused[0].detail.contains("256.0 MiB"),
+        "{:?}",
+        refused[0]
+    );
+    assert!(
+        refused[0].todo.as_deref().unwrap().contains("156.0 MiB"),
+        "{:?}",
+        refused[0]
+    );
+}
+
+#[test]
+fn a_layout_that_is_not_understood_is_drawn_once() {
+    let host = Host::plain();
+    host.fake.md("md0", 9, 0, "raid0", &["sda"]);
+    let md = "9:0".parse().unwrap();
+    host.fake
+        .mount_device(md, "/", &host.fake.dir("data/db"), "xfs");
+    let findings = host.judge(&[(Place::State, "data/db/state")]);
+    assert_eq!(checks(&findings, Verdict::Refused), ["volume"]);
+    let refused = findings
+        .iter()
+        .find(|finding| finding.verdict == Verdict::Refused)
+        .unwrap();
+    assert!(refused.detail.contains("└─ md raid0"), "{}", refused.detail);
+}
+
+#[test]
+fn snapshots_that_are_there_already() {
+    let host = Host::new(include_str!(
+        "../../../snapshot/lvm/testdata/snapshots-lvs.json"
+    ));
+    let findings = host.judge(&[]);
+    // Ours on this origin; the foreign one is on another volume.
+    assert_eq!(checks(&findings, Verdict::Refused), ["leftovers"]);
+    assert!(checks(&findings, Verdict::Warning).is_empty());
+    let leftover = findings
+        .iter()
+        .find(|finding| finding.check == "leftovers")
+        .unwrap();
+    assert_eq!(leftover.subject, "data-1/freezeframe-0000abcd-1");
+    assert!(
+        leftover.detail.contains("run 0000abcd")
+            && leftover.todo.as_deref().unwrap().contains("recover")
+    );
+
+    let foreign = include_str!("../../../snapshot/lvm/testdata/snapshots-lvs.json")
+        .replace("freezeframe,freezeframe_run_0000abcd", "nightly");
+    let findings = Host::new(&foreign).judge(&[]);
+    assert_eq!(checks(&findings, Verdict::Warning), ["other_snapshots"]);
+    assert!(checks(&findings, Verdict::Refused).is_empty());
+}
