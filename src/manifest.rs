@@ -185,6 +185,9 @@ pub struct ArchiveRecord {
     pub blocks: u64,
     /// Number of entries in the file table.
     pub files: u64,
+    /// How long packing and storing took, in microseconds; tells the next run what to expect.
+    #[serde(default)]
+    pub pack_us: u64,
 }
 
 /// The per-file table object.

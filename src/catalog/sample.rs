@@ -103,6 +103,7 @@ pub(crate) fn member(name: &str) -> MemberRecord {
             hash: blake3::hash(&archive).into(),
             blocks: 1,
             files: 3,
+            pack_us: 2_500_000,
         },
     }
 }

@@ -1,0 +1,164 @@
+//! Every format version ever written stays readable, and what cannot be read says why.
+//!
+//! `fixtures/format-N` is a store with one set, written once by the version that introduced format N
+//! (`cargo test --lib freeze_the_current_format -- --ignored`) and never changed. `fixtures/invalid`
+//! holds manifests that must be refused.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::path::{Path, PathBuf};
+
+use freezeframe::catalog;
+use freezeframe::error::{Exit, Explain};
+use freezeframe::ids::{BackupId, Hash};
+use freezeframe::manifest::table::{TableCheck, TableReader};
+use freezeframe::manifest::{EntryKind, FORMAT_VERSION, Manifest, seal};
+use freezeframe::store::{SharedStore, open};
+
+const ID: &str = "mongo_backup-20260131_020000";
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/fixtures")
+}
+
+fn fixture(version: u32) -> SharedStore {
+    let root = fixtures().join(format!("format-{version}"));
+    open(root.to_str().unwrap()).unwrap_or_else(|error| {
+        panic!("format {version} has no frozen fixture, and so may become unreadable unnoticed: {error}")
+    })
+}
+
+fn id() -> BackupId {
+    ID.parse().unwrap()
+}
+
+#[tokio::test]
+async fn every_format_ever_written_is_read() {
+    for version in 1..=FORMAT_VERSION {
+        let store = fixture(version);
+        let manifest = catalog::read_manifest(store.as_ref(), id()).await.unwrap();
+        assert_eq!(manifest.format, version);
+        assert_eq!(manifest.run.to_string(), "0badcafe");
+        assert_eq!(
+            manifest.deployment.id.to_string(),
+            "65b9a1f0c3d2e4f5a6b7c8d9"
+        );
+        assert_eq!(manifest.window.held_us, 184_100);
+        assert_eq!(manifest.members.len(), 2);
+        let member = &manifest.members[1];
+        assert_eq!(member.shard.as_str(), "rs1");
+        assert_eq!(member.optime.to_string(), "(1769824801, 7) t=3");
+        assert_eq!(member.archive.object, "rs1.tar.xz");
+        let intent = catalog::read_intent(store.as_ref(), id()).await.unwrap();
+        manifest.check_against(&intent).unwrap();
+
+        let key = catalog::key(id(), &manifest.files.object);
+        let table = store.read(&key, 0..manifest.files.size).await.unwrap();
+        assert_eq!(Hash::from(blake3::hash(&table)), manifest.files.hash);
+        let mut check = TableCheck::new(&manifest);
+        let entries: Vec<_> = TableReader::new(table.as_slice())
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        entries
+            .iter()
+            .try_for_each(|entry| check.entry(entry))
+            .unwrap();
+        check.end().unwrap();
+        let last = entries.last().unwrap();
+        assert_eq!(
+            (last.path.as_str(), last.kind),
+            ("collection-0-1.wt", EntryKind::File)
+        );
+        assert_eq!(
+            (last.mtime, last.mtime_ns, last.mode),
+            (1_769_824_800, 123_456_789, 0o600)
+        );
+
+        let listed = store.list(ID).await.unwrap();
+        let records = catalog::verification::read_verifications(store.as_ref(), id(), &listed)
+            .await
+            .unwrap();
+        assert_eq!(records.len(), 1);
+        assert!(records[0].is_ok());
+    }
+}
+
+/// A field renamed, retyped or added without a default shows here.
+#[tokio::test]
+async fn the_current_format_is_written_as_it_was_frozen() {
+    let store = fixture(FORMAT_VERSION);
+    let manifest = catalog::read_manifest(store.as_ref(), id()).await.unwrap();
+    let intent = catalog::read_intent(store.as_ref(), id()).await.unwrap();
+    for (object, written) in [
+        ("manifest.json", seal::seal(&manifest).unwrap()),
+        ("intent.json", seal::seal(&intent).unwrap()),
+    ] {
+        let key = catalog::key(id(), object);
+        let size = store.size(&key).await.unwrap();
+        let frozen = store.read(&key, 0..size).await.unwrap();
+        assert_eq!(
+            String::from_utf8(written).unwrap(),
+            String::from_utf8(frozen).unwrap(),
+            "{object}"
+        );
+    }
+}
+
+#[test]
+fn invalid_manifests_say_what_is_wrong() {
+    let expected = [
+        ("cut-short.json", "line 9, column", Exit::Damaged),
+        (
+            "edited.json",
+            "it was changed after it was written",
+            Exit::Damaged,
+        ),
+        (
+            "empty.json",
+            "line 1, column 0: EOF while parsing",
+            Exit::Damaged,
+        ),
+        (
+            "format-0.json",
+            "its format version 0 was never in use",
+            Exit::Damaged,
+        ),
+        (
+            "format-7.json",
+            "made by a newer freezeframe (format 7; this one reads up to 1)",
+            Exit::Refused,
+        ),
+        ("malformed.json", "line 4, column", Exit::Damaged),
+        ("missing-member.json", "missing field `id`", Exit::Damaged),
+        ("no-object.json", "line 1, column", Exit::Damaged),
+        (
+            "unsealed.json",
+            "it does not end with its seal",
+            Exit::Damaged,
+        ),
+        ("wrong-type.json", "line 3, column", Exit::Damaged),
+    ];
+    let mut names: Vec<String> = std::fs::read_dir(fixtures().join("invalid"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        expected.map(|(name, ..)| name),
+        "each fixture has its line here"
+    );
+    for (name, message, exit) in expected {
+        let bytes = std::fs::read(fixtures().join("invalid").join(name)).unwrap();
+        let error = seal::open::<Manifest>(&bytes).unwrap_err();
+        assert!(error.to_string().contains(message), "{name}: {error}");
+        assert_eq!(error.exit(), exit, "{name}");
+        assert!(error.hint().is_some(), "{name}");
+    }
+}
