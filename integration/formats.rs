@@ -4,6 +4,13 @@
 //! (`cargo test --lib freeze_the_current_format -- --ignored`) and never changed. `fixtures/invalid`
 //! holds manifests that must be refused.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 use std::path::{Path, PathBuf};
 
 use freezeframe::catalog;
@@ -106,11 +113,7 @@ async fn the_current_format_is_written_as_it_was_frozen() {
 #[test]
 fn invalid_manifests_say_what_is_wrong() {
     let expected = [
-        (
-            "cut-short.json",
-            "line 9, column",
-            Exit::Damaged,
-        ),
+        ("cut-short.json", "line 9, column", Exit::Damaged),
         (
             "edited.json",
             "it was changed after it was written",
@@ -131,11 +134,7 @@ fn invalid_manifests_say_what_is_wrong() {
             "made by a newer freezeframe (format 7; this one reads up to 1)",
             Exit::Refused,
         ),
-        (
-            "malformed.json",
-            "line 4, column",
-            Exit::Damaged,
-        ),
+        ("malformed.json", "line 4, column", Exit::Damaged),
         ("missing-member.json", "missing field `id`", Exit::Damaged),
         ("no-object.json", "line 1, column", Exit::Damaged),
         (

@@ -1,5 +1,7 @@
 //! The suite that every store passes.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use freezeframe::store::fault::FaultStore;

@@ -65,23 +65,34 @@ pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
 async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError> {
     let plan = preflight::examine(env, run.id()).await?.into_plan()?;
     let intent = plan.intent(run.id(), Timestamp::now());
-    let uploading = run.plan_one(Resource::Upload { store: env.store.url(), set: intent.id })?;
+    let uploading = run.plan_one(Resource::Upload {
+        store: env.store.url(),
+        set: intent.id,
+    })?;
     let upload = Upload::begin(env.store.clone(), intent).await?;
 
     let (closed, upload) = match &plan.picture {
         PicturePlan::Lvm(snapshots) => {
             let mut pictures = Pictures::plan(run, snapshots, env)?;
-            let (closed, ()) = hold_still(run, &plan, env, |timeline, _| pictures.take(timeline)).await?.split();
+            let (closed, ()) = hold_still(run, &plan, env, |timeline, broken| {
+                pictures.take(timeline, broken)
+            })
+            .await?
+            .split();
+            pictures.watch()?;
             let upload = archive_pictures(run, &plan, &mut pictures, upload, env).await?;
             (closed, upload)
         }
-        PicturePlan::Hold => {
-            hold_still(run, &plan, env, |_, broken| archive_live(&plan, upload, env, broken)).await?.split()
-        }
+        PicturePlan::Hold => hold_still(run, &plan, env, |_, broken| {
+            archive_live(&plan, upload, env, broken)
+        })
+        .await?
+        .split(),
     };
 
-    let manifest =
-        upload.complete(|intent, archives, files| plan.manifest(intent, &closed, archives, files)).await?;
+    let manifest = upload
+        .complete(|intent, archives, files| plan.manifest(intent, &closed, archives, files))
+        .await?;
     run.settled(&uploading)?;
     Ok(manifest)
 }
@@ -96,8 +107,11 @@ async fn hold_still<T, W>(
 where
     W: Future<Output = Result<T, window::WorkError>>,
 {
-    let members: Vec<_> =
-        plan.members.iter().map(|member| (member.mongod.clone(), member.facts.process)).collect();
+    let members: Vec<_> = plan
+        .members
+        .iter()
+        .map(|member| (member.mongod.clone(), member.facts.process))
+        .collect();
     let terms = Terms {
         members: &members,
         limit: env.config.max_window(),
@@ -106,7 +120,8 @@ where
     };
     let closed = window::around(run, &terms, &env.cancel, work).await?;
     let held = std::time::Duration::from_micros(closed.record.held_us);
-    env.progress.say(&format!("the database was held for {held:.3?}"));
+    env.progress
+        .say(&format!("the database was held for {held:.3?}"));
     Ok(closed)
 }
 
@@ -120,12 +135,12 @@ async fn archive_pictures(
 ) -> Result<Upload, BackupError> {
     for (index, member) in plan.members.iter().enumerate() {
         let view = pictures.view(run, member.devices(), env).await?;
-        upload = archive_member(member, &view, upload, env, pictures.overflow_token(&env.cancel)).await.map_err(
-            |error| pictures.overflow().map_or(error, BackupError::from),
-        )?;
+        let archived = archive_member(member, &view, upload, env, pictures.overflowed()).await;
+        // Why the archive was cancelled tells more than that it was.
+        upload = archived.map_err(|error| pictures.failure().map_or(error, BackupError::from))?;
         let later = plan.members.get(index + 1..).unwrap_or_default();
         let needed = later.iter().flat_map(PlannedMember::devices).collect();
-        pictures.keep_only(&needed, run, env).await?;
+        pictures.keep_only(&needed, run, &env.tools).await?;
     }
     Ok(upload)
 }
@@ -154,13 +169,22 @@ async fn archive_member(
     let address = member.mongod.addr();
     let source = member
         .source(view, settings.diagnostic_data)
-        .ok_or_else(|| BackupError::NoPicture { member: address.clone() })?;
+        .ok_or_else(|| BackupError::NoPicture {
+            member: address.clone(),
+        })?;
     let level = Level::new(settings.level).unwrap_or_default();
-    let job = Job { address: address.clone(), shard: member.shard.clone(), source, expected: member.data_size };
+    let job = Job {
+        address: address.clone(),
+        shard: member.shard.clone(),
+        source,
+        expected: member.data_size,
+    };
     let phase = format!("archive {}", member.shard);
     let meter = Meter::expecting(member.data_size);
     env.progress.begin(&phase, &meter);
-    let archived = upload.archive(job, level, settings.thread_count(), meter, cancel).await;
+    let archived = upload
+        .archive(job, level, settings.thread_count(), meter, cancel)
+        .await;
     env.progress.end(&phase);
     Ok(archived?)
 }

@@ -2,12 +2,12 @@
 //!
 //! The way of the data, and where to find each step, is told in `doc/architecture.md`.
 
+pub mod archive;
 pub mod backup;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod commands;
-pub mod archive;
 pub mod config;
 pub mod error;
 pub mod exec;
@@ -17,8 +17,8 @@ pub mod manifest;
 pub mod mongo;
 pub mod progress;
 pub mod recover;
-pub mod secret;
 pub mod restore;
+pub mod secret;
 pub mod snapshot;
 pub mod store;
 pub mod terminal;

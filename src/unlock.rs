@@ -9,6 +9,8 @@ use crate::backup::release::Tools;
 use crate::config::Config;
 use crate::error::{Exit, Explain};
 use crate::ids::{MemberAddr, RunId};
+use crate::mongo::process::SearchFailed;
+use crate::mongo::topology::discover;
 use crate::mongo::{self, MongoError, UnlockOutcome};
 use crate::recover::{RecoverError, recover};
 
@@ -51,6 +53,9 @@ pub enum UnlockError {
     /// The run that holds the lock could not be recovered.
     #[error(transparent)]
     Recover(#[from] RecoverError),
+    /// The host's processes cannot be searched.
+    #[error(transparent)]
+    Search(#[from] SearchFailed),
     /// There is nobody to unlock.
     #[error("no mongod was named, configured or found on this host")]
     NoMember,
@@ -62,6 +67,7 @@ impl Explain for UnlockError {
             Self::Mongo(error) => error.hint(),
             Self::Journal(error) => error.hint(),
             Self::Recover(error) => error.hint(),
+            Self::Search(error) => error.hint(),
             Self::NoMember => Some("name one with --member HOST:PORT".into()),
         }
     }
@@ -88,7 +94,14 @@ pub async fn survey(
     } else if !config.mongodb.members.is_empty() {
         config.mongodb.members.clone()
     } else {
-        Vec::new()
+        let found = discover(
+            &tools.access,
+            APP_NAME,
+            &config.mongodb.exclude,
+            tools.timeout,
+        )
+        .await?;
+        found.into_iter().filter_map(|found| found.addr).collect()
     };
     if members.is_empty() {
         return Err(UnlockError::NoMember);

@@ -46,11 +46,15 @@ pub enum BackupError {
 }
 
 fn describe(made: &Option<Box<BackupError>>) -> String {
-    made.as_ref().map_or_else(|| "the backup is complete, but ".to_owned(), |error| format!("{error}; besides, "))
+    made.as_ref().map_or_else(
+        || "the backup is complete, but ".to_owned(),
+        |error| format!("{error}; besides, "),
+    )
 }
 
 fn list(unreleased: &[Unreleased]) -> String {
-    let one = |left: &Unreleased| format!("{} could not be given back: {}", left.resource, left.error);
+    let one =
+        |left: &Unreleased| format!("{} could not be given back: {}", left.resource, left.error);
     unreleased.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
@@ -59,7 +63,10 @@ impl BackupError {
     pub fn settle<T>(made: Result<T, Self>, unreleased: Vec<Unreleased>) -> Self {
         match made {
             Err(error) if unreleased.is_empty() => error,
-            made => Self::StillHeld { made: made.err().map(Box::new), unreleased },
+            made => Self::StillHeld {
+                made: made.err().map(Box::new),
+                unreleased,
+            },
         }
     }
 }
@@ -73,9 +80,10 @@ impl Explain for BackupError {
             Self::Picture(error) => error.hint(),
             Self::Upload(error) => error.hint(),
             Self::NoPicture { .. } => None,
-            Self::StillHeld { unreleased, .. } => {
-                unreleased.iter().find_map(|left| left.error.hint()).or_else(|| Some("run `freezeframe recover`".into()))
-            }
+            Self::StillHeld { unreleased, .. } => unreleased
+                .iter()
+                .find_map(|left| left.error.hint())
+                .or_else(|| Some("run `freezeframe recover`".into())),
         }
     }
 

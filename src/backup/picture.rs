@@ -82,14 +82,32 @@ impl Pictures {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn plan(run: &mut Run, planned: &[Planned], env: &Environment) -> Result<Self, JournalError> {
-        let resources = planned.iter().map(|one| Resource::Snapshot(one.snapshot.clone())).collect();
-        let entries = run.plan(resources)?;
+    pub fn plan(
+        run: &mut Run,
+        planned: &[Planned],
+        env: &Environment,
+    ) -> Result<Self, JournalError> {
+        // The mount points lie in it; it goes when the run ends.
+        let folder = mount::run_dir(&env.config.host.runtime_dir, run.id());
+        run.plan(vec![Resource::Directory { path: folder }])?;
+        let entries = run.plan(
+            planned
+                .iter()
+                .map(|one| Resource::Snapshot(one.snapshot.clone()))
+                .collect(),
+        )?;
         let pictures = planned
             .iter()
             .zip(entries)
             .map(|(planned, snapshot)| {
-                (planned.device, Picture { planned: planned.clone(), snapshot, mounted: None })
+                (
+                    planned.device,
+                    Picture {
+                        planned: planned.clone(),
+                        snapshot,
+                        mounted: None,
+                    },
+                )
             })
             .collect();
         Ok(Self {
@@ -104,8 +122,16 @@ impl Pictures {
     ///
     /// # Errors
     /// The first snapshot's error.
-    pub async fn take(&self, timeline: Timeline, broken: CancellationToken) -> Result<(), WorkError> {
-        let planned: Vec<_> = self.pictures.values().map(|picture| picture.planned.clone()).collect();
+    pub async fn take(
+        &self,
+        timeline: Timeline,
+        broken: CancellationToken,
+    ) -> Result<(), WorkError> {
+        let planned: Vec<_> = self
+            .pictures
+            .values()
+            .map(|picture| picture.planned.clone())
+            .collect();
         let lvm = self.lvm.clone();
         let taking = move || {
             for one in &planned {
@@ -114,7 +140,12 @@ impl Pictures {
                 }
                 let start_us = monotonic_us();
                 let taken = lvm.take(&one.snapshot);
-                timeline.note("snapshot", one.snapshot.origin.to_string(), start_us, monotonic_us());
+                timeline.note(
+                    "snapshot",
+                    one.snapshot.origin.to_string(),
+                    start_us,
+                    monotonic_us(),
+                );
                 taken?;
             }
             Ok::<_, SnapshotError>(())
@@ -130,8 +161,17 @@ impl Pictures {
     /// # Errors
     /// [`PictureError::Watch`].
     pub fn watch(&mut self) -> Result<(), PictureError> {
-        let planned: Vec<_> = self.pictures.values().map(|picture| picture.planned.clone()).collect();
-        let watch = Watch::start(self.lvm.clone(), &planned, INTERVAL, self.overflowed.clone());
+        let planned: Vec<_> = self
+            .pictures
+            .values()
+            .map(|picture| picture.planned.clone())
+            .collect();
+        let watch = Watch::start(
+            self.lvm.clone(),
+            &planned,
+            INTERVAL,
+            self.overflowed.clone(),
+        );
         self.watch = Some(watch.map_err(PictureError::Watch)?);
         Ok(())
     }
@@ -156,18 +196,17 @@ impl Pictures {
         devices: impl Iterator<Item = DevNumber>,
         env: &Environment,
     ) -> Result<View, PictureError> {
+        let folder = mount::run_dir(&env.config.host.runtime_dir, run.id());
         let mut mounts = BTreeMap::new();
         for device in devices {
-            let number = mounts.len();
-            let Some(picture) = self.pictures.get_mut(&device) else { continue };
+            let Some(picture) = self.pictures.get_mut(&device) else {
+                continue;
+            };
             let point = match &picture.mounted {
                 Some(mounted) => mounted.point.clone(),
                 None => {
-                    let unique = format!("{}-{}", device.major, device.minor);
-                    let point = mount::run_dir(&env.config.host.runtime_dir, run.id()).join(unique);
-                    tracing::debug!(point = %point.display(), number, "mounting");
-                    let mounted = mount_at(run, &picture.planned, point.clone()).await?;
-                    picture.mounted = Some(mounted);
+                    let point = folder.join(format!("{}-{}", device.major, device.minor));
+                    picture.mounted = Some(mount_at(run, &picture.planned, point.clone()).await?);
                     point
                 }
             };
@@ -186,14 +225,23 @@ impl Pictures {
         run: &mut Run,
         tools: &Tools,
     ) -> Result<(), PictureError> {
-        let done: Vec<_> = self.pictures.keys().filter(|device| !needed.contains(device)).copied().collect();
+        let done: Vec<_> = self
+            .pictures
+            .keys()
+            .filter(|device| !needed.contains(device))
+            .copied()
+            .collect();
         for device in done {
-            let Some(picture) = self.pictures.remove(&device) else { continue };
+            let Some(picture) = self.pictures.remove(&device) else {
+                continue;
+            };
             if let Some(watch) = &self.watch {
                 let fill = watch.finish(&picture.planned.snapshot)?;
                 tracing::debug!(?fill, "a snapshot is no longer needed");
             }
-            let mut entries = picture.mounted.map_or_else(Vec::new, |mounted| mounted.entries);
+            let mut entries = picture
+                .mounted
+                .map_or_else(Vec::new, |mounted| mounted.entries);
             entries.push(picture.snapshot);
             if let Some(unreleased) = run.release(&entries, tools).await?.into_iter().next() {
                 return Err(PictureError::Unreleased(unreleased));
@@ -203,19 +251,24 @@ impl Pictures {
     }
 }
 
-async fn mount_at(run: &mut Run, planned: &Planned, point: PathBuf) -> Result<Mounted, PictureError> {
-    let mut resources = Vec::new();
-    // The run's own directory goes last; a second mount finds it written down already.
-    if let Some(parent) = point.parent() {
-        resources.push(Resource::Directory { path: parent.to_owned() });
-    }
-    resources.push(Resource::Directory { path: point.clone() });
-    resources.push(Resource::Mount { point: point.clone() });
-    let known = run.outstanding();
-    resources.retain(|resource| !known.contains(resource));
-    let shared = resources.len() > 2;
-    let entries = run.plan(resources)?;
-    let (device, kind, at) = (planned.snapshot.device(), planned.kind.clone(), point.clone());
+async fn mount_at(
+    run: &mut Run,
+    planned: &Planned,
+    point: PathBuf,
+) -> Result<Mounted, PictureError> {
+    let entries = run.plan(vec![
+        Resource::Directory {
+            path: point.clone(),
+        },
+        Resource::Mount {
+            point: point.clone(),
+        },
+    ])?;
+    let (device, kind, at) = (
+        planned.snapshot.device(),
+        planned.kind.clone(),
+        point.clone(),
+    );
     let mounting = move || {
         mount::make_dir(&at)?;
         mount::mount(&device, &kind, &at)
@@ -224,7 +277,5 @@ async fn mount_at(run: &mut Run, planned: &Planned, point: PathBuf) -> Result<Mo
         Ok(mounted) => mounted?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
-    // The run's directory stays until the run ends: other mounts may lie in it.
-    let entries = if shared { entries.into_iter().skip(1).collect() } else { entries };
     Ok(Mounted { point, entries })
 }

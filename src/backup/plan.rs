@@ -7,16 +7,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::archive::{SourceGraft, SourceTree};
+use crate::backup::window::Closed;
 use crate::host;
 use crate::ids::{BackupId, MemberAddr, OpTime, RunId, ShardName};
 use crate::manifest::{
-    ArchiveRecord, Deployment, FORMAT_VERSION, FileTableRecord, Intent, IntentMember, Manifest, MemberRecord,
-    StorageLayout,
+    ArchiveRecord, Deployment, FORMAT_VERSION, FileTableRecord, Intent, IntentMember, Manifest,
+    MemberRecord, StorageLayout,
 };
 use crate::mongo::{MemberFacts, Mongod};
-use crate::snapshot::LvmSnapshot;
+use crate::snapshot::lvm::plan::Planned;
 use crate::volume::{DataLayout, DevNumber, Filesystem};
-use crate::backup::window::Closed;
 
 /// A backup that nothing stands in the way of.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub struct PlannedMember {
 #[derive(Debug)]
 pub enum PicturePlan {
     /// From LVM snapshots taken in the window.
-    Lvm(Vec<PlannedSnapshot>),
+    Lvm(Vec<Planned>),
     /// From the live directories, while the window is open.
     Hold,
 }
@@ -63,17 +63,6 @@ impl PicturePlan {
             Self::Hold => "hold",
         }
     }
-}
-
-/// A snapshot that will be taken.
-#[derive(Debug, Clone)]
-pub struct PlannedSnapshot {
-    /// The snapshot.
-    pub snapshot: LvmSnapshot,
-    /// The origin's device.
-    pub device: DevNumber,
-    /// The file system on it: "xfs", "ext4".
-    pub filesystem: String,
 }
 
 impl Plan {
@@ -117,7 +106,12 @@ impl Plan {
                 locked_us: *window.locked_us.get(address)?,
                 replica_set_config: member.facts.replica_set.as_ref()?.config.clone(),
                 layout: member.storage_layout(),
-                storage: member.layout.filesystems.iter().map(Filesystem::draw).collect(),
+                storage: member
+                    .layout
+                    .filesystems
+                    .iter()
+                    .map(Filesystem::draw)
+                    .collect(),
                 archive: archive.clone(),
             })
         };
@@ -143,24 +137,36 @@ impl PlannedMember {
             db_path: self.facts.options.db_path.clone(),
             directory_per_db: self.facts.options.directory_per_db,
             directory_for_indexes: self.facts.options.directory_for_indexes,
-            grafts: self.layout.grafts.iter().map(|graft| graft.at.to_string_lossy().into_owned()).collect(),
+            grafts: self
+                .layout
+                .grafts
+                .iter()
+                .map(|graft| graft.at.to_string_lossy().into_owned())
+                .collect(),
         }
     }
 
     /// The file systems that hold this member's data, by device.
     pub fn devices(&self) -> impl Iterator<Item = DevNumber> {
-        self.layout.filesystems.iter().map(|filesystem| filesystem.device.number)
+        self.layout
+            .filesystems
+            .iter()
+            .map(|filesystem| filesystem.device.number)
     }
 
     /// The member's files as seen through `view`; none where the view lacks one of its file systems.
     pub fn source(&self, view: &View, include_diagnostics: bool) -> Option<SourceTree> {
         let layout = &self.layout;
-        let place = |path: &Path, filesystem: usize| view.place(layout.filesystems.get(filesystem)?, path);
+        let place =
+            |path: &Path, filesystem: usize| view.place(layout.filesystems.get(filesystem)?, path);
         let grafts = layout
             .grafts
             .iter()
             .map(|graft| {
-                Some(SourceGraft { at: graft.at.clone(), path: place(&graft.path, graft.filesystem)? })
+                Some(SourceGraft {
+                    at: graft.at.clone(),
+                    path: place(&graft.path, graft.filesystem)?,
+                })
             })
             .collect::<Option<_>>()?;
         // mongod's own log, if it lies in dbPath, is no data and grows under our eyes.
@@ -169,9 +175,18 @@ impl PlannedMember {
             .options
             .log_path
             .iter()
-            .filter_map(|log| log.strip_prefix(&self.facts.options.db_path).ok().map(Path::to_owned))
+            .filter_map(|log| {
+                log.strip_prefix(&self.facts.options.db_path)
+                    .ok()
+                    .map(Path::to_owned)
+            })
             .collect();
-        Some(SourceTree { root: place(&layout.db_path, layout.filesystem)?, grafts, exclude, include_diagnostics })
+        Some(SourceTree {
+            root: place(&layout.db_path, layout.filesystem)?,
+            grafts,
+            exclude,
+            include_diagnostics,
+        })
     }
 }
 
@@ -189,8 +204,11 @@ impl View {
     fn place(&self, filesystem: &Filesystem, path: &Path) -> Option<PathBuf> {
         match self {
             Self::Live => Some(path.to_owned()),
-            Self::Mounted(mounts) => Some(mounts.get(&filesystem.device.number)?.join(filesystem.inside(path)?)),
+            Self::Mounted(mounts) => Some(
+                mounts
+                    .get(&filesystem.device.number)?
+                    .join(filesystem.inside(path)?),
+            ),
         }
     }
 }
-

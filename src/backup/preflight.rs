@@ -4,6 +4,8 @@ pub mod examine;
 pub mod member;
 pub mod storage;
 
+pub use examine::{Examination, PreflightError, examine};
+
 use serde::Serialize;
 
 /// How a check ended.

@@ -89,7 +89,12 @@ impl Upload {
         let writer = store.create(&catalog::key(intent.id, FILES), None).await?;
         let sink = BlockingSink::new(writer, Handle::current());
         let table = TableWriter::new(sink).map_err(UploadError::Table)?;
-        Ok(Self { store, intent, table, archives: Vec::new() })
+        Ok(Self {
+            store,
+            intent,
+            table,
+            archives: Vec::new(),
+        })
     }
 
     /// Archives one member into the set.
@@ -114,15 +119,28 @@ impl Upload {
             let options = PackOptions { level, threads };
             let table = &mut self.table;
             let mut on_entry = |entry: crate::manifest::FileEntry| {
-                table.add(&entry).map_err(|source| ArchiveError::Sink { what: "file table", source })
+                table.add(&entry).map_err(|source| ArchiveError::Sink {
+                    what: "file table",
+                    source,
+                })
             };
-            let packed =
-                archive::pack(&job.source, &job.shard, &options, &mut sink, &mut on_entry, &meter, &cancel);
+            let packed = archive::pack(
+                &job.source,
+                &job.shard,
+                &options,
+                &mut sink,
+                &mut on_entry,
+                &meter,
+                &cancel,
+            );
             match packed {
                 Ok(summary) => {
                     sink.finish()?;
                     let pack_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    let record = ArchiveRecord { pack_us, ..summary.record(&job.shard) };
+                    let record = ArchiveRecord {
+                        pack_us,
+                        ..summary.record(&job.shard)
+                    };
                     self.archives.push((job.address, record));
                     Ok(self)
                 }
@@ -153,7 +171,12 @@ impl Upload {
         self,
         describe: impl FnOnce(&Intent, &[(MemberAddr, ArchiveRecord)], FileTableRecord) -> Manifest,
     ) -> Result<Manifest, UploadError> {
-        let Self { store, intent, table, archives } = self;
+        let Self {
+            store,
+            intent,
+            table,
+            archives,
+        } = self;
         let ending = move || {
             let (sink, summary) = table.finish().map_err(UploadError::Table)?;
             sink.finish()?;
@@ -180,7 +203,10 @@ fn explain(shard: ShardName, error: ArchiveError) -> UploadError {
     match error {
         ArchiveError::Sink { what, source } => match StoreError::from_io(source) {
             Ok(store) => UploadError::Store(store),
-            Err(source) => UploadError::Archive { shard, source: ArchiveError::Sink { what, source } },
+            Err(source) => UploadError::Archive {
+                shard,
+                source: ArchiveError::Sink { what, source },
+            },
         },
         source => UploadError::Archive { shard, source },
     }

@@ -82,7 +82,7 @@ async fn links_and_hidden_files_are_no_objects() {
     fs::create_dir(home.path().join("lost+found")).unwrap();
     fs::set_permissions(
         home.path().join("lost+found"),
-        fs::Permissions::from_mode(0),
+        fs::Permissions::from_mode(0o000),
     )
     .unwrap();
     assert!(store.list("f").await.unwrap().is_empty());
