@@ -106,11 +106,7 @@ async fn the_current_format_is_written_as_it_was_frozen() {
 #[test]
 fn invalid_manifests_say_what_is_wrong() {
     let expected = [
-        (
-            "cut-short.json",
-            "line 9, column",
-            Exit::Damaged,
-        ),
+        ("cut-short.json", "line 9, column", Exit::Damaged),
         (
             "edited.json",
             "it was changed after it was written",
@@ -131,11 +127,7 @@ fn invalid_manifests_say_what_is_wrong() {
             "made by a newer freezeframe (format 7; this one reads up to 1)",
             Exit::Refused,
         ),
-        (
-            "malformed.json",
-            "line 4, column",
-            Exit::Damaged,
-        ),
+        ("malformed.json", "line 4, column", Exit::Damaged),
         ("missing-member.json", "missing field `id`", Exit::Damaged),
         ("no-object.json", "line 1, column", Exit::Damaged),
         (
