@@ -1,5 +1,6 @@
 //! What the tests with real parts share. Each test takes what it needs, so not all is used by all.
 #![allow(dead_code)]
 
+pub mod access;
 pub mod certs;
 pub mod mongod;

@@ -1,11 +1,18 @@
 //! What a mongod says about itself, read once and kept as plain data to be judged.
 
+mod parse;
+
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Document, doc};
 use serde::Serialize;
 
+use self::parse::{
+    cache, feature_compatibility, hello_facts, instant, shard_identity, start_options,
+    storage_engine,
+};
+pub(crate) use self::parse::integer;
 use super::{MongoError, Mongod, ServerProcess};
 use crate::ids::{DeploymentId, MemberAddr, OpTime, ShardName};
 use crate::manifest::Role;
@@ -323,9 +330,11 @@ impl Mongod {
         let config = reply
             .get_document("config")
             .map_err(|error| self.odd_reply("replSetGetConfig", error.to_string()))?;
-        replica_set(&status, config).map(Some).ok_or_else(|| {
-            self.odd_reply("replSetGetStatus", "status and configuration do not fit")
-        })
+        parse::replica_set(&status, config)
+            .map(Some)
+            .ok_or_else(|| {
+                self.odd_reply("replSetGetStatus", "status and configuration do not fit")
+            })
     }
 }
 
@@ -335,191 +344,5 @@ fn readable<T>(read: Result<T, MongoError>) -> Result<Option<T>, MongoError> {
         Ok(value) => Ok(Some(value)),
         Err(MongoError::Command { code, .. }) if code == NOT_PRIMARY_OR_SECONDARY => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-fn hello_facts(hello: &Document) -> Hello {
-    let flag = |name| hello.get_bool(name).unwrap_or(false);
-    let text = |name| hello.get_str(name).ok();
-    Hello {
-        set: text("setName").and_then(|name| name.parse().ok()),
-        me: text("me").and_then(|me| me.parse().ok()),
-        is_writable_primary: flag("isWritablePrimary"),
-        secondary: flag("secondary"),
-        hidden: flag("hidden"),
-        arbiter: flag("arbiterOnly"),
-    }
-}
-
-fn replica_set(status: &Document, config: &Document) -> Option<ReplicaSet> {
-    let seen: Vec<&Document> = documents(status, "members");
-    let members: Vec<SetMember> = documents(config, "members")
-        .into_iter()
-        .map(|member| {
-            let id = integer(member, "_id");
-            let status = seen.iter().find(|s| integer(s, "_id") == id);
-            set_member(member, status.copied())
-        })
-        .collect();
-    // Before 4.2.1 the status does not count for us; then a majority of the voters.
-    let voters = members.iter().filter(|member| member.votes > 0).count();
-    let majority = u32::try_from(voters / 2).ok()?.checked_add(1)?;
-    Some(ReplicaSet {
-        id: config
-            .get_document("settings")
-            .ok()
-            .and_then(|settings| settings.get_object_id("replicaSetId").ok())
-            .and_then(|id| id.to_hex().parse().ok()),
-        my_state: integer(status, "myState")?.into(),
-        initial_sync: status.contains_key("initialSyncStatus"),
-        write_majority: integer(status, "writeMajorityCount")
-            .and_then(|count| u32::try_from(count).ok())
-            .unwrap_or(majority),
-        members,
-        config: serde_json::to_value(config).ok()?,
-    })
-}
-
-fn set_member(config: &Document, status: Option<&Document>) -> SetMember {
-    let from_status = |name| status.and_then(|status| integer(status, name));
-    SetMember {
-        host: config.get_str("host").unwrap_or_default().to_owned(),
-        this: status.is_some_and(|status| status.get_bool("self").unwrap_or(false)),
-        state: from_status("state").map_or(MemberState::Unknown, MemberState::from),
-        healthy: from_status("health") == Some(1),
-        votes: unsigned(config, "votes")
-            .and_then(|votes| u32::try_from(votes).ok())
-            .unwrap_or(1),
-        priority: match config.get("priority") {
-            Some(Bson::Double(priority)) => *priority,
-            _ => integer(config, "priority").map_or(1.0, |priority| priority as f64),
-        },
-        hidden: config.get_bool("hidden").unwrap_or(false),
-        arbiter: config.get_bool("arbiterOnly").unwrap_or(false),
-        // Called slaveDelay before 5.0.
-        delay_secs: unsigned(config, "secondaryDelaySecs")
-            .or_else(|| unsigned(config, "slaveDelay"))
-            .unwrap_or(0),
-        optime_date: status.and_then(|status| instant(status, "optimeDate")),
-    }
-}
-
-fn storage_engine(status: &Document) -> Option<StorageEngine> {
-    let engine = status.get_document("storageEngine").ok()?;
-    Some(StorageEngine {
-        name: engine.get_str("name").ok()?.to_owned(),
-        persistent: engine.get_bool("persistent").unwrap_or(false),
-        backup_cursor_open: engine.get_bool("backupCursorOpen").unwrap_or(false),
-    })
-}
-
-fn start_options(reply: &Document) -> Option<StartOptions> {
-    let parsed = reply.get_document("parsed").ok()?;
-    let text = |path: &str| nested(parsed, path).and_then(Bson::as_str);
-    let flag = |path: &str| nested(parsed, path).and_then(truth);
-    Some(StartOptions {
-        db_path: text("storage.dbPath").unwrap_or("/data/db").into(),
-        directory_per_db: flag("storage.directoryPerDB").unwrap_or(false),
-        directory_for_indexes: flag("storage.wiredTiger.engineConfig.directoryForIndexes")
-            .unwrap_or(false),
-        log_path: text("systemLog.path").map(PathBuf::from),
-        role: match text("sharding.clusterRole") {
-            Some("shardsvr") => Role::Shard,
-            Some("configsvr") => Role::ConfigServer,
-            _ => Role::ReplicaSet,
-        },
-        journal_enabled: flag("storage.journal.enabled"),
-        encrypted: flag("security.enableEncryption").unwrap_or(false),
-    })
-}
-
-fn cache(status: &Document) -> Cache {
-    let counter = |name: &str| {
-        status
-            .get_document("wiredTiger")
-            .and_then(|engine| engine.get_document("cache"))
-            .ok()
-            .and_then(|cache| unsigned(cache, name))
-            .unwrap_or(0)
-    };
-    Cache {
-        dirty_bytes: counter("tracked dirty bytes in the cache"),
-        written_bytes: counter("bytes written from cache"),
-        uptime_ms: unsigned(status, "uptimeMillis").unwrap_or(0),
-    }
-}
-
-fn feature_compatibility(versions: &[Document]) -> String {
-    let by_id = |id: &str| {
-        versions
-            .iter()
-            .find(|doc| doc.get_str("_id").is_ok_and(|found| found == id))
-    };
-    by_id("featureCompatibilityVersion")
-        .and_then(|version| version.get_str("version").ok())
-        .unwrap_or("unknown")
-        .to_owned()
-}
-
-fn shard_identity(versions: &[Document]) -> Option<ShardIdentity> {
-    let identity = versions
-        .iter()
-        .find(|doc| doc.get_str("_id").is_ok_and(|id| id == "shardIdentity"))?;
-    Some(ShardIdentity {
-        shard_name: identity.get_str("shardName").ok()?.to_owned(),
-        config_servers: identity
-            .get_str("configsvrConnectionString")
-            .ok()?
-            .to_owned(),
-        cluster_id: identity
-            .get_object_id("clusterId")
-            .ok()?
-            .to_hex()
-            .parse()
-            .ok()?,
-    })
-}
-
-/// A whole number, whichever type the server chose to send it in.
-pub(crate) fn integer(document: &Document, name: &str) -> Option<i64> {
-    match document.get(name)? {
-        Bson::Int32(value) => Some(i64::from(*value)),
-        Bson::Int64(value) => Some(*value),
-        Bson::Double(value) if value.fract() == 0.0 && value.abs() < 9e15 => Some(*value as i64),
-        _ => None,
-    }
-}
-
-fn unsigned(document: &Document, name: &str) -> Option<u64> {
-    integer(document, name).and_then(|value| u64::try_from(value).ok())
-}
-
-fn instant(document: &Document, name: &str) -> Option<Timestamp> {
-    match document.get(name)? {
-        Bson::DateTime(at) => Timestamp::from_millisecond(at.timestamp_millis()).ok(),
-        _ => None,
-    }
-}
-
-fn documents<'a>(document: &'a Document, name: &str) -> Vec<&'a Document> {
-    document
-        .get_array(name)
-        .map(|items| items.iter().filter_map(Bson::as_document).collect())
-        .unwrap_or_default()
-}
-
-fn nested<'a>(document: &'a Document, path: &str) -> Option<&'a Bson> {
-    match path.split_once('.') {
-        Some((head, rest)) => nested(document.get_document(head).ok()?, rest),
-        None => document.get(path),
-    }
-}
-
-/// A boolean option, which the command line may give as a string.
-fn truth(value: &Bson) -> Option<bool> {
-    match value {
-        Bson::Boolean(value) => Some(*value),
-        Bson::String(text) => text.parse().ok(),
-        _ => None,
     }
 }
