@@ -107,7 +107,7 @@ pub struct PackSummary {
 }
 
 impl PackSummary {
-    /// What the manifest says of this archive.
+    /// What the manifest says of this archive; how long it took is the caller's to tell.
     pub fn record(&self, shard: &ShardName) -> ArchiveRecord {
         ArchiveRecord {
             object: format!("{}{EXTENSION}", shard.file_stem()),
@@ -118,6 +118,7 @@ impl PackSummary {
             hash: self.hash,
             blocks: self.blocks,
             files: self.files,
+            pack_us: 0,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::DEFAULT_PATH;
-use crate::ids::{BackupId, MemberAddr, RunId, ShardName};
+use crate::ids::{MemberAddr, RunId, ShardName};
 
 const EXIT_CODES: &str = "\
 EXIT CODES:
@@ -79,28 +79,7 @@ pub enum Verb {
 pub struct Which {
     /// The backup: its name, its date and time, or "latest"
     #[arg(value_name = "ID")]
-    pub id: Selector,
-}
-
-/// How a backup is named on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Selector {
-    /// The newest complete one.
-    Latest,
-    /// This one.
-    Id(BackupId),
-}
-
-impl std::str::FromStr for Selector {
-    type Err = crate::ids::InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "latest" {
-            Ok(Self::Latest)
-        } else {
-            text.parse().map(Self::Id)
-        }
-    }
+    pub id: String,
 }
 
 /// `verify`

@@ -1,10 +1,15 @@
 //! The verbs: each loads what it needs, calls the library, prints what came of it.
 
+mod backup;
+mod check;
 mod generate;
 mod guard;
+mod list;
 mod recover;
+mod restore;
 mod show_config;
 mod unlock;
+mod verify;
 
 use std::future::Future;
 use std::io::Write;
@@ -14,12 +19,14 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::Environment;
 use crate::backup::release::Tools;
 use crate::cli::{Cli, Verb};
 use crate::config::{Config, ConfigError};
 use crate::error::{Exit, Explain};
 use crate::exec::SystemExec;
 use crate::host::Systemd;
+use crate::store::{self, SharedStore, StoreError};
 use crate::terminal::Terminal;
 
 /// Any error, as the edge sees it.
@@ -37,6 +44,24 @@ pub struct Context {
     pub cancel: CancellationToken,
     /// Whether data is to be printed as JSON.
     pub json: bool,
+}
+
+impl Context {
+    /// The configured store.
+    fn store(&self) -> Result<SharedStore, StoreError> {
+        store::open(self.config.store.url.as_str())
+    }
+
+    /// What a backup works with.
+    fn environment(self) -> Result<Environment, StoreError> {
+        Ok(Environment {
+            store: self.store()?,
+            config: self.config,
+            tools: self.tools,
+            progress: Arc::new(self.terminal),
+            cancel: self.cancel,
+        })
+    }
 }
 
 /// What can go wrong at the edge itself.
@@ -83,8 +108,17 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Unlock(arguments) => {
             interruptible(context, |context| unlock::run(context, arguments))
         }
+        Verb::Check => interruptible(context, check::run),
+        Verb::Backup => interruptible(context, backup::run),
+        Verb::List => interruptible(context, list::list),
+        Verb::Show(which) => interruptible(context, |context| list::show(context, which)),
+        Verb::Verify(arguments) => {
+            interruptible(context, |context| verify::run(context, arguments))
+        }
+        Verb::Restore(arguments) => {
+            interruptible(context, |context| restore::run(context, arguments))
+        }
         Verb::Generate(_) => Ok(Exit::Done),
-        _ => Ok(Exit::Failed),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod binary;
 mod error;
+pub mod fetch;
 mod log;
 pub mod owner;
 pub mod prove;
@@ -17,3 +18,131 @@ pub mod target;
 
 pub use binary::{MongodBinary, ServerVersion};
 pub use error::RestoreError;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::archive::ArchiveError;
+use crate::ids::{BackupId, MemberAddr, OpTime, ShardName};
+use crate::manifest::{Manifest, MemberRecord};
+
+/// What is to be restored, and how.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// The directory to restore to.
+    pub to: &'a Path,
+    /// The replica set; none where the backup holds one only.
+    pub shard: Option<&'a ShardName>,
+    /// Settle for this member.
+    pub member: Option<&'a MemberAddr>,
+    /// The replica set's new name.
+    pub replset: Option<&'a ShardName>,
+    /// The mongod that settles.
+    pub mongod: Option<&'a Path>,
+}
+
+/// What was restored. Its serialized form is what `restore --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Restored {
+    /// The backup.
+    pub id: BackupId,
+    /// The replica set.
+    pub shard: ShardName,
+    /// The directory.
+    pub to: PathBuf,
+    /// The moment that the data is of.
+    pub optime: OpTime,
+    /// Files and directories written.
+    pub files: u64,
+    /// Sum of the files' sizes in bytes, holes included.
+    pub data_bytes: u64,
+    /// Seconds from the first look to the last sync.
+    pub seconds: f64,
+    /// What settling did; none without `--member`.
+    pub settled: Option<settle::SettleReport>,
+}
+
+/// Restores one member of a backup: checks, unpacks, and settles where a member is named.
+///
+/// # Errors
+/// [`RestoreError`]; once begun, the target stays marked as incomplete.
+pub async fn restore(
+    fetch: &fetch::Fetch<'_>,
+    order: &Order<'_>,
+) -> Result<Restored, RestoreError> {
+    let begun = Instant::now();
+    let record = choose(fetch.manifest, order.shard)?;
+    // Everything that can refuse does so before the first byte is written.
+    let binary = match order.member {
+        Some(_) => {
+            settle::refuse_role(record)?;
+            let binary = MongodBinary::find(order.mongod).await?;
+            binary.fit_for(&record.server_version)?;
+            Some(binary)
+        }
+        None => None,
+    };
+    fetch.check_table().await?;
+    let target = target::Target::prepare(order.to, record.archive.data_size)?;
+    let unpacked = fetch
+        .archive(record, target.path())
+        .await
+        .map_err(|error| match error {
+            ArchiveError::Cancelled => RestoreError::Cancelled,
+            error => RestoreError::Unpack {
+                shard: record.shard.clone(),
+                cause: error.into(),
+            },
+        })?;
+    let settled = match (order.member, &binary) {
+        (Some(member), Some(binary)) => {
+            let settling = settle::Settling {
+                db_path: target.path(),
+                record,
+                member,
+                replset: order.replset,
+                binary,
+            };
+            Some(settle::settle(settling, fetch.cancel).await?)
+        }
+        _ => None,
+    };
+    target.finish()?;
+    Ok(Restored {
+        id: fetch.manifest.id,
+        shard: record.shard.clone(),
+        to: order.to.to_owned(),
+        optime: record.optime,
+        files: unpacked.files,
+        data_bytes: unpacked.data_size,
+        seconds: begun.elapsed().as_secs_f64(),
+        settled,
+    })
+}
+
+/// The member that is meant.
+fn choose<'a>(
+    manifest: &'a Manifest,
+    shard: Option<&ShardName>,
+) -> Result<&'a MemberRecord, RestoreError> {
+    let names = || {
+        manifest
+            .members
+            .iter()
+            .map(|member| member.shard.to_string())
+            .collect()
+    };
+    match (shard, manifest.members.as_slice()) {
+        (Some(shard), members) => members
+            .iter()
+            .find(|member| member.shard == *shard)
+            .ok_or_else(|| RestoreError::NoSuchShard {
+                shard: shard.clone(),
+                there_are: names(),
+            }),
+        (None, [only]) => Ok(only),
+        (None, _) => Err(RestoreError::WhichShard { there_are: names() }),
+    }
+}

@@ -18,7 +18,7 @@ use crate::catalog::verification::{Outcome, Verification, VerificationKind};
 use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
 use crate::ids::BackupId;
-use crate::manifest::{FORMAT_VERSION, MANIFEST};
+use crate::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
 use crate::progress::Progress;
 use crate::store::{SharedStore, StoreError};
 use walk::Walk;
@@ -193,6 +193,39 @@ pub async fn verify(
     }
     report.seconds = begun.elapsed().as_secs();
     Ok(report)
+}
+
+/// Reads the whole file table of `manifest` and compares it with what the manifest says.
+///
+/// # Errors
+/// [`VerifyError::Damaged`] naming the table; else what keeps it from being read.
+pub async fn check_table(
+    store: &SharedStore,
+    manifest: &Manifest,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<(), VerifyError> {
+    let threads = NonZeroUsize::MIN;
+    let walk = Walk {
+        store,
+        manifest,
+        threads,
+        progress,
+        cancel,
+    };
+    match walk.table().await? {
+        (_, None) => Ok(()),
+        (_, Some(problem)) => {
+            let findings = vec![Finding {
+                object: manifest.files.object.clone(),
+                problem,
+            }];
+            Err(VerifyError::Damaged {
+                id: manifest.id,
+                findings,
+            })
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::error::{Exit, Explain};
+use crate::manifest::table::TableError;
 use crate::store::StoreError;
 
 /// Why packing, checking or unpacking failed.
@@ -75,6 +76,9 @@ pub enum ArchiveError {
     /// The archive or its table could not be fetched.
     #[error(transparent)]
     Fetch(#[from] StoreError),
+    /// The file table cannot be read.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// The object's size is not the manifest's.
     #[error("the archive is {found} bytes long and should be {expected}")]
     Size {
@@ -175,6 +179,7 @@ impl Explain for ArchiveError {
             "what is stored is damaged: restore from another backup, and check the store's disks";
         match self {
             Self::Fetch(error) => error.hint(),
+            Self::Table(error) => error.hint(),
             Self::Symlink { .. } => Some(
                 "only journal, database and index directories may be symbolic links; remove it or exclude it".into(),
             ),
@@ -200,6 +205,7 @@ impl Explain for ArchiveError {
     fn exit(&self) -> Exit {
         match self {
             Self::Fetch(error) => error.exit(),
+            Self::Table(error) => error.exit(),
             Self::Size { .. }
             | Self::Hash { .. }
             | Self::Container { .. }

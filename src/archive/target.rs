@@ -18,6 +18,7 @@ use xattr::FileExt as _;
 use super::tar::Entry;
 use super::verify::Sink;
 use super::{ArchiveError, Owners};
+use crate::restore::target::INCOMPLETE;
 
 /// A directory that is being filled.
 pub(super) struct Target {
@@ -45,14 +46,14 @@ impl Target {
             .custom_flags(libc::O_DIRECTORY)
             .open(root)
             .map_err(failed("open"))?;
-        if std::fs::read_dir(root)
-            .map_err(failed("list"))?
-            .next()
-            .is_some()
-        {
-            return Err(ArchiveError::NotEmpty {
-                path: root.to_path_buf(),
-            });
+        for found in std::fs::read_dir(root).map_err(failed("list"))? {
+            let name = found.map_err(failed("list"))?.file_name();
+            // The caller's mark of an unfinished restore, and what a fresh file system holds.
+            if name != INCOMPLETE && name != "lost+found" {
+                return Err(ArchiveError::NotEmpty {
+                    path: root.to_path_buf(),
+                });
+            }
         }
         Ok(Self {
             root: root.to_path_buf(),

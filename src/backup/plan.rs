@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::archive::{SourceGraft, SourceTree};
 use crate::backup::window::Closed;
 use crate::host;
-use crate::ids::{BackupId, MemberAddr, OpTime, RunId, ShardName};
+use crate::ids::{BackupId, MemberAddr, RunId, ShardName};
 use crate::manifest::{
     ArchiveRecord, Deployment, FORMAT_VERSION, FileTableRecord, Intent, IntentMember, Manifest,
     MemberRecord, StorageLayout,

@@ -10,10 +10,12 @@ use thiserror::Error;
 use crate::backup::guard::Expectation;
 use crate::backup::guard::give_back::give_back;
 use crate::backup::journal::Resource;
+use crate::catalog;
 use crate::error::{Exit, Explain};
 use crate::exec::{ExecError, SharedExec};
 use crate::host::Systemd;
-use crate::ids::MemberAddr;
+use crate::ids::{BackupId, MemberAddr};
+use crate::manifest::{INTENT, MANIFEST};
 use crate::mongo::{self, Access, MongoError};
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::{SnapshotError, mount};
@@ -102,13 +104,7 @@ impl Explain for ReleaseError {
 /// [`ReleaseError`]; then it is still there, or nobody knows.
 pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseError> {
     match resource {
-        Resource::Upload { store, set } => {
-            let store = store::open(store)?;
-            for unfinished in store.unfinished(&format!("{set}/")).await? {
-                store.discard_unfinished(&unfinished).await?;
-            }
-            Ok(())
-        }
+        Resource::Upload { store, set } => remove_failed_set(store, *set).await,
         Resource::Snapshot(snapshot) => {
             let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
             blocking(move || Lvm::new(exec).remove(&snapshot).map(drop)).await
@@ -137,6 +133,28 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
             removed
         }
     }
+}
+
+/// Removes what a run wrote of a set that never became a backup. One with a manifest is a backup, and stays.
+async fn remove_failed_set(store: &str, set: BackupId) -> Result<(), ReleaseError> {
+    let store = store::open(store)?;
+    let folder = format!("{set}/");
+    for unfinished in store.unfinished(&folder).await? {
+        store.discard_unfinished(&unfinished).await?;
+    }
+    let objects = store.list(&folder).await?;
+    let manifest = catalog::key(set, MANIFEST);
+    if objects.iter().any(|object| object.key == manifest) {
+        return Ok(());
+    }
+    // The intent goes last: as long as anything is left it tells whose it is.
+    let intent = catalog::key(set, INTENT);
+    let (last, first): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|object| object.key == intent);
+    for object in first.into_iter().chain(last) {
+        store.delete(&object.key).await?;
+    }
+    Ok(())
 }
 
 async fn unlock(

@@ -101,7 +101,6 @@ pub(crate) fn member(name: &str) -> MemberRecord {
             tar_size: 10_240,
             data_size: 4196,
             hash: blake3::hash(&archive).into(),
-            pack_us: 2_000_000,
             blocks: 1,
             files: 3,
             pack_us: 2_500_000,

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use serde::Serialize;
 
+pub(crate) use self::parse::integer;
 use self::parse::{
     cache, feature_compatibility, hello_facts, instant, shard_identity, start_options,
     storage_engine,
 };
-pub(crate) use self::parse::integer;
 use super::{MongoError, Mongod, ServerProcess};
 use crate::ids::{DeploymentId, MemberAddr, OpTime, ShardName};
 use crate::manifest::Role;

@@ -11,6 +11,7 @@ use crate::error::{Exit, Explain};
 use crate::ids::{OpTime, ShardName};
 use crate::manifest::Role;
 use crate::mongo::MongoError;
+use crate::verify::VerifyError;
 
 /// Why a restore, or the proof of one, did not come about.
 #[derive(Debug, Error)]
@@ -193,6 +194,23 @@ pub enum RestoreError {
         /// How much more is wrong.
         others: usize,
     },
+    /// The backup holds several replica sets and none was named.
+    #[error("the backup holds several replica sets: {}", list(there_are))]
+    WhichShard {
+        /// Their names.
+        there_are: Vec<String>,
+    },
+    /// The backup does not hold the replica set that was named.
+    #[error("the backup holds no {shard}, but {}", list(there_are))]
+    NoSuchShard {
+        /// What was named.
+        shard: ShardName,
+        /// What there is.
+        there_are: Vec<String>,
+    },
+    /// The file table is damaged or cannot be read.
+    #[error(transparent)]
+    Table(#[from] VerifyError),
     /// It was told to stop.
     #[error("stopped before it was done")]
     Cancelled,
@@ -211,6 +229,10 @@ impl RestoreError {
             source,
         }
     }
+}
+
+fn list(names: &[String]) -> String {
+    names.join(", ")
 }
 
 impl Explain for RestoreError {
@@ -258,6 +280,8 @@ impl Explain for RestoreError {
                 "do not use this copy; run `verify ID`, and restore another backup if it fails".into(),
             ),
             Self::NotSettled { .. } => Some("do not use this copy; try again".into()),
+            Self::WhichShard { .. } | Self::NoSuchShard { .. } => Some("name one with --shard NAME".into()),
+            Self::Table(error) => error.hint(),
             Self::Unpack { cause, .. } => cause.hint(),
             Self::NotProven { .. } => Some(
                 "if `verify ID` finds the stored archive intact, the member itself is damaged: validate it, and resync it".into(),
@@ -268,6 +292,8 @@ impl Explain for RestoreError {
     fn exit(&self) -> Exit {
         match self {
             Self::OtherOptime { .. } | Self::NotProven { .. } => Exit::Damaged,
+            Self::WhichShard { .. } | Self::NoSuchShard { .. } => Exit::Usage,
+            Self::Table(error) => error.exit(),
             Self::Unpack { cause, .. } => cause.exit(),
             Self::Cancelled => Exit::Interrupted,
             Self::Mongo(_)

@@ -140,7 +140,7 @@ impl From<MongoError> for Problem {
     }
 }
 
-fn refuse_role(record: &MemberRecord) -> Result<(), RestoreError> {
+pub(super) fn refuse_role(record: &MemberRecord) -> Result<(), RestoreError> {
     match record.role {
         Role::ReplicaSet => Ok(()),
         role @ (Role::Shard | Role::ConfigServer) => Err(RestoreError::Sharded {

@@ -1,14 +1,17 @@
 //! Reading one object to its end and comparing it with the manifest. These functions block.
 
 use std::io::{self, Read};
+use std::num::NonZeroUsize;
 
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::ids::Hash;
+use crate::archive::{self, ArchiveError};
+use crate::ids::{Hash, ShardName};
 use crate::manifest::table::{TableCheck, TableError, TableReader};
 use crate::manifest::{ArchiveRecord, Manifest};
 use crate::progress::Meter;
+use crate::restore::fetch::entries;
 use crate::store::StoreError;
 use crate::store::object::StoredObject;
 
@@ -32,6 +35,8 @@ pub(super) enum CheckError {
     Hash { expected: Hash, actual: Hash },
     #[error(transparent)]
     Table(TableError),
+    #[error(transparent)]
+    Archive(ArchiveError),
     #[error("it cannot be read: {0}")]
     Read(io::Error),
 }
@@ -132,8 +137,37 @@ fn table_content(bytes: impl Read, manifest: &Manifest) -> Result<u64, TableErro
     Ok(entries)
 }
 
-/// Checks an archive: its hash.
+/// Checks an archive: its hash, every block, and that it holds exactly what `table` lists for `shard`.
 pub(super) fn archive(
+    object: &StoredObject,
+    record: &ArchiveRecord,
+    table: &StoredObject,
+    shard: ShardName,
+    threads: NonZeroUsize,
+    watch: &Watch,
+) -> Result<(), CheckError> {
+    let checked = entries(table, shard).and_then(|mut entries| {
+        archive::check(
+            object,
+            &record.into(),
+            &mut entries,
+            threads,
+            &watch.meter,
+            &watch.cancel,
+        )
+    });
+    match checked {
+        Ok(_) => Ok(()),
+        Err(ArchiveError::Cancelled) => Err(CheckError::Cancelled),
+        Err(ArchiveError::Fetch(error) | ArchiveError::Table(TableError::Store(error))) => {
+            Err(CheckError::Store(error))
+        }
+        Err(error) => Err(CheckError::Archive(error)),
+    }
+}
+
+/// Checks only an archive's hash, where there is no table to check more against.
+pub(super) fn archive_bytes(
     object: &StoredObject,
     record: &ArchiveRecord,
     watch: &Watch,

@@ -1,0 +1,35 @@
+//! `backup`.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::{Context, Failure, print};
+use crate::backup::backup;
+use crate::error::Exit;
+use crate::manifest::Manifest;
+
+pub async fn run(context: Context) -> Result<Exit, Failure> {
+    let (json, env) = (context.json, context.environment()?);
+    let manifest = backup(&env).await?;
+    print(json, &manifest, || render(&manifest))?;
+    Ok(Exit::Done)
+}
+
+fn render(manifest: &Manifest) -> String {
+    let (mut data, mut stored) = (0u64, 0u64);
+    for member in &manifest.members {
+        data = data.saturating_add(member.archive.data_size);
+        stored = stored.saturating_add(member.archive.size);
+    }
+    let took = manifest.finished.duration_since(manifest.started);
+    let took = Duration::from_millis(took.as_millis().try_into().unwrap_or_default());
+    format!(
+        "{}  {} archived to {} in {}, database held {:.3} s\n",
+        manifest.id,
+        ByteSize::b(data),
+        ByteSize::b(stored),
+        humantime::format_duration(took),
+        Duration::from_micros(manifest.window.held_us).as_secs_f64(),
+    )
+}

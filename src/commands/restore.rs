@@ -1,0 +1,68 @@
+//! `restore`.
+
+use std::fmt::Write;
+
+use bytesize::ByteSize;
+
+use super::{Context, Failure, print};
+use crate::catalog;
+use crate::cli::RestoreArgs;
+use crate::error::Exit;
+use crate::restore::fetch::Fetch;
+use crate::restore::{Order, Restored, restore};
+
+pub async fn run(context: Context, arguments: RestoreArgs) -> Result<Exit, Failure> {
+    let store = context.store()?;
+    let id = catalog::resolve(store.as_ref(), &arguments.which.id).await?;
+    let manifest = catalog::load(store.as_ref(), id).await?;
+    let fetch = Fetch {
+        store: &store,
+        manifest: &manifest,
+        threads: context.config.archive.thread_count(),
+        progress: &context.terminal,
+        cancel: &context.cancel,
+    };
+    let order = Order {
+        to: &arguments.to,
+        shard: arguments.shard.as_ref(),
+        member: arguments.member.as_ref(),
+        replset: arguments.replset.as_ref(),
+        mongod: arguments
+            .mongod
+            .as_deref()
+            .or(context.config.restore.mongod.as_deref()),
+    };
+    let restored = restore(&fetch, &order).await?;
+    print(context.json, &restored, || render(&restored))?;
+    Ok(Exit::Done)
+}
+
+fn render(restored: &Restored) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{} of {} restored to {}: {} files, {}, every hash right, in {:.1} s; the data is of {}",
+        restored.shard,
+        restored.id,
+        restored.to.display(),
+        restored.files,
+        ByteSize::b(restored.data_bytes),
+        restored.seconds,
+        restored.optime,
+    );
+    let _ = match &restored.settled {
+        Some(settled) => writeln!(
+            text,
+            "settled for {}: mongod --dbpath {} --port {} --replSet {}",
+            settled.member,
+            restored.to.display(),
+            settled.member.port,
+            settled.replset
+        ),
+        None => writeln!(
+            text,
+            "not settled: it holds the old replica set's configuration (--member HOST:PORT settles it)"
+        ),
+    };
+    text
+}

@@ -1,0 +1,198 @@
+//! `verify`: every hash again, and with `--deep` a mongod on the restored data.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use bytesize::ByteSize;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Context, Failure, print};
+use crate::backup::journal::Resource;
+use crate::backup::run::Run;
+use crate::catalog::verification::{Outcome, Verification, VerificationKind};
+use crate::catalog::{self, write_verification};
+use crate::cli::VerifyArgs;
+use crate::error::Exit;
+use crate::host;
+use crate::ids::BackupId;
+use crate::manifest::FORMAT_VERSION;
+use crate::restore::MongodBinary;
+use crate::restore::fetch::Fetch;
+use crate::restore::prove::{Proof, Proving, prove};
+use crate::snapshot::mount::make_dir;
+use crate::store::SharedStore;
+use crate::verify::{VerifyReport, verify};
+
+/// What `verify --json` prints.
+#[derive(Debug, Serialize)]
+struct Verified<'a> {
+    #[serde(flatten)]
+    report: &'a VerifyReport,
+    proof: Option<&'a Proof>,
+}
+
+pub async fn run(context: Context, arguments: VerifyArgs) -> Result<Exit, Failure> {
+    let store = context.store()?;
+    let id = catalog::resolve(store.as_ref(), &arguments.which.id).await?;
+    let threads = context.config.archive.thread_count();
+    let report = verify(&store, id, threads, &context.terminal, &context.cancel).await?;
+    keep(&store, &report.record(Timestamp::now(), &host::name())).await;
+    let proof = match report.findings.is_empty() && arguments.deep {
+        true => Some(deep(&context, &store, id, &arguments).await?),
+        false => None,
+    };
+    print(
+        context.json,
+        &Verified {
+            report: &report,
+            proof: proof.as_ref(),
+        },
+        || render(&report, proof.as_ref()),
+    )?;
+    report.into_result()?;
+    if let Some(proof) = proof {
+        proof.verdict()?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A record that cannot be written spoils no verification.
+async fn keep(store: &SharedStore, record: &Verification) {
+    if let Err(error) = write_verification(store.as_ref(), record).await {
+        tracing::warn!(%error, "the verification cannot be recorded in the store");
+    }
+}
+
+async fn deep(
+    context: &Context,
+    store: &SharedStore,
+    id: BackupId,
+    arguments: &VerifyArgs,
+) -> Result<Proof, Failure> {
+    let begun = Instant::now();
+    let manifest = catalog::load(store.as_ref(), id).await?;
+    let config = &context.config;
+    let mongod = arguments
+        .mongod
+        .as_deref()
+        .or(config.restore.mongod.as_deref());
+    let binary = MongodBinary::find(mongod).await?;
+    let base = arguments
+        .scratch
+        .clone()
+        .or_else(|| config.restore.scratch_dir.clone());
+    let base = base.unwrap_or_else(|| config.host.state_dir.join("scratch"));
+
+    let mut run = Run::begin(&config.host.state_dir, "verify")?;
+    let scratch = base.join(run.id().to_string());
+    run.plan_one(Resource::Scratch {
+        path: scratch.clone(),
+    })?;
+    let proven = prove_in(context, store, &manifest, &binary, &scratch).await;
+    for left in run.finish(&context.tools).await? {
+        tracing::warn!(resource = %left.resource, error = %left.error, "run `freezeframe recover`");
+    }
+    let proof = proven?;
+    let failures = proof.shards.iter().flat_map(|shard| &shard.failures);
+    let findings: Vec<String> = failures
+        .map(|failure| {
+            format!(
+                "{}: {}",
+                failure.namespace.as_deref().unwrap_or("mongod"),
+                failure.problem
+            )
+        })
+        .collect();
+    let record = Verification {
+        format: FORMAT_VERSION,
+        id,
+        kind: VerificationKind::Proven,
+        outcome: if findings.is_empty() {
+            Outcome::Passed
+        } else {
+            Outcome::Damaged
+        },
+        at: Timestamp::now(),
+        tool: env!("CARGO_PKG_VERSION").into(),
+        host: host::name(),
+        bytes: manifest
+            .members
+            .iter()
+            .map(|member| member.archive.size)
+            .sum(),
+        seconds: begun.elapsed().as_secs(),
+        findings,
+        details: serde_json::to_value(&proof).unwrap_or_default(),
+    };
+    keep(store, &record).await;
+    Ok(proof)
+}
+
+async fn prove_in(
+    context: &Context,
+    store: &SharedStore,
+    manifest: &crate::manifest::Manifest,
+    binary: &MongodBinary,
+    scratch: &Path,
+) -> Result<Proof, Failure> {
+    make_dir(scratch)?;
+    let fetch = Fetch {
+        store,
+        manifest,
+        threads: context.config.archive.thread_count(),
+        progress: &context.terminal,
+        cancel: &context.cancel,
+    };
+    let proving = Proving {
+        manifest,
+        source: &fetch,
+        scratch,
+        binary,
+    };
+    Ok(prove(proving, &context.terminal, &context.cancel).await?)
+}
+
+fn render(report: &VerifyReport, proof: Option<&Proof>) -> String {
+    let mut text = String::new();
+    let read = ByteSize::b(report.bytes);
+    let state = if report.findings.is_empty() {
+        "every hash is right"
+    } else {
+        "DAMAGED"
+    };
+    let _ = writeln!(
+        text,
+        "{}  {state} ({} archives, {} files, {read} read in {} s)",
+        report.id, report.archives, report.entries, report.seconds
+    );
+    for finding in &report.findings {
+        let _ = writeln!(text, "  {finding}");
+    }
+    for stray in &report.strays {
+        let _ = writeln!(text, "  {stray}: not part of the backup, does no harm");
+    }
+    let Some(proof) = proof else { return text };
+    for shard in &proof.shards {
+        let state = if shard.failures.is_empty() {
+            "proven"
+        } else {
+            "NOT PROVEN"
+        };
+        let _ = writeln!(
+            text,
+            "{}  {state}: mongod {} started on it, {} collections with {} documents validated",
+            shard.shard, proof.mongod, shard.collections, shard.documents
+        );
+        for failure in &shard.failures {
+            let _ = writeln!(
+                text,
+                "  {}: {}",
+                failure.namespace.as_deref().unwrap_or("mongod"),
+                failure.problem
+            );
+        }
+    }
+    text
+}
