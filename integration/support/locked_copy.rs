@@ -373,6 +373,7 @@ fn record(address: MemberAddr, version: &str, db_path: &Path, optime: OpTime) ->
             tar_size: 1,
             data_size: 1,
             hash: Hash([0; 32]),
+            pack_us: 1,
             blocks: 1,
             files: 1,
         },
