@@ -317,7 +317,7 @@ impl Inspection<'_> {
         }
     }
 
-    /// Notes a failure of `namespace`. WiredTiger ends the whole process when it reads a damaged page, so
+    /// Notes a failure of `namespace`. WiredTiger may end the whole process when it reads a damaged page, so
     /// mongod is started again for the collections that are left; none when it does not start any more.
     async fn survive(
         &mut self,
