@@ -15,7 +15,7 @@ use freezeframe::manifest::{
 };
 use mongodb::Client;
 use mongodb::bson::{Document, Timestamp, doc};
-use mongodb::options::{ClientOptions, ServerAddress};
+use mongodb::options::{Acknowledgment, ClientOptions, ServerAddress, WriteConcern};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -26,6 +26,8 @@ use super::mongod::{Options, ReplicaSet, until};
 /// Collections of database `app`, all of them.
 const COLLECTIONS: [&str; 5] = ["accounts", "cold", "items", "seq", "transfers"];
 const ACCOUNTS: i64 = 200;
+/// So many changes at least must be in the oplog only, not in the stable checkpoint.
+const AHEAD: u64 = 500;
 
 static LOCKED: OnceCell<LockedCopy> = OnceCell::const_new();
 
@@ -68,12 +70,15 @@ impl LockedCopy {
         stand_a_stopped_voter(&primary).await;
         fill(&primary).await;
 
+        // The default would be majority, and nobody would write while the voter is stopped.
+        let one = WriteConcern::from(Acknowledgment::Nodes(1));
+        let writer = client_with(set.addr(0), Some(one));
         let stop = Arc::new(AtomicBool::new(false));
         let mut writers = tokio::task::JoinSet::new();
         for i in 0..3 {
-            writers.spawn(insert_in_order(primary.clone(), i, stop.clone()));
-            writers.spawn(transfer(primary.clone(), i.into(), stop.clone()));
-            writers.spawn(churn(primary.clone(), i, stop.clone()));
+            writers.spawn(insert_in_order(writer.clone(), i, stop.clone()));
+            writers.spawn(transfer(writer.clone(), i.into(), stop.clone()));
+            writers.spawn(churn(writer.clone(), i, stop.clone()));
         }
         until("all writers have begun", async || {
             count(&primary, "seq").await > 100
@@ -81,27 +86,25 @@ impl LockedCopy {
         .await;
 
         // With the other voter stopped nothing commits, so the stable checkpoint stays behind what the hidden
-        // member applies: the state at the optime is only in the oplog.
+        // member applies: part of the state at the optime is only in the oplog.
         kill(voter, Signal::SIGSTOP).unwrap();
         until(
             "the hidden member is ahead of the commit point",
             async || {
                 let status = admin(&hidden, doc! { "replSetGetStatus": 1 }).await;
                 let optimes = status.get_document("optimes").unwrap();
-                let ts = |name| {
-                    optimes
-                        .get_document(name)
-                        .unwrap()
-                        .get_timestamp("ts")
-                        .unwrap()
-                };
-                ts("appliedOpTime").time > ts("lastCommittedOpTime").time + 1
+                let committed = optimes.get_document("lastCommittedOpTime").unwrap();
+                entries_after(&hidden, committed.get_timestamp("ts").unwrap()).await >= AHEAD
             },
         )
         .await;
         admin(&hidden, doc! { "fsync": 1, "lock": true }).await;
         let top = newest_entry(&hidden).await;
         let status = admin(&hidden, doc! { "replSetGetStatus": 1 }).await;
+        let ts = top.get_timestamp("ts").unwrap();
+        let stable = status.get_timestamp("lastStableRecoveryTimestamp");
+        let ahead = entries_after(&hidden, stable.unwrap()).await;
+        assert!(ahead >= AHEAD, "the commit point was not behind: {ahead}");
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("locked-copy");
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
@@ -109,12 +112,6 @@ impl LockedCopy {
         admin(&hidden, doc! { "fsyncUnlock": 1 }).await;
         kill(voter, Signal::SIGCONT).unwrap();
 
-        let ts = top.get_timestamp("ts").unwrap();
-        let stable = status.get_timestamp("lastStableRecoveryTimestamp").unwrap();
-        assert!(
-            stable < ts,
-            "the commit point was not behind: {stable} {ts}"
-        );
         let expected = contents(&primary, Some(ts)).await;
         stop.store(true, Ordering::Relaxed);
         while let Some(writer) = writers.join_next().await {
@@ -168,12 +165,17 @@ pub fn copy_tree(from: &Path, into: &Path) {
 
 /// A driver client of one mongod without authentication.
 pub fn client(addr: &MemberAddr) -> Client {
+    client_with(addr, None)
+}
+
+fn client_with(addr: &MemberAddr, write_concern: Option<WriteConcern>) -> Client {
     let mut options = ClientOptions::default();
     options.hosts = vec![ServerAddress::Tcp {
         host: addr.host.clone(),
         port: Some(addr.port),
     }];
     options.direct_connection = Some(true);
+    options.write_concern = write_concern;
     Client::with_options(options).unwrap()
 }
 
@@ -181,6 +183,8 @@ pub fn client(addr: &MemberAddr) -> Client {
 pub async fn contents(client: &Client, at: Option<Timestamp>) -> Contents {
     let app = client.database("app");
     let mut contents = Contents::new();
+    // A cursor belongs to the session it was opened in.
+    let mut session = client.start_session().await.unwrap();
     for collection in COLLECTIONS {
         let mut find = doc! { "find": collection, "sort": { "_id": 1 } };
         if let Some(at) = at {
@@ -190,7 +194,7 @@ pub async fn contents(client: &Client, at: Option<Timestamp>) -> Contents {
             );
         }
         let mut documents = Vec::new();
-        let mut reply = app.run_command(find).await.unwrap();
+        let mut reply = app.run_command(find).session(&mut session).await.unwrap();
         loop {
             let cursor = reply.get_document("cursor").unwrap();
             let batch = cursor
@@ -206,7 +210,7 @@ pub async fn contents(client: &Client, at: Option<Timestamp>) -> Contents {
                 break;
             }
             let more = doc! { "getMore": id, "collection": collection };
-            reply = app.run_command(more).await.unwrap();
+            reply = app.run_command(more).session(&mut session).await.unwrap();
         }
         contents.insert(collection.to_owned(), documents);
     }
@@ -221,6 +225,13 @@ async fn newest_entry(client: &Client) -> Document {
     let oplog = client.database("local").collection::<Document>("oplog.rs");
     let newest = oplog.find_one(doc! {}).sort(doc! { "$natural": -1 });
     newest.await.unwrap().unwrap()
+}
+
+/// How many changes of user data follow `after` in the oplog.
+async fn entries_after(client: &Client, after: Timestamp) -> u64 {
+    let oplog = client.database("local").collection::<Document>("oplog.rs");
+    let changes = doc! { "ts": { "$gt": after }, "op": { "$ne": "n" } };
+    oplog.count_documents(changes).await.unwrap()
 }
 
 async fn count(client: &Client, collection: &str) -> u64 {
@@ -362,6 +373,7 @@ fn record(address: MemberAddr, version: &str, db_path: &Path, optime: OpTime) ->
             tar_size: 1,
             data_size: 1,
             hash: Hash([0; 32]),
+            pack_us: 1,
             blocks: 1,
             files: 1,
         },

@@ -35,25 +35,22 @@ fn tail(path: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The first fatal line that says more than "aborting", else the last error, else the last line.
+/// The line that names the cause: a fatal one that carries an error, else the first error (those after it are its
+/// consequences), else any fatal one, else the last.
 fn most_telling(text: &str) -> Option<String> {
-    let mut fatal = None;
-    let mut error = None;
-    let mut last = None;
+    let (mut cause, mut error, mut fatal, mut last) = (None, None, None, None);
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let Some((severity, told)) = structured(line) else {
-            // Servers before 4.4, and option errors, write plain lines.
-            last = Some(line.trim().to_owned());
-            continue;
-        };
+        // Servers before 4.4, and option errors, write plain lines.
+        let (severity, told) = structured(line).unwrap_or(('-', line.trim().to_owned()));
         match severity {
-            'F' if fatal.is_none() && !told.contains("***aborting") => fatal = Some(told.clone()),
-            'E' => error = Some(told.clone()),
+            'F' if told.contains("error: ") => cause = cause.or(Some(told.clone())),
+            'F' if !told.contains("***aborting") => fatal = fatal.or(Some(told.clone())),
+            'E' => error = error.or(Some(told.clone())),
             _ => {}
         }
         last = Some(told);
     }
-    let line = fatal.or(error).or(last)?;
+    let line = cause.or(error).or(fatal).or(last)?;
     Some(match line.char_indices().nth(LINE) {
         Some((cut, _)) => format!("{}...", line.get(..cut).unwrap_or_default()),
         None => line,
@@ -108,6 +105,7 @@ mod tests {
             "Fatal assertion",
             r#"{"msgid":28595,"error":"UnknownError"}"#,
         );
+        let bare = line("F", "Fatal assertion", r#"{"msgid":50853}"#);
         let abort = line("F", r"\n\n***aborting after fassert() failure\n\n", "{}");
         let table = [
             (
@@ -118,6 +116,11 @@ mod tests {
                 vec![&error, &fatal, &abort],
                 "Fatal assertion (error: UnknownError, msgid: 28595)",
             ),
+            (
+                vec![&error, &bare, &abort],
+                "DBException in initAndListen, terminating (error: DBPathInUse: in use)",
+            ),
+            (vec![&bare, &abort], "Fatal assertion (msgid: 50853)"),
             (vec![&info], "Shutting down (exitCode: 100)"),
         ];
         for (lines, expected) in table {

@@ -317,7 +317,7 @@ impl Inspection<'_> {
         }
     }
 
-    /// Notes a failure of `namespace`. WiredTiger ends the whole process when it reads a damaged page, so
+    /// Notes a failure of `namespace`. WiredTiger may end the whole process when it reads a damaged page, so
     /// mongod is started again for the collections that are left; none when it does not start any more.
     async fn survive(
         &mut self,
@@ -380,28 +380,23 @@ async fn list(mongod: &Mongod) -> Result<Vec<Database>, MongoError> {
 
 async fn collections_of(mongod: &Mongod, database: &str) -> Result<Vec<String>, MongoError> {
     const LIST: &str = "listCollections";
-    let first = doc! {
-        "listCollections": 1, "nameOnly": true, "filter": { "type": "collection" },
+    // In one batch: a second one would have to come over the same session. 16 MB hold more than 100,000 names.
+    let command = doc! {
+        "listCollections": 1,
+        "nameOnly": true,
+        "filter": { "type": "collection" },
+        "cursor": { "batchSize": i32::MAX },
     };
-    let mut reply = mongod.run_on(database, LIST, first).await?;
-    let mut collections = Vec::new();
-    loop {
-        let odd = |detail: &str| mongod.odd_reply(LIST, detail);
-        let cursor = reply.get_document("cursor").map_err(|_| odd("no cursor"))?;
-        let batch = cursor
-            .get_array("firstBatch")
-            .or_else(|_| cursor.get_array("nextBatch"))
-            .map_err(|_| odd("no batch"))?;
-        collections.extend(batch.iter().filter_map(name_of));
-        match integer(cursor, "id") {
-            Some(0) => return Ok(collections),
-            Some(id) => {
-                let more = doc! { "getMore": id, "collection": "$cmd.listCollections" };
-                reply = mongod.run_on(database, LIST, more).await?;
-            }
-            None => return Err(odd("no cursor id")),
-        }
+    let odd = |detail: &str| mongod.odd_reply(LIST, detail);
+    let reply = mongod.run_on(database, LIST, command).await?;
+    let cursor = reply.get_document("cursor").map_err(|_| odd("no cursor"))?;
+    if integer(cursor, "id") != Some(0) {
+        return Err(odd("more collections than one reply holds"));
     }
+    let batch = cursor
+        .get_array("firstBatch")
+        .map_err(|_| odd("no batch"))?;
+    Ok(batch.iter().filter_map(name_of).collect())
 }
 
 fn name_of(item: &Bson) -> Option<String> {
