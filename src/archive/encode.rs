@@ -31,14 +31,7 @@ impl<'a> Encoder<'a> {
         cancel: &'a CancellationToken,
         out: &'a mut Out<'a>,
     ) -> Result<Self, ArchiveError> {
-        let stream = MtStreamBuilder::new()
-            .threads(u32::try_from(options.threads.get()).unwrap_or(u32::MAX))
-            .block_size(options.level.block_size())
-            .preset(options.level.preset())
-            .check(Check::Crc64)
-            .timeout_ms(PATIENCE_MS)
-            .encoder()
-            .map_err(ArchiveError::Compress)?;
+        let stream = builder(options).encoder().map_err(ArchiveError::Compress)?;
         Ok(Self {
             tar: Driver::new(stream, cancel),
             options,
@@ -82,6 +75,17 @@ impl<'a> Encoder<'a> {
         out(tail)?;
         Ok(records.len() as u64)
     }
+}
+
+fn builder(options: &PackOptions) -> MtStreamBuilder {
+    let mut builder = MtStreamBuilder::new();
+    builder
+        .threads(u32::try_from(options.threads.get()).unwrap_or(u32::MAX))
+        .block_size(options.level.block_size())
+        .preset(options.level.preset())
+        .check(Check::Crc64)
+        .timeout_ms(PATIENCE_MS);
+    builder
 }
 
 /// One of liblzma's encoders and the output it has not yet given out.
@@ -144,5 +148,30 @@ impl<'a> Driver<'a> {
             offset: 0,
             what: format!("as the compressor wrote it: {what}"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn stated_memory_covers_what_liblzma_says_it_takes() {
+        for level in (0..=9).filter_map(Level::new) {
+            let said = |threads: usize| {
+                let threads = NonZeroUsize::new(threads).unwrap();
+                builder(&PackOptions { level, threads }).memusage()
+            };
+            let each = (said(17) - said(1)) / 16;
+            let stated = level.thread_memory();
+            assert!(
+                each <= stated && stated - each < 3 << 20,
+                "{level:?}: liblzma says {each}, we state {stated}"
+            );
+            assert!(said(1) <= super::super::BASE_MEMORY + stated);
+        }
     }
 }

@@ -286,3 +286,37 @@ fn an_index_that_promises_gigabytes_is_refused_before_they_are_allocated() {
     let error = try_check(&(Memory(object), expected, Vec::new())).unwrap_err();
     assert_eq!(error.exit(), Exit::Damaged);
 }
+
+#[test]
+fn gnu_tar_understands_numbers_that_octal_cannot_hold() {
+    use std::io::Write;
+    let entry = tar::Entry {
+        path: ArchivePath::new(b"huge").unwrap(),
+        kind: EntryKind::File,
+        size: 9 << 30,
+        mode: 0o644,
+        uid: 300_000_000,
+        gid: u32::MAX - 1,
+        mtime: -1,
+        mtime_ns: 0,
+        xattrs: Vec::new(),
+        segments: None,
+    };
+    let mut tar = std::process::Command::new("tar")
+        .args(["-tv", "--numeric-owner", "--utc"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = tar.stdin.take().unwrap();
+    input
+        .write_all(&super::tar::headers(&entry).unwrap())
+        .unwrap();
+    drop(input);
+    let listed = tar.wait_with_output().unwrap();
+    let line = String::from_utf8_lossy(&listed.stdout).into_owned();
+    for part in ["300000000/4294967294", "9663676416", "1969-12-31 23:59"] {
+        assert!(line.contains(part), "{line}");
+    }
+}
