@@ -71,7 +71,28 @@ impl Level {
         };
         2 << dictionary_shift
     }
+
+    /// The most memory one more compression thread takes, in bytes: match finder and dictionary, a block of input,
+    /// two of output. Packing takes no more than [`BASE_MEMORY`] and this for each thread, however much data there is.
+    pub fn thread_memory(self) -> u64 {
+        let mebibytes = match self.0 {
+            0 => 6,
+            1 => 16,
+            2 => 30,
+            3 => 57,
+            4 => 73,
+            5 | 6 => 144,
+            7 => 284,
+            8 => 564,
+            _ => 1060,
+        };
+        mebibytes << 20
+    }
 }
+
+/// What packing takes beside its compression threads, in bytes: the program, chunks between threads. Not in it: names
+/// and offsets for pixz's file index (the length of each path and 9 bytes), and 32 bytes for each compressed block.
+pub const BASE_MEMORY: u64 = 24 << 20;
 
 impl Default for Level {
     /// 1: on WiredTiger's pages level 6 saves 5 % more and takes 4 to 7 times as long.

@@ -114,7 +114,10 @@ fn pixz_extracts_single_files() {
         "sparse-many.wt",
         "ümlaut/日本",
     ] {
-        lab.sh(&format!("pixz -x '{name}' < a.tar.xz | tar -xp -C out"));
+        // tar may stop reading at the trailer, and pixz then dies of SIGPIPE: that is between the two of them.
+        lab.sh(&format!(
+            "set +o pipefail; pixz -x '{name}' < a.tar.xz | tar -xp -C out"
+        ));
         assert_eq!(
             blake3::hash(&fs::read(lab.out().join(name)).unwrap()),
             blake3::hash(&fs::read(lab.source().join(name)).unwrap()),

@@ -4,6 +4,7 @@
 //! The file index must be one block however long it is, and pixz tells it from data, when it cannot seek, by a
 //! block header without sizes. Both follow from encoding it apart from the rest.
 
+use tokio_util::sync::CancellationToken;
 use xz2::stream::{Action, Check, MtStreamBuilder, Status, Stream};
 
 use super::xz::{self, EDGE, Record};
@@ -19,146 +20,158 @@ pub(super) type Out<'a> = dyn FnMut(Vec<u8>) -> Result<(), ArchiveError> + 'a;
 
 /// Encodes one archive.
 pub(super) struct Encoder<'a> {
-    stream: Stream,
+    tar: Driver<'a>,
     options: &'a PackOptions,
     out: &'a mut Out<'a>,
-    buffer: Vec<u8>,
 }
 
 impl<'a> Encoder<'a> {
     pub(super) fn new(
         options: &'a PackOptions,
+        cancel: &'a CancellationToken,
         out: &'a mut Out<'a>,
     ) -> Result<Self, ArchiveError> {
-        let stream = MtStreamBuilder::new()
-            .threads(u32::try_from(options.threads.get()).unwrap_or(u32::MAX))
-            .block_size(options.level.block_size())
-            .preset(options.level.preset())
-            .check(Check::Crc64)
-            .timeout_ms(PATIENCE_MS)
-            .encoder()
-            .map_err(ArchiveError::Compress)?;
+        let stream = builder(options).encoder().map_err(ArchiveError::Compress)?;
         Ok(Self {
-            stream,
+            tar: Driver::new(stream, cancel),
             options,
             out,
-            buffer: Vec::with_capacity(CHUNK),
         })
     }
 
     /// Compresses a piece of the tar stream.
-    pub(super) fn write(&mut self, mut input: &[u8]) -> Result<(), ArchiveError> {
-        while !input.is_empty() {
-            let before = self.stream.total_in();
-            self.stream
-                .process_vec(input, &mut self.buffer, Action::Run)
-                .map_err(ArchiveError::Compress)?;
-            let taken = usize::try_from(self.stream.total_in() - before).unwrap_or(input.len());
-            input = input.get(taken..).unwrap_or_default();
-            // Given out even when not full: a timeout passes here, and the receiver notices a cancellation.
-            if self.buffer.len() == self.buffer.capacity() {
-                self.flush()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), ArchiveError> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
-        (self.out)(full)
+    pub(super) fn write(&mut self, input: &[u8]) -> Result<(), ArchiveError> {
+        self.tar.run(input, Action::Run, self.out)
     }
 
     /// Ends the tar stream and writes file index, xz index and footer; returns the number of blocks.
-    pub(super) fn finish(mut self, file_index: &[u8]) -> Result<u64, ArchiveError> {
+    pub(super) fn finish(self, file_index: &[u8]) -> Result<u64, ArchiveError> {
+        let Self {
+            mut tar,
+            options,
+            out,
+        } = self;
+        let cancel = tar.cancel;
+        tar.run(b"", Action::FullFlush, out)?;
         // With all blocks out, what liblzma still has to say is its own index and footer, which are replaced.
-        run(
-            &mut self.stream,
-            b"",
-            Action::FullFlush,
-            &mut self.buffer,
-            self.out,
-        )?;
-        self.flush()?;
-        let mut records = records_of(&mut self.stream)?;
+        let mut records = tar.records()?;
 
-        let mut single = Stream::new_easy_encoder(self.options.level.preset(), Check::Crc64)
+        let stream = Stream::new_easy_encoder(options.level.preset(), Check::Crc64)
             .map_err(ArchiveError::Compress)?;
+        let mut single = Driver::new(stream, cancel);
         let mut header_left = EDGE;
-        let out = &mut *self.out;
         let mut skip_header = |mut bytes: Vec<u8>| {
             let skipped = header_left.min(bytes.len());
             header_left -= skipped;
             bytes.drain(..skipped);
             out(bytes)
         };
-        run(
-            &mut single,
-            file_index,
-            Action::Run,
-            &mut self.buffer,
-            &mut skip_header,
-        )?;
-        run(
-            &mut single,
-            b"",
-            Action::FullFlush,
-            &mut self.buffer,
-            &mut skip_header,
-        )?;
-        skip_header(std::mem::take(&mut self.buffer))?;
-        records.extend(records_of(&mut single)?);
+        single.run(file_index, Action::Run, &mut skip_header)?;
+        single.run(b"", Action::FullFlush, &mut skip_header)?;
+        records.extend(single.records()?);
 
         let mut tail = xz::index(&records);
         tail.extend_from_slice(&xz::footer(tail.len()));
-        (self.out)(tail)?;
+        out(tail)?;
         Ok(records.len() as u64)
     }
 }
 
-/// Drives `stream` until it has taken `input` and, for any action but `Run`, reached that action's end.
-fn run(
-    stream: &mut Stream,
-    mut input: &[u8],
-    action: Action,
-    buffer: &mut Vec<u8>,
-    out: &mut Out<'_>,
-) -> Result<(), ArchiveError> {
-    loop {
-        if buffer.capacity() == buffer.len() {
-            out(std::mem::replace(buffer, Vec::with_capacity(CHUNK)))?;
+fn builder(options: &PackOptions) -> MtStreamBuilder {
+    let mut builder = MtStreamBuilder::new();
+    builder
+        .threads(u32::try_from(options.threads.get()).unwrap_or(u32::MAX))
+        .block_size(options.level.block_size())
+        .preset(options.level.preset())
+        .check(Check::Crc64)
+        .timeout_ms(PATIENCE_MS);
+    builder
+}
+
+/// One of liblzma's encoders and the output it has not yet given out.
+struct Driver<'a> {
+    stream: Stream,
+    buffer: Vec<u8>,
+    cancel: &'a CancellationToken,
+}
+
+impl<'a> Driver<'a> {
+    fn new(stream: Stream, cancel: &'a CancellationToken) -> Self {
+        Self {
+            stream,
+            buffer: Vec::with_capacity(CHUNK),
+            cancel,
         }
-        let before = stream.total_in();
-        let status = stream
-            .process_vec(input, buffer, action)
-            .map_err(ArchiveError::Compress)?;
-        let taken = usize::try_from(stream.total_in() - before).unwrap_or(input.len());
-        input = input.get(taken..).unwrap_or_default();
-        let done = match action {
-            Action::Run => input.is_empty(),
-            _ => matches!(status, Status::StreamEnd),
-        };
-        if done {
-            return Ok(());
+    }
+
+    /// Goes on until `input` is taken or, with any action but `Run`, that action is complete and its output given out.
+    fn run(
+        &mut self,
+        mut input: &[u8],
+        action: Action,
+        out: &mut Out<'_>,
+    ) -> Result<(), ArchiveError> {
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(ArchiveError::Cancelled);
+            }
+            let before = self.stream.total_in();
+            let status = self
+                .stream
+                .process_vec(input, &mut self.buffer, action)
+                .map_err(ArchiveError::Compress)?;
+            let taken = usize::try_from(self.stream.total_in() - before).unwrap_or(input.len());
+            input = input.get(taken..).unwrap_or_default();
+            let complete = match action {
+                Action::Run => None,
+                _ => Some(matches!(status, Status::StreamEnd)),
+            };
+            if self.buffer.len() == self.buffer.capacity() || complete == Some(true) {
+                let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
+                out(full)?;
+            }
+            if complete.unwrap_or(input.is_empty()) {
+                return Ok(());
+            }
         }
+    }
+
+    /// Ends a stream whose blocks are all out and returns what it says of them.
+    fn records(mut self) -> Result<Vec<Record>, ArchiveError> {
+        let mut tail = Vec::new();
+        self.run(b"", Action::Finish, &mut |bytes| {
+            tail.extend_from_slice(&bytes);
+            Ok(())
+        })?;
+        let index = tail.len().checked_sub(EDGE).and_then(|end| tail.get(..end));
+        xz::parse_index(index.unwrap_or_default()).map_err(|what| ArchiveError::Container {
+            offset: 0,
+            what: format!("as the compressor wrote it: {what}"),
+        })
     }
 }
 
-/// Ends a stream whose blocks are all out and returns what it says of them.
-fn records_of(stream: &mut Stream) -> Result<Vec<Record>, ArchiveError> {
-    let mut tail = Vec::new();
-    let mut buffer = Vec::with_capacity(CHUNK);
-    let mut keep = |bytes: Vec<u8>| {
-        tail.extend_from_slice(&bytes);
-        Ok(())
-    };
-    run(stream, b"", Action::Finish, &mut buffer, &mut keep)?;
-    keep(buffer)?;
-    let index = tail.len().checked_sub(EDGE).and_then(|end| tail.get(..end));
-    xz::parse_index(index.unwrap_or_default()).map_err(|what| ArchiveError::Container {
-        offset: 0,
-        what: format!("as the compressor wrote it: {what}"),
-    })
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn stated_memory_covers_what_liblzma_says_it_takes() {
+        for level in (0..=9).filter_map(Level::new) {
+            let said = |threads: usize| {
+                let threads = NonZeroUsize::new(threads).unwrap();
+                builder(&PackOptions { level, threads }).memusage()
+            };
+            let each = (said(17) - said(1)) / 16;
+            let stated = level.thread_memory();
+            assert!(
+                each <= stated && stated - each < 3 << 20,
+                "{level:?}: liblzma says {each}, we state {stated}"
+            );
+            assert!(said(1) <= super::super::BASE_MEMORY + stated);
+        }
+    }
 }

@@ -118,7 +118,7 @@ fn encode(
         made.send(Made::Bytes(bytes))
             .map_err(|_| ArchiveError::WorkerLost)
     };
-    let mut encoder = Encoder::new(options, &mut out)?;
+    let mut encoder = Encoder::new(options, cancel, &mut out)?;
     loop {
         match plain.recv() {
             Ok(Plain::Bytes(bytes)) => encoder.write(&bytes)?,
