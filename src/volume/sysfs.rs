@@ -223,6 +223,7 @@ mod tests {
         let cases = [
             ("data-mongo", format!("LVM-{ids}"), true),
             ("data-mongo-real", format!("LVM-{ids}-real"), false),
+            ("data-pool_tdata", format!("LVM-{ids}-tdata"), false),
             ("data-mongo", format!("CRYPT-LUKS2-{ids}"), false),
             ("data-mongo1", format!("part1-LVM-{ids}"), false),
             ("data", format!("LVM-{ids}"), false),
