@@ -1,4 +1,4 @@
-//! Pictures of volumes: one file a provider behind one small trait.
+//! Pictures of volumes, one file a provider.
 //!
 //! Everything slow or fallible that can be done early is done before the lock ([`lvm::plan`]); inside
 //! the lock window only [`lvm::Lvm::take_all`] runs. `hold` takes no picture and so has no file here.

@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn draws_what_lies_on_what() {
-        let host = FakeHost::new();
+        let host = FakeHost::default();
         host.disk("sda", 8, 0, 1 << 21);
         host.disk("sdb", 8, 16, 1 << 21);
         host.partition("sda", "sda1", 8, 1, 1 << 20);

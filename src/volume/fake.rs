@@ -14,9 +14,9 @@ pub struct FakeHost {
     mountinfo: Mutex<String>,
 }
 
-impl FakeHost {
-    /// An empty host whose root file system is 8:255, which sysfs does not know.
-    pub fn new() -> Self {
+impl Default for FakeHost {
+    /// A host without devices, whose root file system is 8:255, which sysfs does not know.
+    fn default() -> Self {
         let host = Self {
             root: tempfile::tempdir().unwrap(),
             mountinfo: Mutex::default(),
@@ -36,7 +36,9 @@ impl FakeHost {
         );
         host
     }
+}
 
+impl FakeHost {
     /// Its /sys.
     pub fn sys(&self) -> PathBuf {
         self.root.path().join("sys")

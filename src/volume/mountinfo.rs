@@ -70,7 +70,7 @@ impl MountTable {
                 && (mount.parent == mount.id
                     || !self.0.iter().any(|other| other.id == mount.parent))
         };
-        let mut current = self.0.iter().filter(is_root).next_back()?;
+        let mut current = self.0.iter().rfind(is_root)?;
         // Each step goes to a child; a table with a loop in it must still end.
         for _ in 0..self.0.len() {
             let next = self

@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn an_origin_shows_its_layers_down_to_the_disks() {
-        let host = FakeHost::new();
+        let host = FakeHost::default();
         host.disk("sda", 8, 0, 4096);
         host.partition("sda", "sda1", 8, 1, 2048);
         host.disk("sdb", 8, 16, 4096);
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn an_unknown_number_is_none_and_a_loop_an_error() {
-        let host = FakeHost::new();
+        let host = FakeHost::default();
         assert_eq!(layers(&host.sys(), number(7)).unwrap(), None);
         host.dm("dm-0", 254, 0, "a", "CRYPT-x", &["dm-1"]);
         host.dm("dm-1", 254, 1, "b", "CRYPT-y", &["dm-0"]);
@@ -223,6 +223,7 @@ mod tests {
         let cases = [
             ("data-mongo", format!("LVM-{ids}"), true),
             ("data-mongo-real", format!("LVM-{ids}-real"), false),
+            ("data-pool_tdata", format!("LVM-{ids}-tdata"), false),
             ("data-mongo", format!("CRYPT-LUKS2-{ids}"), false),
             ("data-mongo1", format!("part1-LVM-{ids}"), false),
             ("data", format!("LVM-{ids}"), false),

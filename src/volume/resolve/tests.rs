@@ -5,7 +5,7 @@ use super::*;
 
 /// A host with three LVs on one disk, the first of them mounted on `data`, dbPath inside.
 fn host() -> (FakeHost, PathBuf) {
-    let host = FakeHost::new();
+    let host = FakeHost::default();
     host.disk("sda", 8, 0, 1 << 22);
     for (minor, lv) in [(0, "data"), (1, "journal"), (2, "index")] {
         host.lv(minor, "vg", lv);

@@ -18,7 +18,7 @@ struct Host {
 
 impl Host {
     fn new(lvs: &str) -> Self {
-        let fake = FakeHost::new();
+        let fake = FakeHost::default();
         fake.disk("sda", 8, 0, 1 << 24);
         fake.lv(0, "data-1", "mongo-db");
         fake.lv(1, "data-1", "logs");

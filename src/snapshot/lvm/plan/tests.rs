@@ -215,7 +215,7 @@ fn recorded_kinds_are_judged_by_lvms_own_words() {
 #[test]
 fn a_host_with_another_snapshot_of_the_origin_is_planned() {
     // As on the recorded host: origin -> -real -> disk.
-    let host = crate::volume::fake::FakeHost::new();
+    let host = crate::volume::fake::FakeHost::default();
     host.disk("sda", 8, 0, 1 << 22);
     let ids = "b".repeat(64);
     host.dm(
