@@ -3,4 +3,5 @@
 
 pub mod access;
 pub mod certs;
+pub mod locked_copy;
 pub mod mongod;

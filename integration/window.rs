@@ -1,5 +1,12 @@
 //! The lock window against real mongods: whatever happens in it, it ends unlocked, and only a clean one counts.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
 mod support;
 
 use std::path::PathBuf;
@@ -15,6 +22,7 @@ use freezeframe::exec::SystemExec;
 use freezeframe::mongo::{Access, LockCount, Mongod, ServerProcess, UnlockOutcome, connect};
 use freezeframe::recover::recover;
 use mongodb::bson::doc;
+use mongodb::options::{Acknowledgment, WriteConcern};
 use support::mongod::{Member, Options, ReplicaSet, until};
 use tokio_util::sync::CancellationToken;
 
@@ -376,7 +384,13 @@ async fn a_lock_that_lands_after_we_gave_up_is_given_back() {
         .collection::<mongodb::bson::Document>("c");
     collection.insert_one(doc! { "_id": 0 }).await.unwrap();
     let mut session = admin.start_session().await.unwrap();
-    session.start_transaction().await.unwrap();
+    // A majority commit would wait for the lock that it lets in.
+    let once = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
+    session
+        .start_transaction()
+        .write_concern(once)
+        .await
+        .unwrap();
     collection
         .insert_one(doc! { "_id": 1 })
         .session(&mut session)

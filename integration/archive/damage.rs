@@ -85,7 +85,8 @@ fn every_truncation_and_every_addition_is_found() {
 #[test]
 fn every_changed_field_of_the_table_is_found() {
     let packed = small();
-    let changes: [(&str, fn(&mut FileEntry)); 11] = [
+    type Change = (&'static str, fn(&mut FileEntry));
+    let changes: [Change; 11] = [
         ("path", |e| e.path.push('x')),
         ("kind", |e| {
             e.kind = match e.kind {

@@ -36,7 +36,7 @@ pub enum PictureError {
     Watch(std::io::Error),
     /// A snapshot or mount would not go once its archive was made.
     #[error("{} could not be given back: {}", .0.resource, .0.error)]
-    Unreleased(Unreleased),
+    Unreleased(Box<Unreleased>),
 }
 
 impl Explain for PictureError {
@@ -244,7 +244,7 @@ impl Pictures {
                 .map_or_else(Vec::new, |mounted| mounted.entries);
             entries.push(picture.snapshot);
             if let Some(unreleased) = run.release(&entries, tools).await?.into_iter().next() {
-                return Err(PictureError::Unreleased(unreleased));
+                return Err(PictureError::Unreleased(Box::new(unreleased)));
             }
         }
         Ok(())

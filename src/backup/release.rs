@@ -129,8 +129,7 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
         }
         Resource::Scratch { path } => {
             let path = path.clone();
-            let removed = blocking(move || gone(&path, std::fs::remove_dir_all(&path))).await;
-            removed
+            blocking(move || gone(&path, std::fs::remove_dir_all(&path))).await
         }
     }
 }

@@ -130,7 +130,7 @@ async fn make_ready(
 fn planned_locks(terms: &Terms<'_>, comment: &str) -> Vec<Resource> {
     let lock = |(mongod, process): &(Mongod, ServerProcess)| Resource::Lock {
         member: mongod.addr().clone(),
-        process: process.clone(),
+        process: *process,
         comment: comment.to_owned(),
     };
     terms.members.iter().map(lock).collect()
@@ -142,7 +142,7 @@ fn guard_plan(run: &Run, terms: &Terms<'_>, comment: &str) -> GuardPlan {
         members: terms
             .members
             .iter()
-            .map(|(mongod, process)| (mongod.addr().clone(), process.clone()))
+            .map(|(mongod, process)| (mongod.addr().clone(), *process))
             .collect(),
         comment: comment.to_owned(),
         limit: terms.limit,

@@ -63,7 +63,11 @@ fn line(text: &mut String, finding: &Finding) {
         Verdict::Warning => "warning",
         Verdict::Refused => "REFUSED",
     };
-    let _ = writeln!(text, "{verdict}  {}: {}", finding.subject, finding.detail);
+    let _ = writeln!(
+        text,
+        "{verdict}  {}: {}: {}",
+        finding.subject, finding.check, finding.detail
+    );
     if let Some(todo) = &finding.todo {
         let _ = writeln!(text, "           -> {todo}");
     }

@@ -83,7 +83,7 @@ async fn man_the_posts(
             }
             Ok(Post {
                 member: member.clone(),
-                process: process.clone(),
+                process: *process,
                 mongod,
             })
         }
