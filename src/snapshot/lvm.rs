@@ -180,7 +180,8 @@ impl Lvm {
         })?;
         self.exec.run(&command::remove(&snapshot.full_name()))?;
         if claimed == Claimed::Unattached {
-            // The kernel may still have the origin's table for a snapshot that the metadata never got.
+            // The kernel may still have the origin's table for a snapshot that the metadata never got. Where the refresh
+            // does not change that, the table passes everything on and goes with the next snapshot's removal.
             if let Err(error) = self.exec.run(&command::refresh(&snapshot.origin)) {
                 tracing::warn!(origin = %snapshot.origin, %error, "cannot refresh the origin; it works, `lvchange --refresh` tidies it");
             }
