@@ -172,7 +172,7 @@ impl Lvm {
     pub fn remove(&self, snapshot: &LvmSnapshot) -> Result<Removal, SnapshotError> {
         self.resume(snapshot)?;
         let Some(found) = self.find(&snapshot.origin.vg, &snapshot.lv)? else {
-            return Ok(Removal::WasAbsent);
+            return self.sweep(snapshot);
         };
         let claimed = claim(&found, snapshot).map_err(|reason| SnapshotError::NotOurs {
             name: snapshot.full_name(),
@@ -180,12 +180,35 @@ impl Lvm {
         })?;
         self.exec.run(&command::remove(&snapshot.full_name()))?;
         if claimed == Claimed::Unattached {
-            // The kernel may still have the origin's table for a snapshot that the metadata never got.
+            // The kernel may still have the origin's table for a snapshot that the metadata never got. Where the refresh
+            // does not change that, the table passes everything on and goes with the next snapshot's removal.
             if let Err(error) = self.exec.run(&command::refresh(&snapshot.origin)) {
                 tracing::warn!(origin = %snapshot.origin, %error, "cannot refresh the origin; it works, `lvchange --refresh` tidies it");
             }
         }
+        self.sweep(snapshot)?;
         Ok(Removal::Removed)
+    }
+
+    /// Removes the kernel's devices of a snapshot that LVM does not know, as an `lvcreate` killed at a bad moment
+    /// leaves them. Their names are the run's own; the kernel refuses to remove one that is in use.
+    fn sweep(&self, snapshot: &LvmSnapshot) -> Result<Removal, SnapshotError> {
+        let own = join_lvm_name(&snapshot.origin.vg, &snapshot.lv);
+        let states = self.exec.run(&command::states())?;
+        let mut removal = Removal::WasAbsent;
+        // The snapshot holds its copy-on-write space open, so it goes first.
+        for device in [own.clone(), format!("{own}-cow")] {
+            let named = |line: &str| {
+                line.trim()
+                    .split_once(':')
+                    .is_some_and(|(name, _)| name == device)
+            };
+            if states.lines().any(named) {
+                self.exec.run(&command::drop_device(&device))?;
+                removal = Removal::Removed;
+            }
+        }
+        Ok(removal)
     }
 
     /// Removes a volume that carries our tags, for [`Lvm::list_ours`] without a journal.

@@ -125,6 +125,11 @@ pub fn states() -> Command {
     )
 }
 
+/// Removes one device that nothing has open.
+pub fn drop_device(device: &str) -> Command {
+    lvm("dmsetup", &["remove", "--retry", device])
+}
+
 /// Resumes one device.
 pub fn resume(device: &str) -> Command {
     lvm("dmsetup", &["resume", device])

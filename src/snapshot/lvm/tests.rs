@@ -5,7 +5,7 @@ use std::sync::Arc;
 const SNAPSHOTS: &str = include_str!("testdata/snapshots-lvs.json");
 const STATES: &str = include_str!("testdata/states-lvs.json");
 const NONE: &str = r#"{"report":[{"lv":[]}]}"#;
-const ACTIVE: &str = "data--1-mongo--db:Active\ndata--1-freezeframe--0000abcd--1:Active\n";
+const ACTIVE: &str = "data--1-mongo--db:Active\n";
 
 fn snapshot(n: usize, lv: &str) -> LvmSnapshot {
     let run = "0000abcd".parse().unwrap();
@@ -119,6 +119,27 @@ fn what_a_killed_lvcreate_left_goes_and_the_origin_is_tidied() {
     assert_eq!(
         seen(&exec, "lvchange"),
         ["lvchange --refresh data-1/mongo-db"]
+    );
+}
+
+#[test]
+fn devices_that_lvm_forgot_go_too() {
+    let states = "data--1-freezeframe--0000abcd--1-cow:Active\ndata--1-freezeframe--0000abcd--1:Active\n\
+                  data--1-freezeframe--0000abcd--11-cow:Active\ndata--1-mongo--db:Active\n";
+    let (lvm, exec) = lvm(ScriptedExec::default()
+        .on("dmsetup info", states)
+        .on("lvs", NONE)
+        .on("dmsetup remove", ""));
+    assert_eq!(
+        lvm.remove(&snapshot(1, "mongo-db")).unwrap(),
+        Removal::Removed
+    );
+    assert_eq!(
+        seen(&exec, "dmsetup remove"),
+        [
+            "dmsetup remove --retry data--1-freezeframe--0000abcd--1",
+            "dmsetup remove --retry data--1-freezeframe--0000abcd--1-cow"
+        ]
     );
 }
 
