@@ -9,13 +9,14 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use freezeframe::backup::guard::{Cause, GuardError};
-use freezeframe::backup::journal::{Journal, Resource};
+use freezeframe::backup::journal::Journal;
 use freezeframe::backup::release::Tools;
+use freezeframe::backup::resource::Resource;
 use freezeframe::backup::run::Run;
 use freezeframe::backup::window::{Closed, Terms, WindowError, WorkError, around};
 use freezeframe::exec::SystemExec;
@@ -78,6 +79,10 @@ impl Scene {
         .unwrap()
     }
 
+    fn guards(&self) -> Vec<i32> {
+        guards_of(&self.tools.config)
+    }
+
     async fn locked(&self) -> bool {
         self.mongod().await.lock_state("").await.unwrap().locked
     }
@@ -110,49 +115,38 @@ impl Scene {
             Vec::<PathBuf>::new(),
             "the journal stays"
         );
-        assert!(guards().is_empty(), "a guard is left");
+        assert!(self.guards().is_empty(), "a guard is left");
         outcome
     }
 }
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// The guards that this process has started.
-fn guards() -> Vec<i32> {
-    let me = std::process::id().to_string();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
-            continue;
-        };
-        let text =
-            |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-        let parent = text("stat")
-            .rsplit(')')
-            .next()
-            .and_then(|rest| rest.split_whitespace().nth(1).map(str::to_owned));
-        if parent.as_deref() == Some(&me) && text("cmdline").ends_with("\0guard\0") {
-            found.push(pid);
-        }
-    }
-    found
+/// The guards that were started with `config`.
+fn guards_of(config: &Path) -> Vec<i32> {
+    let arguments = format!("--config\0{}\0guard\0", config.display());
+    let is_guard = |entry: &std::fs::DirEntry| {
+        std::fs::read_to_string(entry.path().join("cmdline"))
+            .is_ok_and(|line| line.ends_with(&arguments))
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter(is_guard)
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 fn kill(pid: i32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }
 
-/// Each test counts the guards of this process, so one runs at a time.
-static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 #[tokio::test]
 async fn a_clean_window_holds_the_member_and_lets_it_go() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new().await;
     let closed = scene
         .around(LONG, &CancellationToken::new(), async |_| {
             assert!(scene.locked().await);
-            assert_eq!(guards().len(), 1);
+            assert_eq!(scene.guards().len(), 1);
             Ok(scene.mongod().await.oplog_top().await.unwrap())
         })
         .await
@@ -180,11 +174,10 @@ async fn a_clean_window_holds_the_member_and_lets_it_go() {
 
 #[tokio::test]
 async fn a_killed_guard_voids_the_window_and_leaves_nothing_locked() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new().await;
     let outcome = scene
         .around::<(), _>(LONG, &CancellationToken::new(), async |broken| {
-            kill(guards()[0], nix::sys::signal::Signal::SIGKILL);
+            kill(scene.guards()[0], nix::sys::signal::Signal::SIGKILL);
             broken.cancelled().await;
             assert!(
                 !scene.locked().await,
@@ -202,11 +195,10 @@ async fn a_killed_guard_voids_the_window_and_leaves_nothing_locked() {
 
 #[tokio::test]
 async fn a_guard_asked_to_end_unlocks_first() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new().await;
     let outcome = scene
         .around::<(), _>(LONG, &CancellationToken::new(), async |broken| {
-            kill(guards()[0], nix::sys::signal::Signal::SIGTERM);
+            kill(scene.guards()[0], nix::sys::signal::Signal::SIGTERM);
             broken.cancelled().await;
             Ok(())
         })
@@ -224,7 +216,6 @@ async fn a_guard_asked_to_end_unlocks_first() {
 
 #[tokio::test]
 async fn a_window_that_lasts_too_long_is_ended_by_the_guard() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new().await;
     let outcome = scene
         .around::<(), _>(
@@ -250,7 +241,6 @@ async fn a_window_that_lasts_too_long_is_ended_by_the_guard() {
 
 #[tokio::test]
 async fn an_interrupted_window_unlocks_before_its_work_has_ended() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new().await;
     let cancel = CancellationToken::new();
     let outcome = scene
@@ -269,7 +259,6 @@ async fn an_interrupted_window_unlocks_before_its_work_has_ended() {
 
 #[tokio::test]
 async fn work_that_fails_leaves_nothing_locked() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new().await;
     let outcome = scene
         .around::<(), _>(LONG, &CancellationToken::new(), async |_| {
@@ -282,7 +271,6 @@ async fn work_that_fails_leaves_nothing_locked() {
 
 #[tokio::test]
 async fn a_foreign_lock_voids_the_window_and_stays() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new().await;
     let foreign = scene.mongod().await;
     let outcome = scene
@@ -314,7 +302,6 @@ async fn a_foreign_lock_voids_the_window_and_stays() {
 
 #[tokio::test]
 async fn a_foreign_unlock_voids_the_window() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new().await;
     let outcome = scene
         .around::<(), _>(LONG, &CancellationToken::new(), async |_| {
@@ -330,7 +317,6 @@ async fn a_foreign_unlock_voids_the_window() {
 
 #[tokio::test]
 async fn a_restarted_mongod_voids_the_window() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new().await;
     let mut scene = scene;
     // The window borrows the scene's connection only; the server is ours to restart.
@@ -371,7 +357,6 @@ async fn a_restarted_mongod_voids_the_window() {
 /// A lock that waits behind a transaction answers after we have given up, and lands all the same.
 #[tokio::test]
 async fn a_lock_that_lands_after_we_gave_up_is_given_back() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let set = ReplicaSet::start(Options {
         members: vec![Member::primary()],
         ..Options::default()
@@ -423,7 +408,6 @@ async fn a_lock_that_lands_after_we_gave_up_is_given_back() {
 
 #[tokio::test]
 async fn recover_takes_back_a_dead_runs_lock_and_no_other() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new().await;
     let mongod = scene.mongod().await;
     let process = mongod.process_id().await.unwrap();

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::backup::journal::{Journal, JournalError, Resource};
+use crate::backup::journal::{Journal, JournalError};
 use crate::backup::release::{ReleaseError, Tools, release};
+use crate::backup::resource::Resource;
 use crate::backup::run::Run;
 use crate::error::{Exit, Explain};
 use crate::ids::RunId;

@@ -4,8 +4,9 @@ use futures_util::future::try_join_all;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::backup::journal::{Journal, JournalError, Resource};
+use crate::backup::journal::{Journal, JournalError};
 use crate::backup::release::Tools;
+use crate::backup::resource::Resource;
 use crate::config::Config;
 use crate::error::{Exit, Explain};
 use crate::ids::{MemberAddr, RunId};

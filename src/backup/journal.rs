@@ -14,73 +14,12 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::backup::resource::Resource;
 use crate::error::{Exit, Explain};
-use crate::ids::{BackupId, MemberAddr, RunId};
-use crate::mongo::ServerProcess;
-use crate::snapshot::LvmSnapshot;
+use crate::ids::RunId;
 
 /// A journal longer than this is none of ours.
 const MAX_JOURNAL: u64 = 16 << 20;
-
-/// Something a run acquires and somebody must give back. In the order in which a run acquires them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Resource {
-    /// Objects half written to a backup set in the store.
-    Upload {
-        /// The store's address.
-        store: String,
-        /// The set.
-        set: BackupId,
-    },
-    /// An LVM snapshot.
-    Snapshot(LvmSnapshot),
-    /// The transient systemd timer that runs `recover`.
-    Timer {
-        /// Unit name without suffix.
-        unit: String,
-    },
-    /// One fsyncLock on one server process.
-    Lock {
-        /// The member.
-        member: MemberAddr,
-        /// The server process; another one at the same address never had our lock.
-        process: ServerProcess,
-        /// The comment on the lock command, by which the server shows one that is still waiting.
-        comment: String,
-    },
-    /// A directory made as a mount point.
-    Directory {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A snapshot mounted on a directory of ours.
-    Mount {
-        /// Where.
-        point: PathBuf,
-    },
-    /// A directory of temporary files; removed with all it holds.
-    Scratch {
-        /// The directory.
-        path: PathBuf,
-    },
-}
-
-impl std::fmt::Display for Resource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Upload { store, set } => write!(f, "unfinished objects of {set} in {store}"),
-            Self::Snapshot(snapshot) => {
-                write!(f, "snapshot {}/{}", snapshot.origin.vg, snapshot.lv)
-            }
-            Self::Timer { unit } => write!(f, "timer {unit}"),
-            Self::Lock { member, .. } => write!(f, "lock on {member}"),
-            Self::Directory { path } => write!(f, "directory {}", path.display()),
-            Self::Mount { point } => write!(f, "mount {}", point.display()),
-            Self::Scratch { path } => write!(f, "temporary directory {}", path.display()),
-        }
-    }
-}
 
 /// Who a journal belongs to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -498,90 +437,4 @@ pub fn boot_id() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn directory(n: u32) -> Resource {
-        Resource::Directory {
-            path: format!("/run/x/{n}").into(),
-        }
-    }
-
-    fn written(state: &Path, plans: u32, releases: &[u32]) -> PathBuf {
-        let mut journal = Journal::begin(state, RunId::random(), "backup").unwrap();
-        let entries = journal.plan((0..plans).map(directory).collect()).unwrap();
-        let released: Vec<_> = releases.iter().map(|n| entries[*n as usize]).collect();
-        journal.released(&released).unwrap();
-        journal.path.clone()
-    }
-
-    #[test]
-    fn a_live_owner_keeps_its_journal() {
-        let state = tempfile::tempdir().unwrap();
-        let run = RunId::random();
-        let journal = Journal::begin(state.path(), run, "backup").unwrap();
-        let path = Journal::path_of(state.path(), run);
-        assert!(matches!(
-            Journal::take_over(&path),
-            Err(JournalError::Alive { .. })
-        ));
-        drop(journal);
-        assert!(Journal::take_over(&path).is_ok());
-    }
-
-    #[test]
-    fn an_empty_journal_goes_and_a_full_one_stays() {
-        let state = tempfile::tempdir().unwrap();
-        let path = written(state.path(), 2, &[0]);
-        let mut journal = Journal::take_over(&path).unwrap();
-        let left: Vec<_> = journal.outstanding().to_vec();
-        assert_eq!(left.len(), 1);
-        assert_eq!(left[0].1, directory(1));
-        journal.released(&[left[0].0]).unwrap();
-        journal.close().unwrap();
-        assert!(!path.exists());
-        let path = written(state.path(), 1, &[]);
-        Journal::take_over(&path).unwrap().close().unwrap();
-        assert!(path.exists());
-    }
-
-    proptest! {
-        /// Cut anywhere, the journal names every resource whose record is whole, and can be written on.
-        #[test]
-        fn a_torn_journal_keeps_its_whole_records(plans in 1u32..6, cut in 0usize..2000) {
-            let state = tempfile::tempdir().unwrap();
-            let path = written(state.path(), plans, &[]);
-            let bytes = std::fs::read(&path).unwrap();
-            let first = bytes.iter().position(|b| *b == b'\n').unwrap() + 1;
-            let cut = first + cut % (bytes.len() - first + 1);
-            std::fs::write(&path, &bytes[..cut]).unwrap();
-            let whole = bytes[..cut].iter().filter(|b| **b == b'\n').count() - 1;
-            let mut journal = Journal::take_over(&path).unwrap();
-            prop_assert_eq!(journal.outstanding().len(), whole);
-            journal.plan(vec![directory(99)]).unwrap();
-            drop(journal);
-            let (_, outstanding) = Journal::peek(&path).unwrap();
-            prop_assert_eq!(outstanding.last(), Some(&directory(99)));
-        }
-
-        #[test]
-        fn garbage_is_damage_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = parse(&bytes);
-        }
-    }
-
-    #[test]
-    fn a_bad_line_in_the_middle_is_damage() {
-        let state = tempfile::tempdir().unwrap();
-        let path = written(state.path(), 3, &[]);
-        let text = std::fs::read_to_string(&path).unwrap();
-        let mut lines: Vec<_> = text.lines().collect();
-        lines[2] = "{";
-        std::fs::write(&path, lines.join("\n")).unwrap();
-        assert!(matches!(
-            Journal::take_over(&path),
-            Err(JournalError::Damaged { line: 3, .. })
-        ));
-    }
-}
+mod tests;

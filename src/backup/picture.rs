@@ -8,9 +8,10 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::Environment;
-use crate::backup::journal::{Entry, JournalError, Resource};
+use crate::backup::journal::{Entry, JournalError};
 use crate::backup::plan::View;
 use crate::backup::release::Tools;
+use crate::backup::resource::Resource;
 use crate::backup::run::{Run, Unreleased};
 use crate::backup::timeline::Timeline;
 use crate::backup::window::WorkError;

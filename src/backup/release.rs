@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::backup::guard::Expectation;
 use crate::backup::guard::give_back::give_back;
-use crate::backup::journal::Resource;
+use crate::backup::resource::Resource;
 use crate::catalog;
 use crate::error::{Exit, Explain};
 use crate::exec::{ExecError, SharedExec};

@@ -6,8 +6,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::backup::journal::{Entry, Journal, JournalError, Resource};
+use crate::backup::journal::{Entry, Journal, JournalError};
 use crate::backup::release::{ReleaseError, Tools, release};
+use crate::backup::resource::Resource;
 use crate::ids::RunId;
 
 /// A run and what it holds.

@@ -14,8 +14,8 @@ use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::guard::{Guard, GuardPlan};
-use crate::backup::journal::Resource;
 use crate::backup::release::Tools;
+use crate::backup::resource::Resource;
 use crate::backup::run::Run;
 use crate::backup::timeline::Timeline;
 use crate::clock::monotonic_us;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Context, Failure, print};
-use crate::backup::journal::Resource;
+use crate::backup::resource::Resource;
 use crate::backup::run::Run;
 use crate::catalog::verification::{Outcome, Verification, VerificationKind};
 use crate::catalog::{self, write_verification};

@@ -1,0 +1,296 @@
+//! Where the members' data lies, how it will be read, and what that takes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::super::Finding;
+use super::super::storage::{self, OwnPath, Place};
+use super::Examination;
+use super::members::Member;
+use crate::archive;
+use crate::backup::Environment;
+use crate::backup::plan::{PicturePlan, Plan, PlannedMember, View};
+use crate::catalog;
+use crate::config::ProviderChoice;
+use crate::error::Explain;
+use crate::ids::RunId;
+use crate::manifest::Deployment;
+use crate::mongo::{self, MemberFacts};
+use crate::snapshot::lvm::Lvm;
+use crate::snapshot::lvm::plan::{Planned, Sizing, expected_duration, plan};
+use crate::snapshot::rate;
+use crate::volume::{DataLayout, DevNumber, HostView, resolve};
+
+/// How long the write rate of the origins is watched.
+const RATE_SAMPLE: Duration = Duration::from_secs(2);
+/// Bytes a second that one thread is expected to archive until a backup has shown the real rate: on the slow
+/// side, because too long an expectation only asks for more snapshot space.
+const RATE_PER_THREAD: u64 = 10 << 20;
+/// A live data directory is walked again this often when a file vanishes under the walk.
+const WALKS: u32 = 5;
+
+pub(super) async fn look_at_volumes(
+    env: &Environment,
+    run: RunId,
+    members: Vec<Member>,
+    deployment: Option<Deployment>,
+    mut findings: Vec<Finding>,
+) -> Examination {
+    let host = HostView::real();
+    let hold = env.config.window.provider == ProviderChoice::Hold;
+    let mut planned_members = Vec::new();
+    for Member { mongod, facts, .. } in members {
+        let Some(shard) = facts.hello.set.clone() else {
+            continue;
+        };
+        let subject = format!("{shard} at {}", mongod.addr());
+        let layout = match locate_data(&facts, &host) {
+            Ok(layout) => layout,
+            Err(finding) => {
+                findings.push(Finding { subject, ..finding });
+                continue;
+            }
+        };
+        let member = PlannedMember {
+            shard,
+            mongod,
+            facts,
+            layout,
+            data_size: 0,
+        };
+        match data_size(&member, env.config.archive.diagnostic_data) {
+            Ok(data_size) => planned_members.push(PlannedMember {
+                data_size,
+                ..member
+            }),
+            Err(error) => {
+                let todo = error.hint().unwrap_or_else(|| "see the message".into());
+                findings.push(Finding::refused(subject, "data", error.to_string(), todo));
+            }
+        }
+    }
+    let data_bytes = planned_members.iter().map(|member| member.data_size).sum();
+    let expected = expected_duration(data_bytes, rate_to_expect(env).await);
+    let own = own_paths(env, &host, &mut findings);
+    let layouts: Vec<DataLayout> = planned_members
+        .iter()
+        .map(|member| member.layout.clone())
+        .collect();
+    let (picture, snapshot_bytes) = if hold {
+        look_at_hold(env, expected, &mut findings);
+        (Some(PicturePlan::Hold), 0)
+    } else {
+        let (planned, lines) = look_at_lvm(env, run, layouts.clone(), expected, own).await;
+        findings.extend(lines);
+        let bytes = planned
+            .iter()
+            .flatten()
+            .map(|one| one.snapshot.cow_bytes)
+            .sum();
+        (planned.map(PicturePlan::Lvm), bytes)
+    };
+    let plan = match (picture, deployment) {
+        (Some(picture), Some(deployment)) if !planned_members.is_empty() => Some(Plan {
+            deployment,
+            members: planned_members,
+            picture,
+            expected,
+        }),
+        _ => None,
+    };
+    Examination {
+        findings,
+        data_bytes,
+        expected_seconds: expected.as_secs(),
+        snapshot_bytes,
+        layouts,
+        plan,
+    }
+}
+
+fn locate_data(facts: &MemberFacts, host: &HostView) -> Result<DataLayout, Finding> {
+    let refuse = |detail: String, todo: Option<String>| {
+        Finding::refused(
+            "",
+            "data",
+            detail,
+            todo.unwrap_or_else(|| "see the message".into()),
+        )
+    };
+    let db_path =
+        mongo::process::data_directory(facts.pid, &facts.options.db_path).map_err(|error| {
+            refuse(
+                error.to_string(),
+                Some("run freezeframe as root on the host of this member".into()),
+            )
+        })?;
+    resolve(&db_path, host).map_err(|error| refuse(error.to_string(), error.hint()))
+}
+
+/// Bytes that will be read. The directory is live: a file that mongod drops under the walk means another walk.
+fn data_size(member: &PlannedMember, diagnostics: bool) -> Result<u64, archive::ArchiveError> {
+    let Some(source) = member.source(&View::Live, diagnostics) else {
+        return Ok(0);
+    };
+    let mut walks = 0;
+    loop {
+        walks += 1;
+        match archive::estimate(&source) {
+            Ok(estimate) => return Ok(estimate.data_size),
+            Err(archive::ArchiveError::Inspect { source, .. })
+                if walks < WALKS && source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Bytes a second that the last backup in the store was archived at, else a cautious guess.
+async fn rate_to_expect(env: &Environment) -> u64 {
+    let guess = RATE_PER_THREAD.saturating_mul(env.config.archive.thread_count().get() as u64);
+    let last = async {
+        let id = catalog::latest(env.store.as_ref()).await.ok()?;
+        catalog::load(env.store.as_ref(), id).await.ok()
+    };
+    let Some(manifest) = last.await else {
+        return guess;
+    };
+    let archives = manifest.members.iter().map(|member| &member.archive);
+    let (bytes, micros) = archives.fold((0u128, 0u128), |(bytes, micros), archive| {
+        (
+            bytes + u128::from(archive.data_size),
+            micros + u128::from(archive.pack_us),
+        )
+    });
+    match bytes.saturating_mul(1_000_000).checked_div(micros) {
+        Some(rate) if rate > 0 => u64::try_from(rate).unwrap_or(guess),
+        _ => guess,
+    }
+}
+
+fn own_paths(env: &Environment, host: &HostView, findings: &mut Vec<Finding>) -> Vec<OwnPath> {
+    let mut paths: Vec<(Place, PathBuf)> = vec![
+        (Place::State, env.config.host.state_dir.clone()),
+        (Place::Runtime, env.config.host.runtime_dir.clone()),
+        (Place::Program, env.tools.program.clone()),
+        (Place::Root, "/".into()),
+    ];
+    paths.extend(
+        env.store
+            .local_path()
+            .map(|path| (Place::Store, path.to_owned())),
+    );
+    if Path::new("/var/log").exists() {
+        paths.push((Place::Log, "/var/log".into()));
+    }
+    let mut own = Vec::new();
+    for (place, path) in paths {
+        match OwnPath::locate(place, path, host) {
+            Ok(located) => own.push(located),
+            Err(error) => findings.push(Finding::warning(
+                place.to_string(),
+                "own_paths",
+                error.to_string(),
+                "see that it does not lie on a volume that is snapshotted",
+            )),
+        }
+    }
+    own
+}
+
+fn look_at_hold(env: &Environment, expected: Duration, findings: &mut Vec<Finding>) {
+    let limit = env.config.max_window();
+    let detail = format!(
+        "the database is held while the archive is made, about {}, at most {}",
+        humantime::format_duration(expected),
+        humantime::format_duration(limit)
+    );
+    findings.push(Finding::warning(
+        "hold",
+        "hold",
+        detail,
+        "move the data to LVM volumes for a window of a second",
+    ));
+    if expected > limit {
+        findings.push(Finding::warning(
+            "hold",
+            "max_hold",
+            "the archive is expected to take longer than max_hold",
+            "raise [window] max_hold, as far inside the oplog window as it goes",
+        ));
+    }
+}
+
+async fn look_at_lvm(
+    env: &Environment,
+    run: RunId,
+    layouts: Vec<DataLayout>,
+    expected: Duration,
+    own: Vec<OwnPath>,
+) -> (Option<Vec<Planned>>, Vec<Finding>) {
+    let (exec, lvm) = (env.tools.exec.clone(), &env.config.lvm);
+    let (setting, floor) = (lvm.snapshot_size, lvm.snapshot_floor.0);
+    let looking = move || {
+        let facts = match Lvm::new(exec).survey() {
+            Ok(facts) => facts,
+            Err(error) => {
+                let todo = error.hint().unwrap_or_else(|| {
+                    "install lvm2 and run as root, or set provider = \"hold\" in [window]".into()
+                });
+                return (
+                    None,
+                    vec![Finding::refused("lvm", "lvm", error.to_string(), todo)],
+                );
+            }
+        };
+        let layouts: Vec<&DataLayout> = layouts.iter().collect();
+        let (rates, slow) = write_rates(&layouts);
+        let sizing = Sizing {
+            rates,
+            expected,
+            setting,
+            floor,
+        };
+        let planned = plan(&facts, &layouts, run, &sizing);
+        let mut findings = storage::judge(&layouts, &facts, planned.as_deref(), &own);
+        findings.extend(slow);
+        (planned.ok(), findings)
+    };
+    match tokio::task::spawn_blocking(looking).await {
+        Ok(looked) => looked,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// What is written to each origin now. Unknown is a warning: the floor still holds.
+fn write_rates(layouts: &[&DataLayout]) -> (BTreeMap<DevNumber, u64>, Option<Finding>) {
+    let mut devices: Vec<_> = layouts
+        .iter()
+        .flat_map(|layout| &layout.filesystems)
+        .map(|filesystem| filesystem.device.number)
+        .collect();
+    devices.sort_unstable();
+    devices.dedup();
+    match rate::measure(Path::new("/sys"), &devices, RATE_SAMPLE) {
+        Ok(rates) => {
+            let total = ByteSize::b(rates.values().sum());
+            let seen = (!rates.is_empty())
+                .then(|| Finding::ok("lvm", "write_rate", format!("{total}/s are written now")));
+            (rates, seen)
+        }
+        Err(error) => {
+            let todo = "set [lvm] snapshot_size by hand if the members write much";
+            (
+                BTreeMap::new(),
+                Some(Finding::warning(
+                    "lvm",
+                    "write_rate",
+                    error.to_string(),
+                    todo,
+                )),
+            )
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The kinds of thing a run acquires.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BackupId, MemberAddr};
+use crate::mongo::ServerProcess;
+use crate::snapshot::LvmSnapshot;
+
+/// Something a run acquires and somebody must give back. In the order in which a run acquires them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Resource {
+    /// Objects half written to a backup set in the store.
+    Upload {
+        /// The store's address.
+        store: String,
+        /// The set.
+        set: BackupId,
+    },
+    /// An LVM snapshot.
+    Snapshot(LvmSnapshot),
+    /// The transient systemd timer that runs `recover`.
+    Timer {
+        /// Unit name without suffix.
+        unit: String,
+    },
+    /// One fsyncLock on one server process.
+    Lock {
+        /// The member.
+        member: MemberAddr,
+        /// The server process; another one at the same address never had our lock.
+        process: ServerProcess,
+        /// The comment on the lock command, by which the server shows one that is still waiting.
+        comment: String,
+    },
+    /// A directory made as a mount point.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A snapshot mounted on a directory of ours.
+    Mount {
+        /// Where.
+        point: PathBuf,
+    },
+    /// A directory of temporary files; removed with all it holds.
+    Scratch {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Upload { store, set } => write!(f, "unfinished objects of {set} in {store}"),
+            Self::Snapshot(snapshot) => {
+                write!(f, "snapshot {}/{}", snapshot.origin.vg, snapshot.lv)
+            }
+            Self::Timer { unit } => write!(f, "timer {unit}"),
+            Self::Lock { member, .. } => write!(f, "lock on {member}"),
+            Self::Directory { path } => write!(f, "directory {}", path.display()),
+            Self::Mount { point } => write!(f, "mount {}", point.display()),
+            Self::Scratch { path } => write!(f, "temporary directory {}", path.display()),
+        }
+    }
+}
