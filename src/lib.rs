@@ -4,6 +4,7 @@
 
 pub mod archive;
 pub mod backup;
+pub mod blocking;
 pub mod catalog;
 pub mod cli;
 pub mod clock;

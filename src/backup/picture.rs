@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use crate::backup::resource::Resource;
 use crate::backup::run::{Run, Unreleased};
 use crate::backup::timeline::Timeline;
 use crate::backup::window::WorkError;
+use crate::blocking::off_thread;
 use crate::clock::monotonic_us;
 use crate::error::{Exit, Explain};
 use crate::snapshot::lvm::Lvm;
@@ -62,7 +64,7 @@ impl Explain for PictureError {
 pub struct Pictures {
     lvm: Lvm,
     pictures: BTreeMap<DevNumber, Picture>,
-    watch: Option<Watch>,
+    watch: Option<Arc<Watch>>,
     /// Cancelled by the watch when a snapshot has overflowed, and with the backup.
     overflowed: CancellationToken,
 }
@@ -151,10 +153,7 @@ impl Pictures {
             }
             Ok::<_, SnapshotError>(())
         };
-        match tokio::task::spawn_blocking(taking).await {
-            Ok(taken) => Ok(taken?),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        Ok(off_thread(taking).await?)
     }
 
     /// Begins to watch how full the snapshots get.
@@ -173,7 +172,7 @@ impl Pictures {
             INTERVAL,
             self.overflowed.clone(),
         );
-        self.watch = Some(watch.map_err(PictureError::Watch)?);
+        self.watch = Some(Arc::new(watch.map_err(PictureError::Watch)?));
         Ok(())
     }
 
@@ -236,8 +235,9 @@ impl Pictures {
             let Some(picture) = self.pictures.remove(&device) else {
                 continue;
             };
-            if let Some(watch) = &self.watch {
-                let fill = watch.finish(&picture.planned.snapshot)?;
+            if let Some(watch) = self.watch.clone() {
+                let snapshot = picture.planned.snapshot.clone();
+                let fill = off_thread(move || watch.finish(&snapshot)).await?;
                 tracing::debug!(?fill, "a snapshot is no longer needed");
             }
             let mut entries = picture
@@ -274,9 +274,6 @@ async fn mount_at(
         mount::make_dir(&at)?;
         mount::mount(&device, &kind, &at)
     };
-    match tokio::task::spawn_blocking(mounting).await {
-        Ok(mounted) => mounted?,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+    off_thread(mounting).await?;
     Ok(Mounted { point, entries })
 }

@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::backup::guard::Expectation;
 use crate::backup::guard::give_back::give_back;
 use crate::backup::resource::Resource;
+use crate::blocking::off_thread;
 use crate::catalog;
 use crate::error::{Exit, Explain};
 use crate::exec::{ExecError, SharedExec};
@@ -201,8 +202,5 @@ fn gone(path: &Path, removed: std::io::Result<()>) -> Result<(), ReleaseError> {
 async fn blocking<E: Into<ReleaseError> + Send + 'static>(
     work: impl FnOnce() -> Result<(), E> + Send + 'static,
 ) -> Result<(), ReleaseError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(Into::into),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+    off_thread(work).await.map_err(Into::into)
 }

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::{self, ArchiveError, Level, PackOptions, SourceTree};
+use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
 use crate::ids::{MemberAddr, ShardName};
@@ -152,10 +153,7 @@ impl Upload {
                 }
             }
         };
-        match tokio::task::spawn_blocking(packing).await {
-            Ok(outcome) => outcome,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        off_thread(packing).await
     }
 
     /// The archive of each member so far.
@@ -182,10 +180,7 @@ impl Upload {
             sink.finish()?;
             Ok::<_, UploadError>(summary)
         };
-        let summary = match tokio::task::spawn_blocking(ending).await {
-            Ok(ended) => ended?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
+        let summary = off_thread(ending).await?;
         let record = FileTableRecord {
             object: FILES.to_owned(),
             size: summary.size,

@@ -18,6 +18,7 @@ use crate::backup::release::Tools;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
 use crate::backup::timeline::Timeline;
+use crate::blocking::off_thread;
 use crate::clock::monotonic_us;
 use crate::error::Explain;
 use crate::host;
@@ -123,7 +124,7 @@ async fn make_ready(
     guard: &mut Guard,
 ) -> Result<(), WindowError> {
     flush(terms, timeline).await?;
-    arm_timer(run, terms)?;
+    arm_timer(run, terms).await?;
     Ok(guard.arm().await?)
 }
 
@@ -149,29 +150,31 @@ fn guard_plan(run: &Run, terms: &Terms<'_>, comment: &str) -> GuardPlan {
     }
 }
 
-fn arm_timer(run: &mut Run, terms: &Terms<'_>) -> Result<(), WindowError> {
+async fn arm_timer(run: &mut Run, terms: &Terms<'_>) -> Result<(), WindowError> {
     let Some(systemd) = terms.tools.systemd else {
         return Ok(());
     };
     let unit = host::recovery_unit(run.id());
     run.plan_one(Resource::Timer { unit: unit.clone() })?;
-    let arguments = [
-        "--config".into(),
-        terms.tools.config.clone().into(),
-        "recover".into(),
-        "--overdue".into(),
-        run.id().to_string().into(),
-    ];
+    let (tools, run) = (terms.tools.clone(), run.id().to_string());
     let after = terms.limit + TIMER_AFTER_GUARD;
-    systemd
-        .arm(
-            terms.tools.exec.as_ref(),
+    let arming = move || {
+        let arguments = [
+            "--config".into(),
+            tools.config.into(),
+            "recover".into(),
+            "--overdue".into(),
+            run.into(),
+        ];
+        systemd.arm(
+            tools.exec.as_ref(),
             &unit,
             after,
-            &terms.tools.program,
+            &tools.program,
             &arguments,
         )
-        .map_err(WindowError::Timer)
+    };
+    off_thread(arming).await.map_err(WindowError::Timer)
 }
 
 async fn disarm_timer(run: &mut Run, terms: &Terms<'_>) -> Result<(), WindowError> {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::prove::Unpack;
 use crate::archive::{self, ArchiveError, Owners, UnpackOptions, UnpackSummary};
+use crate::blocking::off_thread;
 use crate::catalog;
 use crate::error::Explain;
 use crate::ids::ShardName;
@@ -75,12 +76,9 @@ impl Fetch<'_> {
                 &cancel,
             )
         };
-        let unpacked = tokio::task::spawn_blocking(unpacking).await;
+        let unpacked = off_thread(unpacking).await;
         self.progress.end(&phase);
-        match unpacked {
-            Ok(unpacked) => unpacked,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        unpacked
     }
 
     fn key(&self, object: &str) -> String {

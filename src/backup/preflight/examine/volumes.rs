@@ -13,6 +13,7 @@ use super::members::Member;
 use crate::archive;
 use crate::backup::Environment;
 use crate::backup::plan::{PicturePlan, Plan, PlannedMember, View};
+use crate::blocking::off_thread;
 use crate::catalog;
 use crate::config::ProviderChoice;
 use crate::error::Explain;
@@ -258,10 +259,7 @@ async fn look_at_lvm(
         findings.extend(slow);
         (planned.ok(), findings)
     };
-    match tokio::task::spawn_blocking(looking).await {
-        Ok(looked) => looked,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+    off_thread(looking).await
 }
 
 /// What is written to each origin now. Unknown is a warning: the floor still holds.
