@@ -1,8 +1,9 @@
 //! Every format version ever written stays readable, and what cannot be read says why.
 //!
 //! `fixtures/format-N` is a store with one set, written once by the version that introduced format N
-//! (`cargo test --lib freeze_the_current_format -- --ignored`) and never changed. `fixtures/invalid`
-//! holds manifests that must be refused.
+//! (`cargo test --lib freeze_the_current_format -- --ignored`) and never changed; its folder `archive` is an
+//! archive with holes and long names, which the archive tests read. `fixtures/invalid` holds manifests that
+//! must be refused.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +12,8 @@
     clippy::indexing_slicing
 )]
 
+use std::num::NonZeroUsize;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use freezeframe::catalog;
@@ -18,7 +21,11 @@ use freezeframe::error::{Exit, Explain};
 use freezeframe::ids::{BackupId, Hash};
 use freezeframe::manifest::table::{TableCheck, TableReader};
 use freezeframe::manifest::{EntryKind, FORMAT_VERSION, Manifest, seal};
+use freezeframe::progress::Silent;
+use freezeframe::restore::fetch::Fetch;
 use freezeframe::store::{SharedStore, open};
+use freezeframe::verify::verify;
+use tokio_util::sync::CancellationToken;
 
 const ID: &str = "mongo_backup-20260131_020000";
 
@@ -73,7 +80,7 @@ async fn every_format_ever_written_is_read() {
         let last = entries.last().unwrap();
         assert_eq!(
             (last.path.as_str(), last.kind),
-            ("collection-0-1.wt", EntryKind::File)
+            ("sizeStorer.wt", EntryKind::File)
         );
         assert_eq!(
             (last.mtime, last.mtime_ns, last.mode),
@@ -86,6 +93,49 @@ async fn every_format_ever_written_is_read() {
             .unwrap();
         assert_eq!(records.len(), 1);
         assert!(records[0].is_ok());
+    }
+}
+
+#[tokio::test]
+async fn every_format_ever_written_is_verified_and_unpacked() {
+    for version in 1..=FORMAT_VERSION {
+        let store = fixture(version);
+        let cancel = CancellationToken::new();
+        let threads = NonZeroUsize::MIN;
+        let report = verify(&store, id(), threads, &Silent, &cancel)
+            .await
+            .unwrap();
+        assert_eq!(report.findings, [], "format {version}");
+        assert_eq!((report.archives, report.entries), (2, 6));
+
+        let manifest = catalog::load(store.as_ref(), id()).await.unwrap();
+        let fetch = Fetch {
+            store: &store,
+            manifest: &manifest,
+            threads,
+            progress: &Silent,
+            cancel: &cancel,
+        };
+        for member in &manifest.members {
+            let target = tempfile::tempdir().unwrap();
+            let unpacked = fetch.archive(member, target.path()).await.unwrap();
+            assert_eq!((unpacked.files, unpacked.data_size), (3, 4196));
+            for (path, size) in [
+                ("journal/WiredTigerLog.0000000001", 100),
+                ("sizeStorer.wt", 4096),
+            ] {
+                let own_name = format!("{}/{path}\n", member.shard);
+                let written: Vec<u8> = own_name.bytes().cycle().take(size).collect();
+                let file = target.path().join(path);
+                assert!(std::fs::read(&file).unwrap() == written, "{own_name}");
+                let metadata = std::fs::metadata(&file).unwrap();
+                assert_eq!(metadata.mode() & 0o7777, 0o600);
+                assert_eq!(
+                    (metadata.mtime(), metadata.mtime_nsec()),
+                    (1_769_824_800, 123_456_789)
+                );
+            }
+        }
     }
 }
 

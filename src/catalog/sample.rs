@@ -1,11 +1,20 @@
-//! A small backup set for tests, made by the real writers; its archives are bytes that only hash right.
+//! A small backup set for tests, made by the real writers.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::{key, write_intent, write_manifest};
-use crate::ids::{BackupId, Hash, OpTime, ShardName};
+use crate::archive::{Level, PackOptions, PackSummary, SourceTree, pack};
+use crate::ids::{BackupId, OpTime, ShardName};
 use crate::manifest::table::TableWriter;
 use crate::manifest::*;
+use crate::progress::Meter;
 use crate::store::{SharedStore, Store};
 
 pub(crate) const ID: &str = "mongo_backup-20260131_020000";
@@ -18,37 +27,99 @@ pub(crate) fn shard(name: &str) -> ShardName {
     name.parse().unwrap()
 }
 
-/// The archive of `name`: bytes of its own.
-pub(crate) fn archive(name: &str) -> Vec<u8> {
-    name.bytes().cycle().take(3000).collect()
+/// The replica sets of the sample.
+pub(crate) const SHARDS: [&str; 2] = ["rs0", "rs1"];
+
+/// A data directory of three entries, packed: small enough that a test can damage every byte of it.
+struct Packed {
+    object: Vec<u8>,
+    entries: Vec<FileEntry>,
+    summary: PackSummary,
 }
 
-pub(crate) fn entries(name: &str) -> Vec<FileEntry> {
-    let entry = |path: &str, kind, size, tar_offset, tar_length| FileEntry {
-        shard: shard(name),
-        path: path.into(),
-        kind,
-        size,
-        mode: 0o600,
-        uid: 999,
-        gid: 999,
-        mtime: 1_769_824_800,
-        mtime_ns: 123_456_789,
-        hash: (kind == EntryKind::File).then(|| Hash::from(blake3::hash(path.as_bytes()))),
-        tar_offset,
-        tar_length,
+/// Packed once: a set's archives, its table and its manifest must tell of the same bytes.
+fn packed(name: &str) -> &'static Packed {
+    static PACKED: [LazyLock<Packed>; 2] = [
+        LazyLock::new(|| pack_tree(SHARDS[0])),
+        LazyLock::new(|| pack_tree(SHARDS[1])),
+    ];
+    let at = SHARDS.iter().position(|shard| *shard == name).unwrap();
+    &PACKED[at]
+}
+
+fn pack_tree(name: &str) -> Packed {
+    let root = tempfile::tempdir().unwrap();
+    let place = |path: &str| root.path().join(path);
+    fs::create_dir(place("journal")).unwrap();
+    for (path, size) in FILES_OF_TREE {
+        fs::write(place(path), content(name, path, size)).unwrap();
+    }
+    for (path, mode) in [
+        (FILES_OF_TREE[0].0, 0o600),
+        (FILES_OF_TREE[1].0, 0o600),
+        ("journal", 0o700),
+    ] {
+        let path = place(path);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let modified = SystemTime::UNIX_EPOCH + Duration::new(1_769_824_800, 123_456_789);
+        fs::File::open(&path)
+            .unwrap()
+            .set_modified(modified)
+            .unwrap();
+    }
+    let source = SourceTree {
+        root: root.path().into(),
+        grafts: vec![],
+        exclude: vec![],
+        include_diagnostics: false,
     };
-    vec![
-        entry("journal", EntryKind::Directory, 0, 0, 512),
-        entry(
-            "journal/WiredTigerLog.0000000001",
-            EntryKind::File,
-            100,
-            512,
-            1024,
-        ),
-        entry("collection-0-1.wt", EntryKind::File, 4096, 1536, 4608),
-    ]
+    let options = PackOptions {
+        level: Level::new(0).unwrap(),
+        threads: NonZeroUsize::MIN,
+    };
+    let (mut object, mut entries) = (Vec::new(), Vec::new());
+    let summary = pack(
+        &source,
+        &shard(name),
+        &options,
+        &mut object,
+        &mut |entry| {
+            entries.push(entry);
+            Ok(())
+        },
+        &Meter::default(),
+        &CancellationToken::new(),
+    );
+    Packed {
+        summary: summary.unwrap(),
+        object,
+        entries,
+    }
+}
+
+/// Files of each tree with their sizes in bytes.
+const FILES_OF_TREE: [(&str, usize); 2] = [
+    ("journal/WiredTigerLog.0000000001", 100),
+    ("sizeStorer.wt", 4096),
+];
+
+/// What the file `path` of `name` holds: its own name again and again.
+fn content(name: &str, path: &str, size: usize) -> Vec<u8> {
+    format!("{name}/{path}\n")
+        .bytes()
+        .cycle()
+        .take(size)
+        .collect()
+}
+
+/// The archive of `name`.
+pub(crate) fn archive(name: &str) -> Vec<u8> {
+    packed(name).object.clone()
+}
+
+/// The file table's lines of `name`: a directory and two files.
+pub(crate) fn entries(name: &str) -> Vec<FileEntry> {
+    packed(name).entries.clone()
 }
 
 pub(crate) fn intent() -> Intent {
@@ -63,7 +134,7 @@ pub(crate) fn intent() -> Intent {
             id: "65b9a1f0c3d2e4f5a6b7c8d9".parse().unwrap(),
             sharded: true,
         },
-        members: ["rs0", "rs1"]
+        members: SHARDS
             .map(|name| IntentMember {
                 shard: shard(name),
                 address: "db3.example.net:27018".parse().unwrap(),
@@ -73,7 +144,6 @@ pub(crate) fn intent() -> Intent {
 }
 
 pub(crate) fn member(name: &str) -> MemberRecord {
-    let archive = archive(name);
     MemberRecord {
         shard: shard(name),
         address: "db3.example.net:27018".parse().unwrap(),
@@ -95,15 +165,8 @@ pub(crate) fn member(name: &str) -> MemberRecord {
         },
         storage: vec!["xfs on /dev/vg0/mongo (linear)".into()],
         archive: ArchiveRecord {
-            object: format!("{name}.tar.xz"),
-            profile: "portable".into(),
-            size: archive.len() as u64,
-            tar_size: 10_240,
-            data_size: 4196,
-            hash: blake3::hash(&archive).into(),
-            blocks: 1,
-            files: 3,
             pack_us: 2_500_000,
+            ..packed(name).summary.record(&shard(name))
         },
     }
 }
@@ -151,21 +214,21 @@ pub(crate) fn manifest() -> Manifest {
             ],
         },
         members: vec![member("rs0"), member("rs1")],
-        files: table(&["rs0", "rs1"]).1,
+        files: table(&SHARDS).1,
     }
 }
 
 /// Everything but the manifest.
 pub(crate) async fn begin(store: &dyn Store) {
     write_intent(store, &intent()).await.unwrap();
-    for name in ["rs0", "rs1"] {
+    for name in SHARDS {
         let object = format!("{name}.tar.xz");
         store
             .put(&key(id(), &object), &archive(name))
             .await
             .unwrap();
     }
-    let (bytes, _) = table(&["rs0", "rs1"]);
+    let (bytes, _) = table(&SHARDS);
     store.put(&key(id(), FILES), &bytes).await.unwrap();
 }
 

@@ -403,19 +403,16 @@ async fn two_verifications_of_one_second_keep_both_records() {
 }
 
 /// How the fixture of a new format version is frozen; an existing one is never touched.
-/// Its archives are stand-ins and are left out.
 #[tokio::test]
 #[ignore = "writes integration/fixtures/format-N for a new FORMAT_VERSION"]
 async fn freeze_the_current_format() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("integration/fixtures")
         .join(format!("format-{}", crate::manifest::FORMAT_VERSION));
-    std::fs::create_dir(&root).unwrap();
+    std::fs::create_dir_all(&root).unwrap();
+    assert!(!root.join(sample::ID).exists(), "it is frozen already");
     let folder: SharedStore = Arc::new(crate::store::local::LocalStore::open(&root).unwrap());
     sample::write(&folder).await;
-    for object in ["rs0.tar.xz", "rs1.tar.xz"] {
-        folder.delete(&key(id(), object)).await.unwrap();
-    }
     let checked = record(
         "2026-02-01T00:00:00Z",
         VerificationKind::Hashes,

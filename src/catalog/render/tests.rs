@@ -98,6 +98,7 @@ fn ages_and_lengths() {
 fn one_set_in_full() {
     let mut manifest = sample::manifest();
     manifest.members.truncate(1);
+    manifest.members[0].archive.size = 3000;
     let mut shown = summary(SetState::Complete, Verdict::Proven);
     shown.verification.last = Some("2026-02-02T01:00:00Z".parse().unwrap());
     shown.verification.proven = Some("2026-02-01T01:00:00Z".parse().unwrap());
