@@ -101,7 +101,7 @@ pub fn leftovers(state_dir: &Path) -> Result<Vec<Leftover>, JournalError> {
 /// Gives back what dead runs left: all of them, or only `wanted`.
 ///
 /// # Errors
-/// [`JournalError`]; [`JournalError::Alive`] only where `wanted` is alive. What could not be given back
+/// [`JournalError`], after all other runs were recovered; [`JournalError::Alive`] only where `wanted` is alive. What could not be given back
 /// is no error here but [`Recovered::failed`].
 pub async fn recover(
     state_dir: &Path,
@@ -113,6 +113,8 @@ pub async fn recover(
         None => Journal::all(state_dir)?,
     };
     let mut recovered = Vec::new();
+    // One journal that cannot be read must not keep what the others tell of from being given back.
+    let mut broken = None;
     for path in paths {
         let journal = match Journal::take_over(&path) {
             Ok(journal) => journal,
@@ -126,11 +128,31 @@ pub async fn recover(
                 // It ended well and took its journal along.
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                broken = broken.or(Some(error));
+                continue;
+            }
         };
-        recovered.push(give_back_all(journal, tools).await?);
+        match give_back_all(journal, tools).await {
+            Ok(run) => recovered.push(run),
+            Err(error) => broken = broken.or(Some(error)),
+        }
     }
-    Ok(recovered)
+    let Some(error) = broken else {
+        return Ok(recovered);
+    };
+    for run in &recovered {
+        let (released, failed) = (run.released.join(", "), run.failed.len());
+        tracing::info!(run = %run.run, failed, "recovered; given back: {released}");
+        for failure in &run.failed {
+            tracing::error!(
+                resource = failure.resource,
+                "still held: {}",
+                failure.reason
+            );
+        }
+    }
+    Err(error.into())
 }
 
 async fn give_back_all(journal: Journal, tools: &Tools) -> Result<Recovered, JournalError> {

@@ -1,6 +1,6 @@
 //! Unlocking by hand: what is locked, whose lock it is, and taking it off.
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -29,6 +29,8 @@ pub struct LockedMember {
     pub locked: bool,
     /// The run whose journal names a lock on it.
     pub run: Option<RunId>,
+    /// Why it could not be asked; nobody knows then whether it is locked.
+    pub error: Option<String>,
 }
 
 /// What came of unlocking a member.
@@ -40,17 +42,13 @@ pub struct Unlocking {
     pub taken_off: u32,
     /// Whether it is locked all the same.
     pub still_locked: bool,
+    /// Why it could not be unlocked, or not be asked whether it is.
+    pub error: Option<String>,
 }
 
 /// Why unlocking could not be done.
 #[derive(Debug, Error)]
 pub enum UnlockError {
-    /// A member cannot be asked.
-    #[error(transparent)]
-    Mongo(#[from] MongoError),
-    /// A journal cannot be read.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
     /// The run that holds the lock could not be recovered.
     #[error(transparent)]
     Recover(#[from] RecoverError),
@@ -65,8 +63,6 @@ pub enum UnlockError {
 impl Explain for UnlockError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Mongo(error) => error.hint(),
-            Self::Journal(error) => error.hint(),
             Self::Recover(error) => error.hint(),
             Self::Search(error) => error.hint(),
             Self::NoMember => Some("name one with --member HOST:PORT".into()),
@@ -84,7 +80,7 @@ impl Explain for UnlockError {
 /// The lock state of `named` members, else of the configured ones, else of all found on this host.
 ///
 /// # Errors
-/// [`UnlockError`] when a member cannot be asked.
+/// [`UnlockError`] when there is nobody to ask. A member that does not answer is told of and hides no other.
 pub async fn survey(
     config: &Config,
     tools: &Tools,
@@ -107,41 +103,54 @@ pub async fn survey(
     if members.is_empty() {
         return Err(UnlockError::NoMember);
     }
-    let planned = planned_locks(config)?;
+    let planned = planned_locks(config);
     let asking = members.into_iter().map(|member| async {
-        let mongod = mongo::connect(&member, &tools.access, APP_NAME, tools.timeout).await?;
-        let locked = mongod.lock_state("").await?.locked;
-        let run = planned
-            .iter()
-            .find(|(planned, _)| *planned == member)
-            .map(|(_, run)| *run);
-        Ok(LockedMember {
+        let answer = async {
+            let mongod = mongo::connect(&member, &tools.access, APP_NAME, tools.timeout).await?;
+            mongod.lock_state("").await
+        };
+        let answer: Result<_, MongoError> = answer.await;
+        let run = planned.iter().find(|(planned, _)| *planned == member);
+        let locked = answer.as_ref().is_ok_and(|state| state.locked);
+        LockedMember {
+            run: run.map(|(_, run)| *run).filter(|_| locked),
             member,
             locked,
-            run: run.filter(|_| locked),
-        })
+            error: answer.err().map(|error| error.to_string()),
+        }
     });
-    try_join_all(asking).await
+    Ok(join_all(asking).await)
 }
 
-/// The locks that journals name, of living and dead runs.
-fn planned_locks(config: &Config) -> Result<Vec<(MemberAddr, RunId)>, JournalError> {
+/// The locks that journals name, of living and dead runs. A journal that cannot be read must not keep a member locked.
+fn planned_locks(config: &Config) -> Vec<(MemberAddr, RunId)> {
     let mut planned = Vec::new();
-    for path in Journal::all(&config.host.state_dir)? {
-        let (owner, outstanding) = Journal::peek(&path)?;
+    let paths = Journal::all(&config.host.state_dir).unwrap_or_else(|error| {
+        tracing::warn!(%error, "nobody knows which run took a lock");
+        Vec::new()
+    });
+    for path in paths {
+        let (owner, outstanding) = match Journal::peek(&path) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::warn!(%error, "nobody knows which locks its run took");
+                continue;
+            }
+        };
         for resource in outstanding {
             if let Resource::Lock { member, .. } = resource {
                 planned.push((member, owner.run));
             }
         }
     }
-    Ok(planned)
+    planned
 }
 
 /// Unlocks: locks of dead runs by recovering the run, others only with `force`.
 ///
 /// # Errors
-/// [`UnlockError`] when a member cannot be asked, or the run that holds its lock is alive.
+/// [`UnlockError`] when the run that holds a lock is alive or cannot be recovered. A member that does not answer is
+/// told of and keeps no other locked.
 pub async fn take_off(
     members: &[LockedMember],
     force: bool,
@@ -159,20 +168,25 @@ pub async fn take_off(
         }
     }
     let unlocking = members.iter().map(|member| async {
-        let mongod = mongo::connect(&member.member, &tools.access, APP_NAME, tools.timeout).await?;
         let mut taken_off = 0;
-        while force && taken_off < MOST_LOCKS {
-            match mongod.unlock().await? {
-                UnlockOutcome::Unlocked { .. } => taken_off += 1,
-                UnlockOutcome::NotLocked => break,
+        let unlocked = async {
+            let mongod =
+                mongo::connect(&member.member, &tools.access, APP_NAME, tools.timeout).await?;
+            while force && taken_off < MOST_LOCKS {
+                match mongod.unlock().await? {
+                    UnlockOutcome::Unlocked { .. } => taken_off += 1,
+                    UnlockOutcome::NotLocked => break,
+                }
             }
-        }
-        let still_locked = mongod.lock_state("").await?.locked;
-        Ok(Unlocking {
+            Ok::<_, MongoError>(mongod.lock_state("").await?.locked)
+        };
+        let unlocked = unlocked.await;
+        Unlocking {
             member: member.member.clone(),
             taken_off,
-            still_locked,
-        })
+            still_locked: unlocked.as_ref().is_ok_and(|locked| *locked),
+            error: unlocked.err().map(|error| error.to_string()),
+        }
     });
-    try_join_all(unlocking).await
+    Ok(join_all(unlocking).await)
 }

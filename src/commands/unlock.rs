@@ -11,12 +11,19 @@ pub async fn run(context: Context, arguments: UnlockArgs) -> Result<Exit, Failur
     let members = survey(&context.config, &context.tools, &arguments.member).await?;
     if !arguments.yes {
         print(context.json, &members, || plan(&members, arguments.force))?;
+        let unknown = members.iter().any(|member| member.error.is_some());
         let locked = members.iter().any(|member| member.locked);
-        return Ok(if locked { Exit::Refused } else { Exit::Done });
+        return Ok(match (unknown, locked) {
+            (true, _) => Exit::StillHeld,
+            (false, true) => Exit::Refused,
+            (false, false) => Exit::Done,
+        });
     }
     let done = take_off(&members, arguments.force, &context.config, &context.tools).await?;
     print(context.json, &done, || report(&done))?;
-    let still = done.iter().any(|member| member.still_locked);
+    let still = done
+        .iter()
+        .any(|member| member.still_locked || member.error.is_some());
     Ok(if still { Exit::StillHeld } else { Exit::Done })
 }
 
@@ -24,6 +31,7 @@ fn plan(members: &[LockedMember], force: bool) -> String {
     let mut text = String::new();
     for member in members {
         let line = match (&member.locked, &member.run) {
+            _ if member.error.is_some() => unknown(member.error.as_deref()),
             (false, _) => "not locked".to_owned(),
             (true, Some(run)) => format!("LOCKED; run {run} may hold it: would be recovered"),
             (true, None) if force => {
@@ -45,16 +53,24 @@ fn plan(members: &[LockedMember], force: bool) -> String {
 fn report(done: &[Unlocking]) -> String {
     let mut text = String::new();
     for member in done {
-        let state = if member.still_locked {
-            "STILL LOCKED"
-        } else {
-            "not locked"
+        let state = match (&member.error, member.still_locked) {
+            (Some(_), _) => unknown(member.error.as_deref()),
+            (None, true) => {
+                "STILL LOCKED; --force takes off locks that no run of freezeframe took".into()
+            }
+            (None, false) => "not locked".into(),
         };
-        let _ = writeln!(
-            text,
-            "{}  {state}  ({} locks taken off)",
-            member.member, member.taken_off
-        );
+        let taken_off = match member.taken_off {
+            0 => String::new(),
+            1 => "  (1 lock taken off)".into(),
+            count => format!("  ({count} locks taken off)"),
+        };
+        let _ = writeln!(text, "{}  {state}{taken_off}", member.member);
     }
     text
+}
+
+fn unknown(error: Option<&str>) -> String {
+    let error = error.unwrap_or_default();
+    format!("UNKNOWN: {error} (a mongod that does not run holds no lock)")
 }
