@@ -190,7 +190,7 @@ pub async fn latest(store: &dyn Store) -> Result<BackupId, CatalogError> {
             SetState::Unfinished => {}
             SetState::Damaged | SetState::Future => {
                 let reason = set.reason.as_deref().unwrap_or_default();
-                tracing::warn!(id = %set.id, reason, "passed over a newer backup");
+                tracing::warn!("not `latest`, because it cannot be used: {reason}");
             }
         }
     }

@@ -1,10 +1,13 @@
 //! The command line: one definition feeds the parser, the help, the man pages and the completions.
 
+use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::DEFAULT_PATH;
+use crate::error::Exit;
 use crate::ids::{MemberAddr, RunId, ShardName};
 
 const EXIT_CODES: &str = "\
@@ -25,7 +28,7 @@ EXIT CODES:
 #[command(name = "freezeframe", version, after_long_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
     /// Configuration file
-    #[arg(long, global = true, env = "FREEZEFRAME_CONFIG", value_name = "FILE", default_value = DEFAULT_PATH)]
+    #[arg(long, global = true, env = "FREEZEFRAME_CONFIG", hide_env_values = true, value_name = "FILE", default_value = DEFAULT_PATH)]
     pub config: PathBuf,
 
     /// Print data as JSON
@@ -43,6 +46,20 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+impl Cli {
+    /// Parses the process's arguments; ends it where there is nothing to do, or they are wrong.
+    pub fn of_process() -> Self {
+        Self::try_parse().unwrap_or_else(|error| match error.kind() {
+            // clap's own message would list the hidden verbs too.
+            ErrorKind::MissingSubcommand => {
+                let _ = write!(std::io::stderr(), "{}", Self::command().render_help());
+                std::process::exit(Exit::Usage as i32)
+            }
+            _ => error.exit(),
+        })
+    }
 }
 
 /// The verbs.
@@ -184,7 +201,6 @@ pub enum Generated {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {
@@ -193,7 +209,6 @@ mod tests {
 
     #[test]
     fn every_exit_code_is_documented() {
-        use crate::error::Exit;
         let all = [
             Exit::Done,
             Exit::Failed,

@@ -291,7 +291,7 @@ impl Explain for ConfigError {
             }
             Self::Inconsistent { fix, .. } => Some(fix.clone()),
             Self::Invalid { .. } => {
-                Some("every key is explained in the shipped freezeframe.toml".into())
+                Some("every key is explained in the shipped freezeframe.toml; only [store] url must be there".into())
             }
             Self::Read { .. } | Self::Secret(_) => None,
         }

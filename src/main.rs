@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use freezeframe::cli::Cli;
 use freezeframe::commands;
 use freezeframe::error::Exit;
 use freezeframe::terminal::Terminal;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     let terminal = Terminal::start(cli.verbose, cli.quiet);
     let exit = match commands::run(cli, &terminal) {
         Ok(exit) => exit,

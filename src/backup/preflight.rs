@@ -74,6 +74,28 @@ impl Finding {
             ..Self::ok(subject, check, detail)
         }
     }
+
+    /// What was found, where the subject is named already.
+    pub fn predicate(&self) -> &str {
+        let rest = self.detail.strip_prefix(&self.subject);
+        rest.map_or(self.detail.as_str(), |rest| {
+            rest.trim_start_matches([':', ' '])
+        })
+    }
+
+    /// Subject, what was found and what to do about it, as one sentence.
+    pub fn sentence(&self) -> String {
+        let mut sentence = if self.detail.contains(&self.subject) {
+            self.detail.clone()
+        } else {
+            format!("{}: {}", self.subject, self.detail)
+        };
+        if let Some(todo) = &self.todo {
+            sentence.push_str("; ");
+            sentence.push_str(todo);
+        }
+        sentence
+    }
 }
 
 /// The worst verdict of all: what the check as a whole says.

@@ -18,7 +18,12 @@ pub fn table(sets: &[SetSummary], now: Timestamp) -> String {
     let mut text = columns(&rows);
     for set in sets {
         if let Some(reason) = &set.reason {
-            text.push_str(&format!("{}: {reason}\n", set.id));
+            let id = set.id.to_string();
+            // Errors of the catalog name the set themselves.
+            match reason.contains(&id) {
+                true => text.push_str(&format!("{reason}\n")),
+                false => text.push_str(&format!("{id}: {reason}\n")),
+            }
         }
     }
     text

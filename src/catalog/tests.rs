@@ -402,6 +402,30 @@ async fn two_verifications_of_one_second_keep_both_records() {
     assert_eq!(found.len(), 2);
 }
 
+proptest::proptest! {
+    /// Garbage under any document's name is an error, and `list` shows the set all the same.
+    #[test]
+    fn garbage_in_the_store_is_told_and_no_panic(bytes: Vec<u8>, text in "[\\[\\]{}:,\"a-z0-9 \n]{0,200}", at: proptest::sample::Index) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (memory, store) = sample().await;
+            let sound = memory.get(&key(id(), MANIFEST)).unwrap();
+            let torn = [&sound[..at.index(sound.len())], bytes.as_slice()].concat();
+            for garbage in [bytes.clone(), text.clone().into_bytes(), torn] {
+                for document in [MANIFEST, INTENT] {
+                    let whole = memory.get(&key(id(), document)).unwrap();
+                    memory.replace(&key(id(), document), garbage.clone());
+                    if document == MANIFEST {
+                        assert!(load(store.as_ref(), id()).await.is_err());
+                    }
+                    assert_eq!(list(store.as_ref()).await.unwrap().len(), 1);
+                    memory.replace(&key(id(), document), whole);
+                }
+            }
+        });
+    }
+}
+
 /// How the fixture of a new format version is frozen; an existing one is never touched.
 #[tokio::test]
 #[ignore = "writes integration/fixtures/format-N for a new FORMAT_VERSION"]

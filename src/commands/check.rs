@@ -1,6 +1,7 @@
 //! `check`: everything that stands in the way, before it hurts.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 
@@ -8,6 +9,9 @@ use super::{Context, Failure, print};
 use crate::backup::preflight::{Examination, Finding, Verdict, examine, worst};
 use crate::error::Exit;
 use crate::ids::RunId;
+
+/// Longest line of text, in characters.
+const WIDTH: usize = 100;
 
 pub async fn run(context: Context) -> Result<Exit, Failure> {
     let (json, env) = (context.json, context.environment()?);
@@ -21,54 +25,190 @@ pub async fn run(context: Context) -> Result<Exit, Failure> {
 }
 
 fn render(examination: &Examination) -> String {
-    let mut text = String::new();
-    for finding in &examination.findings {
-        line(&mut text, finding);
+    let mut text = findings(&examination.findings);
+    let layouts = examination.layouts.iter();
+    for filesystem in layouts.flat_map(|layout| &layout.filesystems) {
+        let _ = writeln!(text, "{}\n", filesystem.draw());
     }
-    for filesystem in examination
-        .layouts
-        .iter()
-        .flat_map(|layout| &layout.filesystems)
-    {
-        let _ = write!(text, "\n{}", filesystem.draw());
-    }
-    let _ = writeln!(
-        text,
-        "\ndata {}, expected duration {}, copy-on-write space {}",
-        ByteSize::b(examination.data_bytes),
-        humantime::format_duration(std::time::Duration::from_secs(examination.expected_seconds)),
-        ByteSize::b(examination.snapshot_bytes),
-    );
-    let count = |verdict| {
-        examination
-            .findings
-            .iter()
-            .filter(|finding| finding.verdict == verdict)
-            .count()
-    };
-    let (refused, warnings) = (count(Verdict::Refused), count(Verdict::Warning));
-    let _ = match refused {
-        0 => writeln!(text, "a backup can be made ({warnings} warnings)"),
-        _ => writeln!(
-            text,
-            "a backup is refused for {refused} reasons ({warnings} warnings)"
+    let expected = Duration::from_secs(examination.expected_seconds);
+    for (name, value) in [
+        ("data", ByteSize::b(examination.data_bytes).to_string()),
+        (
+            "expected to take",
+            humantime::format_duration(expected).to_string(),
         ),
-    };
+        (
+            "snapshot space",
+            ByteSize::b(examination.snapshot_bytes).to_string(),
+        ),
+    ] {
+        let _ = writeln!(text, "{name:16}  {value}");
+    }
+    text + "\n" + &verdict(&examination.findings)
+}
+
+/// Every finding, below what it is about.
+fn findings(findings: &[Finding]) -> String {
+    let mut subjects: Vec<&str> = Vec::new();
+    for finding in findings {
+        if !subjects.contains(&finding.subject.as_str()) {
+            subjects.push(&finding.subject);
+        }
+    }
+    let names = findings.iter().map(|finding| finding.check.len());
+    let name_width = names.max().unwrap_or_default();
+    let mut text = String::new();
+    for subject in subjects {
+        let _ = writeln!(text, "{subject}");
+        for finding in findings.iter().filter(|finding| finding.subject == subject) {
+            let verdict = match finding.verdict {
+                Verdict::Ok => "ok",
+                Verdict::Warning => "warning",
+                Verdict::Refused => "REFUSED",
+            };
+            let start = format!("  {verdict:7}  {:name_width$}  ", finding.check);
+            wrap(&mut text, &start, start.len(), finding.predicate());
+            if let Some(todo) = &finding.todo {
+                let indent = " ".repeat(start.len());
+                wrap(&mut text, &format!("{indent}-> "), start.len() + 3, todo);
+            }
+        }
+        text.push('\n');
+    }
     text
 }
 
-fn line(text: &mut String, finding: &Finding) {
-    let verdict = match finding.verdict {
-        Verdict::Ok => "ok     ",
-        Verdict::Warning => "warning",
-        Verdict::Refused => "REFUSED",
+/// The last word: what refuses a backup, once more and in whole sentences, or that nothing does.
+fn verdict(findings: &[Finding]) -> String {
+    let of = |verdict| {
+        findings
+            .iter()
+            .filter(move |finding| finding.verdict == verdict)
     };
-    let _ = writeln!(
-        text,
-        "{verdict}  {}: {}: {}",
-        finding.subject, finding.check, finding.detail
-    );
-    if let Some(todo) = &finding.todo {
-        let _ = writeln!(text, "           -> {todo}");
+    let warnings = match of(Verdict::Warning).count() {
+        0 => String::new(),
+        1 => ", with 1 warning".to_owned(),
+        count => format!(", with {count} warnings"),
+    };
+    if worst(findings) < Verdict::Refused {
+        return format!("READY: a backup can be made{warnings}\n");
+    }
+    let mut text = format!("REFUSED: no backup can be made{warnings}\n");
+    for finding in of(Verdict::Refused) {
+        wrap(&mut text, "  ", 4, &finding.sentence());
+    }
+    text
+}
+
+/// Appends `content` after `start`, broken between words; lines after the first are indented. What has lines of its
+/// own keeps them.
+fn wrap(text: &mut String, start: &str, indent: usize, content: &str) {
+    let mut line = start.to_owned();
+    let mut fresh = true;
+    for (number, own_line) in content.lines().enumerate() {
+        if number > 0 {
+            let _ = writeln!(text, "{}", line.trim_end());
+            line = format!("{}{own_line}", " ".repeat(indent));
+            continue;
+        }
+        for word in own_line.split(' ') {
+            let full = line.chars().count() + 1 + word.chars().count() > WIDTH;
+            if full && !fresh {
+                let _ = writeln!(text, "{line}");
+                line = " ".repeat(indent);
+                fresh = true;
+            }
+            if !fresh {
+                line.push(' ');
+            }
+            line.push_str(word);
+            fresh = false;
+        }
+    }
+    let _ = writeln!(text, "{}", line.trim_end());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<Finding> {
+        let member = "rs0 at db3:27018";
+        vec![
+            Finding::ok("file:///backups", "store", "can be written and read"),
+            Finding::refused(
+                member,
+                "state",
+                format!("{member} is PRIMARY"),
+                "name a hidden secondary of rs0 in [mongodb] members",
+            ),
+            Finding::warning("host", "other_mongod", "one more", "name it"),
+            Finding::ok(member, "journal", "on"),
+            Finding::refused(
+                member,
+                "majority",
+                format!(
+                    "{member} votes, and only 1 other healthy data-bearing voter remains while it is locked: majority writes need 2 and would stall"
+                ),
+                "give the hidden member votes: 0",
+            ),
+        ]
+    }
+
+    #[test]
+    fn findings_stand_below_their_subject_in_columns() {
+        snapbox::assert_data_eq!(
+            findings(&sample()),
+            snapbox::str![[r#"
+file:///backups
+  ok       store         can be written and read
+
+rs0 at db3:27018
+  REFUSED  state         is PRIMARY
+                         -> name a hidden secondary of rs0 in [mongodb] members
+  ok       journal       on
+  REFUSED  majority      votes, and only 1 other healthy data-bearing voter remains while it is
+                         locked: majority writes need 2 and would stall
+                         -> give the hidden member votes: 0
+
+host
+  warning  other_mongod  one more
+                         -> name it
+
+
+"#]]
+        );
+        assert!(
+            findings(&sample())
+                .lines()
+                .all(|line| line.chars().count() <= WIDTH)
+        );
+    }
+
+    #[test]
+    fn the_last_word_is_the_verdict() {
+        snapbox::assert_data_eq!(
+            verdict(&sample()),
+            snapbox::str![[r#"
+REFUSED: no backup can be made, with 1 warning
+  rs0 at db3:27018 is PRIMARY; name a hidden secondary of rs0 in [mongodb] members
+  rs0 at db3:27018 votes, and only 1 other healthy data-bearing voter remains while it is locked:
+    majority writes need 2 and would stall; give the hidden member votes: 0
+
+"#]]
+        );
+        let warned = &sample()[2..4];
+        assert_eq!(
+            verdict(warned),
+            "READY: a backup can be made, with 1 warning\n"
+        );
+        assert_eq!(verdict(&sample()[..1]), "READY: a backup can be made\n");
+    }
+
+    #[test]
+    fn lines_of_their_own_stay() {
+        let mut text = String::new();
+        wrap(&mut text, "> ", 4, "a\n└─ b   c\n");
+        assert_eq!(text, "> a\n    └─ b   c\n");
     }
 }

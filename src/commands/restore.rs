@@ -22,8 +22,10 @@ pub async fn run(context: Context, arguments: RestoreArgs) -> Result<Exit, Failu
         progress: &context.terminal,
         cancel: &context.cancel,
     };
+    // What is said of the place must still be true in another directory.
+    let to = std::path::absolute(&arguments.to).unwrap_or(arguments.to);
     let order = Order {
-        to: &arguments.to,
+        to: &to,
         shard: arguments.shard.as_ref(),
         member: arguments.member.as_ref(),
         replset: arguments.replset.as_ref(),
@@ -41,13 +43,14 @@ fn render(restored: &Restored) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{} of {} restored to {}: {} files, {}, every hash right, in {:.1} s; the data is of {}",
+        "{} of {} restored to {}: {} files, {}, every hash right, in {:.1} s\nthe data is as of {}, optime {}",
         restored.shard,
         restored.id,
         restored.to.display(),
         restored.files,
         ByteSize::b(restored.data_bytes),
         restored.seconds,
+        jiff::Timestamp::new(restored.optime.seconds.into(), 0).unwrap_or_default(),
         restored.optime,
     );
     let _ = match &restored.settled {

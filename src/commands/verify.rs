@@ -164,8 +164,11 @@ fn render(report: &VerifyReport, proof: Option<&Proof>) -> String {
     };
     let _ = writeln!(
         text,
-        "{}  {state} ({} archives, {} files, {read} read in {} s)",
-        report.id, report.archives, report.entries, report.seconds
+        "{}  {state} ({}, {}, {read} read in {} s)",
+        report.id,
+        counted(report.archives, "archive", "archives"),
+        counted(report.entries, "file", "files"),
+        report.seconds
     );
     for finding in &report.findings {
         let _ = writeln!(text, "  {finding}");
@@ -195,4 +198,8 @@ fn render(report: &VerifyReport, proof: Option<&Proof>) -> String {
         }
     }
     text
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

@@ -90,3 +90,12 @@ fn invalid_files_name_the_line_and_the_fix() {
     }
     assert!(seen >= 10, "only {seen} invalid configurations");
 }
+
+proptest::proptest! {
+    #[test]
+    fn anything_may_stand_in_the_file(text: String, key in "[a-z_.]{1,12}", value: String) {
+        let _ = parse(&text);
+        let _ = parse(&format!("[store]\nurl = \"file:///b\"\n{key} = {value}\n"));
+        let _ = parse(&format!("[store]\nurl = {value:?}\n"));
+    }
+}

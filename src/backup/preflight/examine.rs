@@ -26,7 +26,7 @@ pub enum PreflightError {
         findings: Vec<Finding>,
     },
     /// We were asked to end.
-    #[error("interrupted")]
+    #[error("interrupted: nothing was touched")]
     Interrupted,
 }
 
@@ -35,9 +35,9 @@ fn list(findings: &[Finding]) -> String {
         .iter()
         .filter(|finding| finding.verdict == Verdict::Refused)
         .collect();
-    let line = |finding: &&Finding| format!("\n  {}: {}", finding.subject, finding.detail);
+    let line = |finding: &&Finding| format!("\n  {}", finding.sentence());
     format!(
-        "refused, nothing was touched:{}",
+        "no backup can be made, and nothing was touched:{}",
         refused.iter().map(line).collect::<String>()
     )
 }
@@ -45,13 +45,8 @@ fn list(findings: &[Finding]) -> String {
 impl Explain for PreflightError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Refused { findings } => {
-                let refused = findings
-                    .iter()
-                    .filter(|finding| finding.verdict == Verdict::Refused);
-                let mut todo: Vec<_> = refused.filter_map(|finding| finding.todo.clone()).collect();
-                todo.dedup();
-                Some(todo.join("; ") + " (`freezeframe check` shows everything)")
+            Self::Refused { .. } => {
+                Some("`freezeframe check` shows everything that was looked at".into())
             }
             Self::Interrupted => None,
         }

@@ -44,7 +44,7 @@ pub enum WindowError {
     #[error("{0}")]
     Work(super::WorkError),
     /// We were asked to end.
-    #[error("interrupted")]
+    #[error("interrupted: no backup was made")]
     Interrupted,
     /// A member could not be unlocked.
     #[error("{} may still be locked", members.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]

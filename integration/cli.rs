@@ -1,0 +1,24 @@
+//! The program as a person meets it: what is typed, what it says, and the code it ends with.
+//!
+//! Expected text stands in the tests; `SNAPSHOTS=overwrite cargo test --test cli` writes what the program says now
+//! in its place, for a person to read.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+#![allow(missing_docs)]
+
+#[path = "cli/damaged.rs"]
+mod damaged;
+#[path = "cli/help.rs"]
+mod help;
+#[path = "cli/members.rs"]
+mod members;
+#[path = "cli/scene.rs"]
+mod scene;
+#[path = "cli/stored.rs"]
+mod stored;
+mod support;

@@ -1,0 +1,317 @@
+//! Help, man pages, completions, and command lines and configurations that are wrong.
+
+use std::process::Command;
+
+use snapbox::{assert_data_eq, str};
+
+use crate::scene::Scene;
+
+const VERBS: [&str; 9] = [
+    "check", "backup", "list", "show", "verify", "restore", "recover", "unlock", "config",
+];
+
+#[test]
+fn help_lists_every_verb_and_every_exit_code() {
+    let scene = Scene::new("");
+    assert_data_eq!(
+        scene.run("freezeframe --help"),
+        str![[r#"
+$ freezeframe --help
+Back up MongoDB from a hidden secondary: hold still for a moment, snapshot, archive, verify, restore
+
+Usage: freezeframe [OPTIONS] <COMMAND>
+
+Commands:
+  check    Tell everything that stands in the way of a backup, and what one would take
+  backup   Back up every member: lock, snapshot, unlock, archive, store
+  list     List the backups in the store
+  show     Show one backup
+  verify   Read a backup again and check every hash
+  restore  Restore a backup to a directory
+  recover  Give back what a dead run left behind: locks, mounts, snapshots, unfinished uploads
+  unlock   Unlock a member that is fsyncLocked
+  config   Print the configuration in force
+  help     Print this message or the help of the given subcommand(s)
+
+Options:
+      --config <FILE>
+          Configuration file
+          
+          [env: FREEZEFRAME_CONFIG]
+          [default: /etc/freezeframe/freezeframe.toml]
+
+      --json
+          Print data as JSON
+
+  -v, --verbose...
+          Log more (-v: steps, -vv: every command)
+
+  -q, --quiet
+          Log only errors, draw no progress
+
+  -h, --help
+          Print help (see a summary with '-h')
+
+  -V, --version
+          Print version
+
+EXIT CODES:
+  0    everything asked for was done
+  1    failed in a way that fits no other code
+  2    the command line or the configuration is wrong; nothing was touched
+  3    refused by a check, or a plan that wants --yes; nothing was touched
+  4    the backup failed; no backup was recorded, nothing is held
+  5    the store did not do what was asked, or does not hold what was named
+  6    stored data is damaged
+  7    the restore failed, or its target was refused
+  8    something is still held (a lock, a snapshot, a mount): run `freezeframe recover`
+  130  interrupted, after everything was given back
+=> 0
+
+"#]]
+    );
+    for verb in VERBS {
+        let help = scene.run(&format!("freezeframe {verb} --help"));
+        assert!(
+            help.contains(&format!("Usage: freezeframe {verb}")),
+            "{help}"
+        );
+        assert!(help.ends_with("=> 0\n"), "{help}");
+    }
+    assert_data_eq!(
+        scene.run("freezeframe restore -h"),
+        str![[r#"
+$ freezeframe restore -h
+Restore a backup to a directory
+
+Usage: freezeframe restore [OPTIONS] --to <DIR> <ID>
+
+Arguments:
+  <ID>  The backup: its name, its date and time, or "latest"
+
+Options:
+      --config <FILE>       Configuration file [env: FREEZEFRAME_CONFIG] [default:
+                            /etc/freezeframe/freezeframe.toml]
+      --to <DIR>            Directory to restore to; must be empty or absent
+      --json                Print data as JSON
+      --shard <NAME>        The replica set to restore [default: the only one in the backup]
+      --member <HOST:PORT>  Settle the data so that mongod starts as a replica set with this one
+                            member
+  -v, --verbose...          Log more (-v: steps, -vv: every command)
+  -q, --quiet               Log only errors, draw no progress
+      --replset <NAME>      The replica set's name after settling [default: as in the backup]
+      --mongod <FILE>       The mongod binary for settling [default: the configuration's, or the one
+                            in PATH]
+  -h, --help                Print help
+=> 0
+
+"#]]
+    );
+    let nothing = scene.run("freezeframe");
+    assert!(
+        nothing.contains("Commands:") && nothing.ends_with("=> 2\n"),
+        "{nothing}"
+    );
+}
+
+#[test]
+fn wrong_command_lines_and_configurations_end_with_2() {
+    let scene = Scene::new("");
+    assert_data_eq!(
+        scene.transcript(
+            "freezeframe frobnicate
+            freezeframe restore latest
+            freezeframe restore latest --to x --replset rs1
+            freezeframe list --config nowhere.toml"
+        ),
+        str![[r#"
+$ freezeframe frobnicate
+error: unrecognized subcommand 'frobnicate'
+
+Usage: freezeframe [OPTIONS] <COMMAND>
+
+For more information, try '--help'.
+=> 2
+$ freezeframe restore latest
+error: the following required arguments were not provided:
+  --to <DIR>
+
+Usage: freezeframe restore --to <DIR> --config <FILE> <ID>
+
+For more information, try '--help'.
+=> 2
+$ freezeframe restore latest --to x --replset rs1
+error: the following required arguments were not provided:
+  --member <HOST:PORT>
+
+Usage: freezeframe restore --to <DIR> --member <HOST:PORT> --replset <NAME> --config <FILE> <ID>
+
+For more information, try '--help'.
+=> 2
+$ freezeframe list --config nowhere.toml
+error: cannot read the configuration nowhere.toml: No such file or directory (os error 2)
+  hint: create it (two lines are enough: `[store]` and `url = "file:///var/backups/freezeframe"`), or name another with --config FILE or FREEZEFRAME_CONFIG; the default place is /etc/freezeframe/freezeframe.toml
+=> 2
+
+"#]]
+    );
+    let mut said = String::new();
+    for more in [
+        "[windw]\n",
+        "[window]\nprovider = \"hold\"\n",
+        "[archive]\nlevel = \"high\"\n",
+        "[mongodb]\nusername = \"u\"\npassword_file = \"/nonexistent/password\"\n",
+    ] {
+        scene.configure(more);
+        said += &scene.run("freezeframe list");
+    }
+    assert_data_eq!(
+        said,
+        str![[r#"
+$ freezeframe list
+error: DIR/freezeframe.toml: TOML parse error at line 6, column 2
+  |
+6 | [windw]
+  |  ^^^^^
+unknown field `windw`, expected one of `store`, `mongodb`, `window`, `lvm`, `archive`, `host`, `restore`
+  hint: every key is explained in the shipped freezeframe.toml; only [store] url must be there
+=> 2
+$ freezeframe list
+error: DIR/freezeframe.toml: line 7: provider "hold" keeps the database locked while the archive is made and needs a limit
+  hint: add max_hold = "10m" (or what your oplog window allows) to [window]
+=> 2
+$ freezeframe list
+error: DIR/freezeframe.toml: TOML parse error at line 7, column 9
+  |
+7 | level = "high"
+  |         ^^^^^^
+invalid type: string "high", expected u32
+  hint: every key is explained in the shipped freezeframe.toml; only [store] url must be there
+=> 2
+$ freezeframe list
+error: cannot read the secret in /nonexistent/password: No such file or directory (os error 2)
+=> 2
+
+"#]]
+    );
+    std::fs::write(scene.path("freezeframe.toml"), "").unwrap();
+    assert_data_eq!(
+        scene.run("freezeframe list"),
+        str![[r#"
+$ freezeframe list
+error: DIR/freezeframe.toml: TOML parse error at line 1, column 1
+  |
+1 | 
+  | ^
+missing field `store`
+  hint: every key is explained in the shipped freezeframe.toml; only [store] url must be there
+=> 2
+
+"#]]
+    );
+}
+
+#[test]
+fn config_prints_what_is_in_force() {
+    let scene = Scene::new("[window]\nprovider = \"hold\"\nmax_hold = \"10m\"\n");
+    assert_data_eq!(
+        scene.run("freezeframe config"),
+        str![[r#"
+$ freezeframe config
+# DIR/freezeframe.toml
+[store]
+url = "file://DIR/store"
+
+[mongodb]
+members = []
+exclude = []
+auth_source = "admin"
+tls = false
+allow_visible_secondary = false
+max_lag = "10s"
+min_oplog_window = "1h"
+timeout = "10s"
+
+[window]
+provider = "hold"
+max_lock = "10s"
+max_hold = "10m"
+
+[lvm]
+snapshot_size = "auto"
+snapshot_floor = "1GiB"
+
+[archive]
+profile = "portable"
+level = 1
+diagnostic_data = false
+
+[host]
+state_dir = "DIR/state"
+runtime_dir = "DIR/run"
+
+[restore]
+=> 0
+
+"#]]
+    );
+    let json = scene.json("freezeframe config --json", 0);
+    assert_eq!(json["window"]["max_hold"], "10m");
+    // What is printed is a configuration.
+    let output = Command::new(env!("CARGO_BIN_EXE_freezeframe"))
+        .args([
+            "--config",
+            scene.path("freezeframe.toml").to_str().unwrap(),
+            "config",
+        ])
+        .output()
+        .unwrap();
+    std::fs::write(scene.path("again.toml"), output.stdout).unwrap();
+    assert_eq!(
+        json,
+        scene.json("freezeframe config --json --config again.toml", 0)
+    );
+}
+
+#[test]
+fn man_pages_and_completions_are_made_of_the_same_definition() {
+    let scene = Scene::new("");
+    assert!(
+        scene
+            .run("freezeframe generate man pages")
+            .ends_with("=> 0\n")
+    );
+    let mut pages = scene.names("pages");
+    pages.sort();
+    let mut expected: Vec<String> = VERBS.map(|verb| format!("freezeframe-{verb}.1")).into();
+    expected.push("freezeframe.1".into());
+    expected.sort();
+    assert_eq!(pages, expected);
+    let main = std::fs::read_to_string(scene.path("pages/freezeframe.1")).unwrap();
+    assert!(
+        main.contains("EXIT CODES") && !main.contains("guard"),
+        "{main}"
+    );
+
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_freezeframe"))
+            .args(["generate", "completions", shell])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(VERBS.iter().all(|verb| script.contains(verb)), "{shell}");
+        if shell == "bash" {
+            std::fs::write(scene.path("completions"), script).unwrap();
+            let checked = Command::new("bash")
+                .arg("-n")
+                .arg(scene.path("completions"))
+                .output();
+            let checked = checked.unwrap();
+            assert!(
+                checked.status.success() && checked.stderr.is_empty(),
+                "{checked:?}"
+            );
+        }
+    }
+}

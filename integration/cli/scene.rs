@@ -1,0 +1,166 @@
+//! A store, a configuration and a state directory of its own for each test, and the transcript of what was run there.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use regex::Regex;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The frozen set that stores of these tests hold.
+pub const SET: &str = "mongo_backup-20260131_020000";
+
+pub struct Scene {
+    dir: TempDir,
+}
+
+impl Scene {
+    /// An empty store, and `more` in the configuration.
+    pub fn new(more: &str) -> Self {
+        let scene = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        std::fs::create_dir(scene.path("store")).unwrap();
+        scene.configure(more);
+        scene
+    }
+
+    /// A store that holds the frozen set.
+    pub fn with_set() -> Self {
+        let scene = Self::new("");
+        let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("integration/fixtures/format-1")
+            .join(SET);
+        std::fs::create_dir(scene.object("")).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let to = scene.object(entry.file_name().to_str().unwrap());
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+        scene
+    }
+
+    /// Writes the configuration anew.
+    pub fn configure(&self, more: &str) {
+        let dir = self.dir.path().display();
+        let text = format!(
+            "[store]\nurl = \"file://{dir}/store\"\n[host]\nstate_dir = \"{dir}/state\"\nruntime_dir = \"{dir}/run\"\n{more}"
+        );
+        std::fs::write(self.path("freezeframe.toml"), text).unwrap();
+    }
+
+    /// A path in the scene's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The path of an object of the frozen set.
+    pub fn object(&self, name: &str) -> PathBuf {
+        self.path("store").join(SET).join(name)
+    }
+
+    /// Changes the object `name` of the frozen set.
+    pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = std::fs::read(self.object(name)).unwrap();
+        change(&mut bytes);
+        std::fs::write(self.object(name), bytes).unwrap();
+    }
+
+    /// Names below the scene's directory `name`; none where it is not there.
+    pub fn names(&self, name: &str) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.path(name)) else {
+            return Vec::new();
+        };
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut words = line.split_whitespace();
+        assert_eq!(words.next(), Some("freezeframe"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_freezeframe"));
+        command
+            .args(words)
+            .current_dir(self.dir.path())
+            .env("FREEZEFRAME_CONFIG", self.path("freezeframe.toml"))
+            .env_remove("RUST_LOG")
+            .env_remove("JOURNAL_STREAM")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts `line` and does not wait for it.
+    pub fn start(&self, line: &str) -> Child {
+        self.command(line).spawn().unwrap()
+    }
+
+    /// Runs `line` and shows what a person would see.
+    pub fn run(&self, line: &str) -> String {
+        let output = self.command(line).output().unwrap();
+        self.redact(&format!("$ {line}\n")) + &self.shown(&output)
+    }
+
+    /// Runs each line of `script`, one after the other.
+    pub fn transcript(&self, script: &str) -> String {
+        let lines = script.lines().map(str::trim);
+        lines
+            .filter(|line| !line.is_empty())
+            .map(|line| self.run(line))
+            .collect()
+    }
+
+    /// Standard output, standard error and how it ended, without what differs from run to run.
+    pub fn shown(&self, output: &Output) -> String {
+        let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+        let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+        let code = output.status.code();
+        let code = code.map_or_else(|| output.status.to_string(), |code| code.to_string());
+        self.redact(&format!("{stdout}{stderr}=> {code}\n"))
+    }
+
+    /// Runs `line`, which must end with `exit`, and parses the JSON it prints.
+    pub fn json(&self, line: &str, exit: i32) -> Value {
+        let output = self.command(line).output().unwrap();
+        let shown = self.shown(&output);
+        assert_eq!(output.status.code(), Some(exit), "{line}: {shown}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {shown}"))
+    }
+
+    fn redact(&self, text: &str) -> String {
+        let mut text = text.replace(self.dir.path().to_str().unwrap(), "DIR");
+        for (pattern, with) in [
+            (r"127\.0\.0\.1:\d{4,}", "127.0.0.1:PORT"),
+            (r"20[2-9]\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "TIME"),
+            (r"\brun [0-9a-f]{8}\b", "run RUN"),
+            (r"AGE +SIZE", "AGE  SIZE"),
+            (r"\d+ d  +", "AGE  "),
+            (r"in \d+(\.\d+)? s\b", "in SECONDS"),
+            // Other tests' servers, and whether the host has systemd, are none of the test's business.
+            (
+                r"(?s)warning  other_mongod .*?-> [^\n]*(\n {20,}[^\n]*)*",
+                "OTHER",
+            ),
+        ] {
+            text = Regex::new(pattern)
+                .unwrap()
+                .replace_all(&text, with)
+                .into_owned();
+        }
+        text
+    }
+}
+
+/// The keys of a JSON object, sorted.
+pub fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<_> = value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    keys
+}
