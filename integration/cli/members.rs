@@ -164,7 +164,7 @@ async fn fill(set: &ReplicaSet) {
         .await
         .database("shop")
         .collection::<Document>("noise");
-    for _ in 0..4 {
+    for _ in 0..2 {
         let mut bytes = vec![0; 8 << 20];
         random.fill(&mut bytes);
         let subtype = BinarySubtype::Generic;
