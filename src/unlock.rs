@@ -127,7 +127,10 @@ pub async fn survey(
 fn planned_locks(config: &Config) -> Result<Vec<(MemberAddr, RunId)>, JournalError> {
     let mut planned = Vec::new();
     for path in Journal::all(&config.host.state_dir)? {
-        let (owner, outstanding) = Journal::peek(&path)?;
+        let (owner, outstanding) = match Journal::peek(&path) {
+            Err(JournalError::NotBegun { .. }) => continue,
+            peeked => peeked?,
+        };
         for resource in outstanding {
             if let Resource::Lock { member, .. } = resource {
                 planned.push((member, owner.run));

@@ -4,6 +4,8 @@
 //! holds a flock on it for as long as it lives, so that anybody can tell a running owner from a
 //! dead one. `recover` reads what is outstanding and gives it back.
 
+mod error;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -12,12 +14,11 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use crate::error::{Exit, Explain};
 use crate::ids::{BackupId, MemberAddr, RunId};
 use crate::mongo::ServerProcess;
 use crate::snapshot::LvmSnapshot;
+pub use error::JournalError;
 
 /// A journal longer than this is none of ours.
 const MAX_JOURNAL: u64 = 16 << 20;
@@ -109,67 +110,6 @@ enum Record {
     Released { entry: Entry },
 }
 
-/// Why the journal could not be kept or read.
-#[derive(Debug, Error)]
-pub enum JournalError {
-    /// The system refused.
-    #[error("cannot {action} the run journal {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file does not hold records.
-    #[error("the run journal {} is damaged in line {line}: {reason}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// 1-based.
-        line: usize,
-        /// What the parser said.
-        reason: String,
-    },
-    /// Another run is at work that bears no other beside it.
-    #[error("another backup is at work on this host")]
-    Busy,
-    /// Its owner lives.
-    #[error("run {run} (pid {pid}) is still at work")]
-    Alive {
-        /// The run.
-        run: RunId,
-        /// Its process.
-        pid: u32,
-    },
-}
-
-impl Explain for JournalError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Io { .. } => {
-                Some("[host] state_dir must be a directory this user can write to".into())
-            }
-            Self::Damaged { path, .. } => Some(format!(
-                "look for leftovers by hand (`lvs @freezeframe`, `findmnt`), then remove {}",
-                path.display()
-            )),
-            Self::Busy => Some("wait until it has ended".into()),
-            Self::Alive { .. } => {
-                Some("wait for it, or end it with SIGTERM; it gives back what it holds".into())
-            }
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Alive { .. } | Self::Busy => Exit::Refused,
-            _ => Exit::Failed,
-        }
-    }
-}
-
 /// The journal of a run, held by its owner.
 #[derive(Debug)]
 pub struct Journal {
@@ -230,21 +170,41 @@ impl Journal {
             outstanding: Vec::new(),
             next: 0,
         };
-        journal.append(&[Record::Begin {
-            owner: journal.owner.clone(),
-        }])?;
-        // The file's name must survive a power cut as its content does.
-        File::open(&folder)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|source| fail("sync", &folder, source))?;
-        Ok(journal)
+        let owner = journal.owner.clone();
+        let begun = journal.append(&[Record::Begin { owner }]).and_then(|()| {
+            // The file's name must survive a power cut as its content does.
+            File::open(&folder)
+                .and_then(|dir| dir.sync_all())
+                .map_err(|source| fail("sync", &folder, source))
+        });
+        match begun {
+            Ok(()) => Ok(journal),
+            Err(error) => {
+                if let Err(left) = journal.close() {
+                    tracing::warn!(error = %left, "a journal without content stays; `freezeframe recover` removes it");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes a journal into which nothing was written.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`] when the file cannot be removed.
+    pub fn discard(path: &Path) -> Result<(), JournalError> {
+        std::fs::remove_file(path).map_err(|source| JournalError::Io {
+            action: "remove",
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Takes over the journal of a run whose owner is dead.
     ///
     /// # Errors
-    /// [`JournalError::Alive`] when it is not dead, [`JournalError::Damaged`] when a line other than
-    /// the last (which a power cut may have torn) is no record.
+    /// [`JournalError::Alive`] when it is not dead, [`JournalError::NotBegun`] when its run had not begun,
+    /// [`JournalError::Damaged`] when a line other than the last (which a power cut may have torn) is no record.
     pub fn take_over(path: &Path) -> Result<Self, JournalError> {
         let fail = |action, source| JournalError::Io {
             action,
@@ -395,11 +355,7 @@ impl Journal {
         if !self.outstanding.is_empty() {
             return Ok(());
         }
-        std::fs::remove_file(&self.path).map_err(|source| JournalError::Io {
-            action: "remove",
-            path: self.path.clone(),
-            source,
-        })
+        Self::discard(&self.path)
     }
 
     fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
@@ -416,15 +372,22 @@ impl Journal {
     }
 
     fn write_synced(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
-        let path = &self.path;
-        self.file
+        let whole = self.file.metadata().map(|found| found.len());
+        let written = self
+            .file
             .write_all(bytes)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| JournalError::Io {
-                action: "write",
-                path: path.clone(),
-                source,
-            })
+            .and_then(|()| self.file.sync_data());
+        if let (Err(_), Ok(whole)) = (&written, whole) {
+            // Half a line under the next one would make the journal a damaged one.
+            if let Err(error) = self.file.set_len(whole) {
+                tracing::warn!(journal = %self.path.display(), %error, "cannot take back half a record");
+            }
+        }
+        written.map_err(|source| JournalError::Io {
+            action: "write",
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 
@@ -449,6 +412,12 @@ fn read(mut file: &File, path: &Path) -> Result<Contents, JournalError> {
     file.take(MAX_JOURNAL)
         .read_to_end(&mut bytes)
         .map_err(fail)?;
+    // Without one whole line there is no owner yet either, and an owner is written before anything is acquired.
+    if !bytes.contains(&b'\n') {
+        return Err(JournalError::NotBegun {
+            path: path.to_owned(),
+        });
+    }
     parse(&bytes).map_err(|(line, reason)| JournalError::Damaged {
         path: path.to_owned(),
         line,
@@ -498,90 +467,4 @@ pub fn boot_id() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn directory(n: u32) -> Resource {
-        Resource::Directory {
-            path: format!("/run/x/{n}").into(),
-        }
-    }
-
-    fn written(state: &Path, plans: u32, releases: &[u32]) -> PathBuf {
-        let mut journal = Journal::begin(state, RunId::random(), "backup").unwrap();
-        let entries = journal.plan((0..plans).map(directory).collect()).unwrap();
-        let released: Vec<_> = releases.iter().map(|n| entries[*n as usize]).collect();
-        journal.released(&released).unwrap();
-        journal.path.clone()
-    }
-
-    #[test]
-    fn a_live_owner_keeps_its_journal() {
-        let state = tempfile::tempdir().unwrap();
-        let run = RunId::random();
-        let journal = Journal::begin(state.path(), run, "backup").unwrap();
-        let path = Journal::path_of(state.path(), run);
-        assert!(matches!(
-            Journal::take_over(&path),
-            Err(JournalError::Alive { .. })
-        ));
-        drop(journal);
-        assert!(Journal::take_over(&path).is_ok());
-    }
-
-    #[test]
-    fn an_empty_journal_goes_and_a_full_one_stays() {
-        let state = tempfile::tempdir().unwrap();
-        let path = written(state.path(), 2, &[0]);
-        let mut journal = Journal::take_over(&path).unwrap();
-        let left: Vec<_> = journal.outstanding().to_vec();
-        assert_eq!(left.len(), 1);
-        assert_eq!(left[0].1, directory(1));
-        journal.released(&[left[0].0]).unwrap();
-        journal.close().unwrap();
-        assert!(!path.exists());
-        let path = written(state.path(), 1, &[]);
-        Journal::take_over(&path).unwrap().close().unwrap();
-        assert!(path.exists());
-    }
-
-    proptest! {
-        /// Cut anywhere, the journal names every resource whose record is whole, and can be written on.
-        #[test]
-        fn a_torn_journal_keeps_its_whole_records(plans in 1u32..6, cut in 0usize..2000) {
-            let state = tempfile::tempdir().unwrap();
-            let path = written(state.path(), plans, &[]);
-            let bytes = std::fs::read(&path).unwrap();
-            let first = bytes.iter().position(|b| *b == b'\n').unwrap() + 1;
-            let cut = first + cut % (bytes.len() - first + 1);
-            std::fs::write(&path, &bytes[..cut]).unwrap();
-            let whole = bytes[..cut].iter().filter(|b| **b == b'\n').count() - 1;
-            let mut journal = Journal::take_over(&path).unwrap();
-            prop_assert_eq!(journal.outstanding().len(), whole);
-            journal.plan(vec![directory(99)]).unwrap();
-            drop(journal);
-            let (_, outstanding) = Journal::peek(&path).unwrap();
-            prop_assert_eq!(outstanding.last(), Some(&directory(99)));
-        }
-
-        #[test]
-        fn garbage_is_damage_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = parse(&bytes);
-        }
-    }
-
-    #[test]
-    fn a_bad_line_in_the_middle_is_damage() {
-        let state = tempfile::tempdir().unwrap();
-        let path = written(state.path(), 3, &[]);
-        let text = std::fs::read_to_string(&path).unwrap();
-        let mut lines: Vec<_> = text.lines().collect();
-        lines[2] = "{";
-        std::fs::write(&path, lines.join("\n")).unwrap();
-        assert!(matches!(
-            Journal::take_over(&path),
-            Err(JournalError::Damaged { line: 3, .. })
-        ));
-    }
-}
+mod tests;

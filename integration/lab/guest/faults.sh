@@ -57,8 +57,9 @@ faults_hit() { [[ -e $FAULTS/hit ]]; }
 # backups: how many the store holds, by its own account and by what lies in the folder
 backups() { freezeframe list --json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)))'; }
 folders() { find "$FREEZEFRAME_STORE" -mindepth 1 -maxdepth 1 -type d | wc -l; }
+backups_listed_are() { [[ $(backups) == "$1" ]]; }
 backups_are() {
-    [[ $(backups) == "$1" && $(folders) == "$1" ]] || { freezeframe list; find "$FREEZEFRAME_STORE"; return 1; }
+    [[ $(backups) == "$1" && $(folders) == "$1" ]] || { freezeframe list | tail -n 3; echo "$(folders) folders, expected $1"; return 1; }
 }
 
 # What is not ours: two snapshots of the origin, one of them with a name as ours, and a locked mongod.
