@@ -56,10 +56,13 @@ pub struct Environment {
 pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
     let mut run = Run::begin_alone(&env.config.host.state_dir, "backup")?;
     let made = make(&mut run, env).await;
-    let unreleased = run.finish(&env.tools).await?;
-    match made {
-        Ok(manifest) if unreleased.is_empty() => Ok(manifest),
-        made => Err(BackupError::settle(made, unreleased)),
+    match (made, run.finish(&env.tools).await) {
+        (Ok(manifest), Ok(unreleased)) if unreleased.is_empty() => Ok(manifest),
+        (made, Ok(unreleased)) => Err(BackupError::settle(made, unreleased)),
+        (made, Err(source)) => Err(BackupError::JournalStays {
+            made: made.err().map(Box::new),
+            source,
+        }),
     }
 }
 

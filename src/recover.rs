@@ -7,7 +7,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::backup::journal::{Journal, JournalError};
-use crate::backup::release::{ReleaseError, Tools, release};
+use crate::backup::release::{ReleaseError, Tools, release, resume_origins};
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
 use crate::error::{Exit, Explain};
@@ -91,7 +91,9 @@ pub fn leftovers(state_dir: &Path) -> Result<Vec<Leftover>, JournalError> {
                     .map(|(_, resource)| resource.to_string())
                     .collect(),
             }),
-            Err(JournalError::Alive { .. }) => {}
+            Err(
+                JournalError::Alive { .. } | JournalError::Busy | JournalError::NotBegun { .. },
+            ) => {}
             Err(error) => return Err(error),
         }
     }
@@ -122,10 +124,15 @@ pub async fn recover(
                 tracing::info!(%run, "still at work; its own business");
                 continue;
             }
+            Err(JournalError::Busy) if wanted.is_none() => continue,
             Err(JournalError::Io { source, .. })
                 if wanted.is_some() && source.kind() == std::io::ErrorKind::NotFound =>
             {
                 // It ended well and took its journal along.
+                continue;
+            }
+            Err(JournalError::NotBegun { .. }) => {
+                Journal::discard(&path)?;
                 continue;
             }
             Err(error) => {
@@ -202,7 +209,11 @@ pub async fn overdue(
         .iter()
         .filter(|resource| matches!(resource, Resource::Lock { .. }));
     let unlocking = locks.map(|lock| release(lock, tools));
-    for unlocked in futures_util::future::join_all(unlocking).await {
+    let (unlocked, ()) = tokio::join!(
+        futures_util::future::join_all(unlocking),
+        resume_origins(&outstanding, tools)
+    );
+    for unlocked in unlocked {
         unlocked?;
     }
     Ok(Vec::new())

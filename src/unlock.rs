@@ -132,6 +132,7 @@ fn planned_locks(config: &Config) -> Vec<(MemberAddr, RunId)> {
     for path in paths {
         let (owner, outstanding) = match Journal::peek(&path) {
             Ok(read) => read,
+            Err(JournalError::NotBegun { .. }) => continue,
             Err(error) => {
                 tracing::warn!(%error, "nobody knows which locks its run took");
                 continue;

@@ -35,6 +35,14 @@ pub enum BackupError {
         /// The member.
         member: MemberAddr,
     },
+    /// The run journal stays, and names what was given back.
+    #[error("{}{source}", describe(made))]
+    JournalStays {
+        /// What went wrong before, if anything did.
+        made: Option<Box<BackupError>>,
+        /// Why it stays.
+        source: JournalError,
+    },
     /// Something could not be given back.
     #[error("{}{}", describe(made), list(unreleased))]
     StillHeld {
@@ -80,6 +88,7 @@ impl Explain for BackupError {
             Self::Picture(error) => error.hint(),
             Self::Upload(error) => error.hint(),
             Self::NoPicture { .. } => None,
+            Self::JournalStays { .. } => Some("run `freezeframe recover`".into()),
             Self::StillHeld { unreleased, .. } => unreleased
                 .iter()
                 .find_map(|left| left.error.hint())
@@ -90,7 +99,11 @@ impl Explain for BackupError {
     fn exit(&self) -> Exit {
         match self {
             Self::Preflight(error) => error.exit(),
-            Self::Journal(error) => error.exit(),
+            Self::Journal(error) => match error.exit() {
+                // Everything was given back; where the journal does not say so `recover` finds out.
+                Exit::Failed => Exit::BackupFailed,
+                exit => exit,
+            },
             Self::Window(error) => error.exit(),
             Self::Picture(error) => error.exit(),
             Self::Upload(error) => match error.exit() {
@@ -99,7 +112,38 @@ impl Explain for BackupError {
                 exit => exit,
             },
             Self::NoPicture { .. } => Exit::BackupFailed,
-            Self::StillHeld { .. } => Exit::StillHeld,
+            Self::JournalStays { .. } | Self::StillHeld { .. } => Exit::StillHeld,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io() -> JournalError {
+        JournalError::Io {
+            action: "write",
+            path: "/var/lib/freezeframe/runs/x.journal".into(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        }
+    }
+
+    #[test]
+    fn a_journal_that_fails_fails_the_backup_and_one_that_stays_wants_recover() {
+        assert_eq!(BackupError::from(io()).exit(), Exit::BackupFailed);
+        assert_eq!(BackupError::from(JournalError::Busy).exit(), Exit::Refused);
+        let complete = BackupError::JournalStays {
+            made: None,
+            source: io(),
+        };
+        assert_eq!(complete.exit(), Exit::StillHeld);
+        assert!(complete.to_string().starts_with("the backup is complete"));
+        assert!(complete.hint().is_some_and(|hint| hint.contains("recover")));
+        let failed = BackupError::JournalStays {
+            made: Some(Box::new(JournalError::Busy.into())),
+            source: io(),
+        };
+        assert!(failed.to_string().starts_with("another backup"), "{failed}");
     }
 }

@@ -4,6 +4,8 @@
 //! holds a flock on it for as long as it lives, so that anybody can tell a running owner from a
 //! dead one. `recover` reads what is outstanding and gives it back.
 
+mod error;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -12,11 +14,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::backup::resource::Resource;
-use crate::error::{Exit, Explain};
 use crate::ids::RunId;
+pub use error::JournalError;
 
 /// A journal longer than this is none of ours.
 const MAX_JOURNAL: u64 = 16 << 20;
@@ -46,67 +47,6 @@ enum Record {
     Begin { owner: Owner },
     Plan { entry: Entry, resource: Resource },
     Released { entry: Entry },
-}
-
-/// Why the journal could not be kept or read.
-#[derive(Debug, Error)]
-pub enum JournalError {
-    /// The system refused.
-    #[error("cannot {action} the run journal {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file does not hold records.
-    #[error("the run journal {} is damaged in line {line}: {reason}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// 1-based.
-        line: usize,
-        /// What the parser said.
-        reason: String,
-    },
-    /// Another run is at work that bears no other beside it.
-    #[error("another backup is at work on this host")]
-    Busy,
-    /// Its owner lives.
-    #[error("run {run} (pid {pid}) is still at work")]
-    Alive {
-        /// The run.
-        run: RunId,
-        /// Its process.
-        pid: u32,
-    },
-}
-
-impl Explain for JournalError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Io { .. } => {
-                Some("[host] state_dir must be a directory this user can write to".into())
-            }
-            Self::Damaged { path, .. } => Some(format!(
-                "look for leftovers by hand (`lvs @freezeframe`, `findmnt`), then remove {}",
-                path.display()
-            )),
-            Self::Busy => Some("wait until it has ended".into()),
-            Self::Alive { .. } => {
-                Some("wait for it, or end it with SIGTERM; it gives back what it holds".into())
-            }
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Alive { .. } | Self::Busy => Exit::Refused,
-            _ => Exit::Failed,
-        }
-    }
 }
 
 /// The journal of a run, held by its owner.
@@ -169,21 +109,41 @@ impl Journal {
             outstanding: Vec::new(),
             next: 0,
         };
-        journal.append(&[Record::Begin {
-            owner: journal.owner.clone(),
-        }])?;
-        // The file's name must survive a power cut as its content does.
-        File::open(&folder)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|source| fail("sync", &folder, source))?;
-        Ok(journal)
+        let owner = journal.owner.clone();
+        let begun = journal.append(&[Record::Begin { owner }]).and_then(|()| {
+            // The file's name must survive a power cut as its content does.
+            File::open(&folder)
+                .and_then(|dir| dir.sync_all())
+                .map_err(|source| fail("sync", &folder, source))
+        });
+        match begun {
+            Ok(()) => Ok(journal),
+            Err(error) => {
+                if let Err(left) = journal.close() {
+                    tracing::warn!(error = %left, "a journal without content stays; `freezeframe recover` removes it");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes a journal into which nothing was written.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`] when the file cannot be removed.
+    pub fn discard(path: &Path) -> Result<(), JournalError> {
+        std::fs::remove_file(path).map_err(|source| JournalError::Io {
+            action: "remove",
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Takes over the journal of a run whose owner is dead.
     ///
     /// # Errors
-    /// [`JournalError::Alive`] when it is not dead, [`JournalError::Damaged`] when a line other than
-    /// the last (which a power cut may have torn) is no record.
+    /// [`JournalError::Alive`] or [`JournalError::Busy`] when it is not dead, [`JournalError::NotBegun`] when its run had not begun,
+    /// [`JournalError::Damaged`] when a line other than the last (which a power cut may have torn) is no record.
     pub fn take_over(path: &Path) -> Result<Self, JournalError> {
         let fail = |action, source| JournalError::Io {
             action,
@@ -195,17 +155,21 @@ impl Journal {
             .append(true)
             .open(path)
             .map_err(|source| fail("open", source))?;
-        let contents = read(&file, path)?;
-        let alive = |owner: &Owner| JournalError::Alive {
-            run: owner.run,
-            pid: owner.pid,
-        };
         let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Err(alive(&contents.owner)),
+            Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
+                return Err(match read(&file, path) {
+                    Ok(Contents { owner, .. }) => JournalError::Alive {
+                        run: owner.run,
+                        pid: owner.pid,
+                    },
+                    // Its owner lives and has not yet said who it is.
+                    Err(JournalError::NotBegun { .. }) => JournalError::Busy,
+                    Err(error) => error,
+                });
+            }
             Err((_, errno)) => return Err(fail("lock", errno.into())),
         };
-        // Read again under the lock: the owner may have written between our reading and its end.
         let contents = read(&file, path)?;
         let journal = Self {
             path: path.to_owned(),
@@ -334,11 +298,7 @@ impl Journal {
         if !self.outstanding.is_empty() {
             return Ok(());
         }
-        std::fs::remove_file(&self.path).map_err(|source| JournalError::Io {
-            action: "remove",
-            path: self.path.clone(),
-            source,
-        })
+        Self::discard(&self.path)
     }
 
     fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
@@ -355,15 +315,22 @@ impl Journal {
     }
 
     fn write_synced(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
-        let path = &self.path;
-        self.file
+        let whole = self.file.metadata().map(|found| found.len());
+        let written = self
+            .file
             .write_all(bytes)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| JournalError::Io {
-                action: "write",
-                path: path.clone(),
-                source,
-            })
+            .and_then(|()| self.file.sync_data());
+        if let (Err(_), Ok(whole)) = (&written, whole) {
+            // Half a line under the next one would make the journal a damaged one.
+            if let Err(error) = self.file.set_len(whole) {
+                tracing::warn!(journal = %self.path.display(), %error, "cannot take back half a record");
+            }
+        }
+        written.map_err(|source| JournalError::Io {
+            action: "write",
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 
@@ -388,6 +355,12 @@ fn read(mut file: &File, path: &Path) -> Result<Contents, JournalError> {
     file.take(MAX_JOURNAL)
         .read_to_end(&mut bytes)
         .map_err(fail)?;
+    // Without one whole line there is no owner yet either, and an owner is written before anything is acquired.
+    if !bytes.contains(&b'\n') {
+        return Err(JournalError::NotBegun {
+            path: path.to_owned(),
+        });
+    }
     parse(&bytes).map_err(|(line, reason)| JournalError::Damaged {
         path: path.to_owned(),
         line,

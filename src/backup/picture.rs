@@ -13,7 +13,7 @@ use crate::backup::journal::{Entry, JournalError};
 use crate::backup::plan::View;
 use crate::backup::release::Tools;
 use crate::backup::resource::Resource;
-use crate::backup::run::{Run, Unreleased};
+use crate::backup::run::Run;
 use crate::backup::timeline::Timeline;
 use crate::backup::window::WorkError;
 use crate::blocking::off_thread;
@@ -37,9 +37,6 @@ pub enum PictureError {
     /// The watch could not be started.
     #[error("cannot watch the snapshots: {0}")]
     Watch(std::io::Error),
-    /// A snapshot or mount would not go once its archive was made.
-    #[error("{} could not be given back: {}", .0.resource, .0.error)]
-    Unreleased(Box<Unreleased>),
 }
 
 impl Explain for PictureError {
@@ -48,15 +45,11 @@ impl Explain for PictureError {
             Self::Snapshot(error) => error.hint(),
             Self::Journal(error) => error.hint(),
             Self::Watch(_) => None,
-            Self::Unreleased(left) => left.error.hint(),
         }
     }
 
     fn exit(&self) -> Exit {
-        match self {
-            Self::Unreleased(_) => Exit::StillHeld,
-            _ => Exit::BackupFailed,
-        }
+        Exit::BackupFailed
     }
 }
 
@@ -149,7 +142,13 @@ impl Pictures {
                     start_us,
                     monotonic_us(),
                 );
-                taken?;
+                if let Err(error) = taken {
+                    // A member cannot unlock while its volume stands still, as an `lvcreate` that died may leave it.
+                    if let Err(error) = lvm.resume(&one.snapshot) {
+                        tracing::warn!(origin = %one.snapshot.origin, %error, "cannot see to it that the origin goes on");
+                    }
+                    return Err(error);
+                }
             }
             Ok::<_, SnapshotError>(())
         };
@@ -215,7 +214,8 @@ impl Pictures {
         Ok(View::Mounted(mounts))
     }
 
-    /// Takes one last look at every picture that is not `needed` any more, and removes it.
+    /// Takes one last look at every picture that is not `needed` any more, and removes it. One that will not go spoils
+    /// no archive: it stays in the journal, and is tried again when the run ends.
     ///
     /// # Errors
     /// [`PictureError::Snapshot`] where one had overflowed: what was read from it is worthless.
@@ -244,8 +244,8 @@ impl Pictures {
                 .mounted
                 .map_or_else(Vec::new, |mounted| mounted.entries);
             entries.push(picture.snapshot);
-            if let Some(unreleased) = run.release(&entries, tools).await?.into_iter().next() {
-                return Err(PictureError::Unreleased(Box::new(unreleased)));
+            for left in run.release(&entries, tools).await? {
+                tracing::warn!(resource = %left.resource, error = %left.error, "not given back yet");
             }
         }
         Ok(())

@@ -99,6 +99,23 @@ impl Explain for ReleaseError {
     }
 }
 
+/// Has the origins of the snapshots among `planned` go on where a command that died left them suspended: a member
+/// cannot unlock, nor anybody write, while its volume stands still.
+pub async fn resume_origins(planned: &[Resource], tools: &Tools) {
+    let resuming = planned.iter().filter_map(|resource| match resource {
+        Resource::Snapshot(snapshot) => Some(snapshot.clone()),
+        _ => None,
+    });
+    for snapshot in resuming {
+        let exec = tools.exec.clone();
+        let origin = snapshot.origin.clone();
+        let resumed = blocking(move || Lvm::new(exec).resume(&snapshot)).await;
+        if let Err(error) = resumed {
+            tracing::warn!(%origin, %error, "cannot see to it that the origin goes on");
+        }
+    }
+}
+
 /// Gives `resource` back.
 ///
 /// # Errors
@@ -187,12 +204,17 @@ async fn unlock(
     }
 }
 
-/// A directory that is gone is well removed.
+/// A directory that is gone is well removed, whatever the reason was why it could not be: a read-only file system
+/// says so before it says that there is no such directory.
 fn gone(path: &Path, removed: std::io::Result<()>) -> Result<(), ReleaseError> {
+    let is_gone = || {
+        let found = std::fs::symlink_metadata(path);
+        found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
     match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ReleaseError::Remove {
+        Err(source) if !is_gone() => Err(ReleaseError::Remove {
             path: path.to_owned(),
-            source: error,
+            source,
         }),
         _ => Ok(()),
     }
@@ -203,4 +225,18 @@ async fn blocking<E: Into<ReleaseError> + Send + 'static>(
     work: impl FnOnce() -> Result<(), E> + Send + 'static,
 ) -> Result<(), ReleaseError> {
     off_thread(work).await.map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_well_removed_whatever_the_system_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let read_only = || Err(std::io::ErrorKind::ReadOnlyFilesystem.into());
+        assert!(gone(&dir.path().join("never made"), read_only()).is_ok());
+        assert!(gone(dir.path(), read_only()).is_err());
+        assert!(gone(dir.path(), Ok(())).is_ok());
+    }
 }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::backup::journal::{Entry, Journal, JournalError};
-use crate::backup::release::{ReleaseError, Tools, release};
+use crate::backup::release::{ReleaseError, Tools, release, resume_origins};
 use crate::backup::resource::Resource;
 use crate::ids::RunId;
 
@@ -129,13 +129,15 @@ impl Run {
     /// Gives `entries` back now, last acquired first. Stops at nothing; what fails stays in the journal.
     ///
     /// # Errors
-    /// [`JournalError`] when the journal cannot be written.
+    /// [`JournalError`] when the journal could not be written; all was tried all the same.
     pub async fn release(
         &mut self,
         entries: &[Entry],
         tools: &Tools,
     ) -> Result<Vec<Unreleased>, JournalError> {
         let mut failed = Vec::new();
+        let mut written = Ok(());
+        let planned = self.outstanding();
         let wanted = self
             .journal
             .outstanding()
@@ -146,10 +148,15 @@ impl Run {
         // Locks were taken together and go together: one member that hangs must not keep the others locked.
         for group in wanted.chunk_by(|(_, one), (_, other)| is_lock(one) && is_lock(other)) {
             let releasing = group.iter().map(|(_, resource)| release(resource, tools));
-            let outcomes = futures_util::future::join_all(releasing).await;
+            let releasing = futures_util::future::join_all(releasing);
+            let outcomes = if group.iter().any(|(_, resource)| is_lock(resource)) {
+                tokio::join!(releasing, resume_origins(&planned, tools)).0
+            } else {
+                releasing.await
+            };
             for ((entry, resource), outcome) in group.iter().zip(outcomes) {
                 match outcome {
-                    Ok(()) => self.journal.released(&[*entry])?,
+                    Ok(()) => written = written.and(self.journal.released(&[*entry])),
                     Err(error) => failed.push(Unreleased {
                         resource: resource.clone(),
                         error,
@@ -157,7 +164,13 @@ impl Run {
                 }
             }
         }
-        Ok(failed)
+        if written.is_err() {
+            // The error of the journal is what the caller hears.
+            for left in &failed {
+                tracing::error!(resource = %left.resource, error = %left.error, "not given back");
+            }
+        }
+        written.map(|()| failed)
     }
 
     /// Gives back now whatever `wanted` says, as [`Run::release`] does.
@@ -180,10 +193,17 @@ impl Run {
     /// Gives back everything that is left and ends the run. The journal goes when nothing is left.
     ///
     /// # Errors
-    /// [`JournalError`] when the journal cannot be written or removed.
+    /// [`JournalError`] when the journal stays and does not say what is left.
     pub async fn finish(mut self, tools: &Tools) -> Result<Vec<Unreleased>, JournalError> {
-        let failed = self.release_where(|_| true, tools).await?;
+        let released = self.release_where(|_| true, tools).await;
+        let nothing_left = self.journal.outstanding().is_empty();
         self.journal.close()?;
-        Ok(failed)
+        match released {
+            Err(error) if nothing_left => {
+                tracing::warn!(%error, "everything was given back, though it could not be written down");
+                Ok(Vec::new())
+            }
+            released => released,
+        }
     }
 }

@@ -258,7 +258,10 @@ impl Lvm {
     }
 
     /// Resumes what an `lvcreate` killed between suspend and resume left suspended.
-    fn resume(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`]; [`SnapshotError::Suspended`] when it stays so.
+    pub fn resume(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
         if self.suspended(snapshot)?.is_empty() {
             return Ok(());
         }

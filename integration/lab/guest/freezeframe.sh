@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 
 FREEZEFRAME_STORE=${FREEZEFRAME_STORE:-/var/backups/freezeframe}
+FREEZEFRAME_STATE=${FREEZEFRAME_STATE:-/var/lib/freezeframe}
 
 # ff_configure [LINE...]: a configuration for the laboratory, with more lines of TOML at its end
 ff_configure() {
@@ -28,16 +29,16 @@ for member in json.load(sys.stdin)["members"]:
 ff_locked() { mongo "$1" '{"currentOp": 1}' | grep -q '"fsyncLock": true'; }
 ff_unlocked() { ! ff_locked "$1"; }
 
-# ff_nothing_left: no snapshot, mount, device, journal, guard, timer or partial file of ours
+# ff_nothing_left: no snapshot, mount, device, journal, guard, timer or partial file of ours. The run deadbeef is none of ours: see faults.sh.
 ff_nothing_left() {
     local left
     left=$(
         lvs --noheadings -o lv_full_name @freezeframe 2>/dev/null
         grep -F ' /run/freezeframe/' /proc/self/mountinfo
         find /run/freezeframe -mindepth 1 2>/dev/null
-        dmsetup ls | grep freezeframe
+        dmsetup ls | grep freezeframe | grep -v freezeframe--deadbeef
         dmsetup info -c --noheadings -o name,suspended | grep -i 'suspended$'
-        ls /var/lib/freezeframe/runs/*.journal 2>/dev/null
+        ls "$FREEZEFRAME_STATE"/runs/*.journal 2>/dev/null
         pgrep -af 'freezeframe.* guard$'
         systemctl list-units --all --plain --no-legend 'freezeframe-*'
         find "$FREEZEFRAME_STORE" -name '.*.partial'

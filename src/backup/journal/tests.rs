@@ -83,3 +83,19 @@ fn a_bad_line_in_the_middle_is_damage() {
         Err(JournalError::Damaged { line: 3, .. })
     ));
 }
+
+#[test]
+fn a_journal_not_begun_is_told_from_a_damaged_one() {
+    let state = tempfile::tempdir().unwrap();
+    let path = written(state.path(), 0, &[]);
+    let begun = std::fs::read(&path).unwrap();
+    for torn in [0, 1, begun.len() - 1] {
+        std::fs::write(&path, &begun[..torn]).unwrap();
+        assert!(matches!(
+            Journal::take_over(&path),
+            Err(JournalError::NotBegun { .. })
+        ));
+    }
+    Journal::discard(&path).unwrap();
+    assert_eq!(Journal::all(state.path()).unwrap(), Vec::<PathBuf>::new());
+}

@@ -186,7 +186,11 @@ fn leftover(volume: &LogicalVolume) -> Finding {
         volume.full_name(),
         "leftovers",
         format!("left behind by {of}"),
-        "run `freezeframe recover`",
+        format!(
+            "run `freezeframe recover`; if it stays, no journal here names it: `lvremove {}` once you know that no \
+             freezeframe is at work with another state_dir",
+            volume.full_name()
+        ),
     )
 }
 
