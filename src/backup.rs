@@ -138,10 +138,15 @@ async fn archive_pictures(
     env: &Environment,
 ) -> Result<Upload, BackupError> {
     for (index, member) in plan.members.iter().enumerate() {
-        let view = pictures.view(run, member.devices(), env).await?;
-        let archived = archive_member(member, &view, upload, env, pictures.overflowed()).await;
-        // Why the archive was cancelled tells more than that it was.
-        upload = archived.map_err(|error| pictures.failure().map_or(error, BackupError::from))?;
+        let archived = match pictures.view(run, member.devices(), env).await {
+            Ok(view) => archive_member(member, &view, upload, env, pictures.overflowed()).await,
+            Err(error) => Err(error.into()),
+        };
+        upload = match archived {
+            Ok(upload) => upload,
+            // That a snapshot overflowed tells more than that it cannot be read, or that the archive was cancelled.
+            Err(error) => return Err(pictures.failure().await.map_or(error, BackupError::from)),
+        };
         let later = plan.members.get(index + 1..).unwrap_or_default();
         let needed = later.iter().flat_map(PlannedMember::devices).collect();
         pictures.keep_only(&needed, run, &env.tools).await?;

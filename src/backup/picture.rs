@@ -22,7 +22,7 @@ use crate::error::{Exit, Explain};
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::lvm::plan::Planned;
 use crate::snapshot::lvm::watch::{INTERVAL, Watch};
-use crate::snapshot::{SnapshotError, mount};
+use crate::snapshot::{Fill, SnapshotError, mount};
 use crate::volume::DevNumber;
 
 /// Why a picture is of no use, or would not go.
@@ -180,9 +180,25 @@ impl Pictures {
         self.overflowed.clone()
     }
 
-    /// The snapshot failure that cancelled the token, if one did.
-    pub fn failure(&self) -> Option<PictureError> {
-        self.watch.as_ref()?.failure().map(Into::into)
+    /// The snapshot failure behind an error in reading the pictures, if there is one: what the watch has seen, or,
+    /// since it looks only now and then, what can be seen now.
+    pub async fn failure(&self) -> Option<PictureError> {
+        if let Some(seen) = self.watch.as_ref().and_then(Watch::failure) {
+            return Some(seen.into());
+        }
+        let lvm = self.lvm.clone();
+        let mut snapshots: Vec<_> = self
+            .pictures
+            .values()
+            .map(|picture| picture.planned.snapshot.clone())
+            .collect();
+        let looking = move || {
+            snapshots.retain(|snapshot| matches!(lvm.fill(snapshot), Ok(Fill::Overflowed)));
+            snapshots.into_iter().next()
+        };
+        let full = tokio::task::spawn_blocking(looking).await.ok().flatten()?;
+        let name = full.full_name();
+        Some(SnapshotError::Overflowed { name }.into())
     }
 
     /// Mounts what lies on `devices`, as far as it is not mounted yet.
