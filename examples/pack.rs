@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         grafts: Vec::new(),
         exclude: Vec::new(),
         include_diagnostics: true,
+        live: false,
     };
     let mut table = table
         .first()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use freezeframe::archive::*;
 use freezeframe::progress::Meter;
@@ -273,14 +273,12 @@ fn a_sink_that_fails_a_table_that_fails_and_a_cancellation_end_it() {
     assert!(matches!(error, ArchiveError::Cancelled), "{error}");
 }
 
-#[test]
-fn a_file_that_changes_underneath_is_an_error() {
-    let source = tempfile::tempdir().unwrap();
-    let path = source.path().join("growing");
-    let grown = path.clone();
+/// Packs a file that gets one byte longer while it is read; gives its path and what came of it.
+fn pack_growing(source: &Path, live: bool) -> (PathBuf, Result<PackSummary, ArchiveError>) {
+    let path = source.join("growing");
     fs::write(&path, bytes(30_000_000, 1)).unwrap();
     // The sink blocks the pipeline until the file has grown, so it is certainly still being read.
-    struct Grow(std::path::PathBuf, bool);
+    struct Grow(PathBuf, bool);
     impl std::io::Write for Grow {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             if !std::mem::replace(&mut self.1, true) {
@@ -297,20 +295,38 @@ fn a_file_that_changes_underneath_is_an_error() {
         level: Level::new(0).unwrap(),
         threads: threads(1),
     };
-    let error = pack(
-        &tree(source.path()),
+    let packed = pack(
+        &SourceTree {
+            live,
+            ..tree(source)
+        },
         &"rs0".parse().unwrap(),
         &options,
-        &mut Grow(grown, false),
+        &mut Grow(path.clone(), false),
         &mut |_| Ok(()),
         &Meter::default(),
         &CancellationToken::new(),
-    )
-    .unwrap_err();
+    );
+    (path, packed)
+}
+
+#[test]
+fn a_file_that_changes_underneath_is_an_error() {
+    let source = tempfile::tempdir().unwrap();
+    let (path, packed) = pack_growing(source.path(), false);
+    let error = packed.unwrap_err();
     assert!(
         matches!(&error, ArchiveError::Changed { path: p, .. } if *p == path),
         "{error}"
     );
+}
+
+#[test]
+fn a_live_file_is_archived_at_the_size_it_had_when_it_was_opened() {
+    let source = tempfile::tempdir().unwrap();
+    let (path, packed) = pack_growing(source.path(), true);
+    assert_eq!(packed.unwrap().data_size, 30_000_000);
+    assert_eq!(fs::metadata(path).unwrap().len(), 30_000_001);
 }
 
 /// A small tree: names to content; content is data at places in a file of some size, or a directory.

@@ -23,6 +23,7 @@ pub fn tree(root: &Path) -> SourceTree {
         grafts: Vec::new(),
         exclude: Vec::new(),
         include_diagnostics: false,
+        live: false,
     }
 }
 

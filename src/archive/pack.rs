@@ -63,6 +63,7 @@ pub fn pack(
         let table = made_in.clone();
         let reader = scope.spawn(move || {
             let mut reader = Reader::new(shard, plain_in, table, meter, cancel);
+            reader.live = source.live;
             source.walk(cancel, &mut |found| reader.add(found))?;
             reader.finish()
         });
@@ -135,6 +136,7 @@ struct Reader<'a> {
     table: SyncSender<Made>,
     meter: &'a Meter,
     cancel: &'a CancellationToken,
+    live: bool,
     file_index: FileIndex<Vec<u8>>,
     chunk: Vec<u8>,
     counted: Read,
@@ -154,6 +156,7 @@ impl<'a> Reader<'a> {
             table,
             meter,
             cancel,
+            live: false,
             file_index: FileIndex::new(Vec::new()),
             chunk: Vec::with_capacity(CHUNK),
             counted: Read::default(),
@@ -218,7 +221,11 @@ impl<'a> Reader<'a> {
         let after = inspect("look at", &real, file.metadata())?;
         let written =
             (after.mtime(), after.mtime_nsec()) != (metadata.mtime(), metadata.mtime_nsec());
-        if kind == EntryKind::File && (written || after.size() != size) {
+        let changed = match self.live {
+            true => after.size() < size,
+            false => written || after.size() != size,
+        };
+        if kind == EntryKind::File && changed {
             return Err(ArchiveError::Changed {
                 path: real,
                 offset: after.size(),

@@ -23,6 +23,11 @@ pub struct SourceTree {
     pub exclude: Vec<PathBuf>,
     /// Whether `diagnostic.data` is archived.
     pub include_diagnostics: bool,
+    /// Whether a server may write into the files while they are read, as mongod does into its own under
+    /// fsyncLock. Then a file is archived at the size it had when it was opened: the lock's backup
+    /// cursor keeps everything that the checkpoint refers to in place, and recovery ignores what comes
+    /// after the last whole record of a journal file. Otherwise any change is an error.
+    pub live: bool,
 }
 
 /// A directory that mongod sees below dbPath by a symbolic link or a mount.

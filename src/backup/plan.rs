@@ -186,6 +186,7 @@ impl PlannedMember {
             grafts,
             exclude,
             include_diagnostics,
+            live: matches!(view, View::Live),
         })
     }
 }

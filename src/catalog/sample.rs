@@ -72,6 +72,7 @@ fn pack_tree(name: &str) -> Packed {
         grafts: vec![],
         exclude: vec![],
         include_diagnostics: false,
+        live: false,
     };
     let options = PackOptions {
         level: Level::new(0).unwrap(),
