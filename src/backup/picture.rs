@@ -183,7 +183,7 @@ impl Pictures {
     /// The snapshot failure behind an error in reading the pictures, if there is one: what the watch has seen, or,
     /// since it looks only now and then, what can be seen now.
     pub async fn failure(&self) -> Option<PictureError> {
-        if let Some(seen) = self.watch.as_ref().and_then(Watch::failure) {
+        if let Some(seen) = self.watch.as_ref().and_then(|watch| watch.failure()) {
             return Some(seen.into());
         }
         let lvm = self.lvm.clone();
