@@ -72,6 +72,7 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
     let uploading = run.plan_one(Resource::Upload {
         store: env.store.url(),
         set: intent.id,
+        run: run.id(),
     })?;
     let upload = Upload::begin(env.store.clone(), intent).await?;
 

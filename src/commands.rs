@@ -139,8 +139,12 @@ where
         let mut interrupt =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
                 .map_err(EdgeError::Runtime)?;
+        // An ssh session that breaks must not leave snapshots behind.
+        let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+            .map_err(EdgeError::Runtime)?;
         tokio::spawn(async move {
             tokio::select! {
+                _ = hangup.recv() => {}
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }

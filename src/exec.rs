@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::process::CommandExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +113,11 @@ impl Exec for SystemExec {
         let handle = duct::cmd(command.program, &command.args)
             .env("LC_ALL", "C")
             .env("LVM_SUPPRESS_FD_WARNINGS", "1")
+            // Ctrl-C is for us: an lvremove that is cleaning up must not be hit by it.
+            .before_spawn(|process| {
+                process.process_group(0);
+                Ok(())
+            })
             .stdin_null()
             .stdout_capture()
             .stderr_capture()

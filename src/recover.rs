@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::backup::journal::{Journal, JournalError};
+use crate::backup::journal::{Journal, JournalError, boot_id};
 use crate::backup::release::{ReleaseError, Tools, release, resume_origins};
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
@@ -83,6 +83,8 @@ pub fn leftovers(state_dir: &Path) -> Result<Vec<Leftover>, JournalError> {
     let mut found = Vec::new();
     for path in Journal::all(state_dir)? {
         match Journal::take_over(&path) {
+            // A run that died with nothing in hand left nothing but its journal.
+            Ok(journal) if journal.outstanding().is_empty() => {}
             Ok(journal) => found.push(Leftover {
                 run: journal.owner().run,
                 resources: journal
@@ -164,13 +166,17 @@ pub async fn recover(
 
 async fn give_back_all(journal: Journal, tools: &Tools) -> Result<Recovered, JournalError> {
     let owner = journal.owner().clone();
-    let run = Run::of_dead(journal);
+    let mut run = Run::of_dead(journal);
     let mut released: Vec<_> = run
         .outstanding()
         .iter()
         .rev()
         .map(ToString::to_string)
         .collect();
+    // Members run on this host: their processes, and with them our locks, ended with the boot they were of.
+    if owner.boot != boot_id() {
+        run.settle_where(|resource| matches!(resource, Resource::Lock { .. }))?;
+    }
     let unreleased = run.finish(tools).await?;
     let failed: Vec<_> = unreleased
         .into_iter()

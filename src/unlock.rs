@@ -163,8 +163,11 @@ pub async fn take_off(
     runs.dedup();
     for run in runs {
         match recover(&config.host.state_dir, Some(run), tools).await {
-            // A living run is stuck, or it would not be three in the morning: --force goes past it.
-            Err(RecoverError::Journal(JournalError::Alive { .. })) if force => {}
+            // Whatever keeps the run from being recovered (it lives and is stuck, its disk is read-only): --force
+            // goes past it.
+            Err(error) if force => {
+                tracing::warn!(%run, %error, "cannot recover the run; unlocking all the same")
+            }
             other => drop(other?),
         }
     }

@@ -11,11 +11,11 @@ use crate::backup::guard::Expectation;
 use crate::backup::guard::give_back::give_back;
 use crate::backup::resource::Resource;
 use crate::blocking::off_thread;
-use crate::catalog;
+use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
 use crate::exec::{ExecError, SharedExec};
 use crate::host::Systemd;
-use crate::ids::{BackupId, MemberAddr};
+use crate::ids::{BackupId, MemberAddr, RunId};
 use crate::manifest::{INTENT, MANIFEST};
 use crate::mongo::{self, Access, MongoError};
 use crate::snapshot::lvm::Lvm;
@@ -67,6 +67,9 @@ pub enum ReleaseError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The set's statement of intent, which tells whose it is.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     /// An external command.
     #[error(transparent)]
     Exec(#[from] ExecError),
@@ -89,6 +92,7 @@ impl Explain for ReleaseError {
             )),
             Self::Snapshot(error) => error.hint(),
             Self::Store(error) => error.hint(),
+            Self::Catalog(error) => error.hint(),
             Self::Exec(error) => error.hint(),
             Self::Remove { .. } => None,
         }
@@ -122,7 +126,7 @@ pub async fn resume_origins(planned: &[Resource], tools: &Tools) {
 /// [`ReleaseError`]; then it is still there, or nobody knows.
 pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseError> {
     match resource {
-        Resource::Upload { store, set } => remove_failed_set(store, *set).await,
+        Resource::Upload { store, set, run } => remove_failed_set(store, *set, *run).await,
         Resource::Snapshot(snapshot) => {
             let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
             blocking(move || Lvm::new(exec).remove(&snapshot).map(drop)).await
@@ -152,10 +156,21 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
     }
 }
 
-/// Removes what a run wrote of a set that never became a backup. One with a manifest is a backup, and stays.
-async fn remove_failed_set(store: &str, set: BackupId) -> Result<(), ReleaseError> {
+/// Removes what `run` wrote of a set that never became a backup. One with a manifest is a backup, and stays;
+/// so does one that another run is writing, whose name differs by nothing if both began in the same second.
+async fn remove_failed_set(store: &str, set: BackupId, run: RunId) -> Result<(), ReleaseError> {
     let store = store::open(store)?;
     let folder = format!("{set}/");
+    match catalog::read_intent(store.as_ref(), set).await {
+        Ok(intent) if intent.run == run => {}
+        Ok(intent) => {
+            tracing::warn!(%set, other = %intent.run, "the set belongs to another run and is left alone");
+            return Ok(());
+        }
+        // Every other object of a set comes after its intent: without one there is nothing of ours.
+        Err(CatalogError::Store(StoreError::NotFound { .. })) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
     for unfinished in store.unfinished(&folder).await? {
         store.discard_unfinished(&unfinished).await?;
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BackupId, MemberAddr};
+use crate::ids::{BackupId, MemberAddr, RunId};
 use crate::mongo::ServerProcess;
 use crate::snapshot::LvmSnapshot;
 
@@ -18,6 +18,8 @@ pub enum Resource {
         store: String,
         /// The set.
         set: BackupId,
+        /// The run that writes it; a set that names another one is not ours.
+        run: RunId,
     },
     /// An LVM snapshot.
     Snapshot(LvmSnapshot),
@@ -55,7 +57,7 @@ pub enum Resource {
 impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Upload { store, set } => write!(f, "unfinished objects of {set} in {store}"),
+            Self::Upload { store, set, .. } => write!(f, "unfinished objects of {set} in {store}"),
             Self::Snapshot(snapshot) => {
                 write!(f, "snapshot {}/{}", snapshot.origin.vg, snapshot.lv)
             }

@@ -117,6 +117,19 @@ impl Run {
         self.journal.released(entries)
     }
 
+    /// Writes down that whatever `wanted` says is gone by itself.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn settle_where(&mut self, wanted: impl Fn(&Resource) -> bool) -> Result<(), JournalError> {
+        let outstanding = self.journal.outstanding().iter();
+        let gone: Vec<_> = outstanding
+            .filter(|(_, resource)| wanted(resource))
+            .map(|(entry, _)| *entry)
+            .collect();
+        self.settled(&gone)
+    }
+
     /// What is not given back yet, in order of acquisition.
     pub fn outstanding(&self) -> Vec<Resource> {
         self.journal

@@ -54,7 +54,8 @@ impl Explain for UploadError {
         match self {
             Self::Store(error) => error.exit(),
             Self::Archive { source, .. } => source.exit(),
-            Self::Catalog(_) | Self::Table(_) => Exit::BackupFailed,
+            Self::Catalog(error) => error.exit(),
+            Self::Table(_) => Exit::BackupFailed,
         }
     }
 }
@@ -89,7 +90,7 @@ impl Upload {
         catalog::write_intent(store.as_ref(), &intent).await?;
         let writer = store.create(&catalog::key(intent.id, FILES), None).await?;
         let sink = BlockingSink::new(writer, Handle::current());
-        let table = TableWriter::new(sink).map_err(UploadError::Table)?;
+        let table = TableWriter::new(sink).map_err(table_failed)?;
         Ok(Self {
             store,
             intent,
@@ -176,7 +177,7 @@ impl Upload {
             archives,
         } = self;
         let ending = move || {
-            let (sink, summary) = table.finish().map_err(UploadError::Table)?;
+            let (sink, summary) = table.finish().map_err(table_failed)?;
             sink.finish()?;
             Ok::<_, UploadError>(summary)
         };
@@ -204,5 +205,13 @@ fn explain(shard: ShardName, error: ArchiveError) -> UploadError {
             },
         },
         source => UploadError::Archive { shard, source },
+    }
+}
+
+/// The same for the file table.
+fn table_failed(error: std::io::Error) -> UploadError {
+    match StoreError::from_io(error) {
+        Ok(store) => UploadError::Store(store),
+        Err(error) => UploadError::Table(error),
     }
 }

@@ -101,31 +101,62 @@ where
     let timeline = Timeline::default();
     let comment = format!("freezeframe-{}", run.id());
     let locks = run.plan(planned_locks(terms, &comment))?;
-    let mut guard = Guard::start(guard_plan(run, terms, &comment), terms.tools).await?;
-    let outcome = match make_ready(run, terms, &timeline, &mut guard).await {
+    let mut guard = match Guard::start(guard_plan(run, terms, &comment), terms.tools).await {
+        Ok(guard) => guard,
+        Err(error) => {
+            // Nothing was locked: a lock found there later would be somebody else's.
+            run.settled(&locks)?;
+            return Err(error.into());
+        }
+    };
+    let outcome = match make_ready(run, terms, &timeline, &mut guard, cancel).await {
         Ok(()) => held(terms, &timeline, &comment, &mut guard, cancel, work).await,
         Err(error) => Err(error),
     };
     guard.dismiss().await;
-    // What may still be locked stays in the journal: it is tried again when the run ends.
+    // What may still be locked stays in the journal and keeps its timer: it is tried again when the run ends.
     if !matches!(outcome, Err(WindowError::StillLocked { .. })) {
         run.settled(&locks)?;
+        disarm_timer(run, terms).await?;
     }
-    disarm_timer(run, terms).await?;
     outcome
 }
 
-/// Everything that can be done before the lock: flush, so that the lock has little left to write;
-/// then the ropes, whose time begins to run.
+/// Everything that can be done before the lock: flush, so that the lock has little left to write; then the
+/// ropes, whose time begins to run (the guard's first: the timer must not act before it); last, whether the
+/// members are still the server processes that guard and journal know.
 async fn make_ready(
     run: &mut Run,
     terms: &Terms<'_>,
     timeline: &Timeline,
     guard: &mut Guard,
+    cancel: &CancellationToken,
 ) -> Result<(), WindowError> {
-    flush(terms, timeline).await?;
+    tokio::select! {
+        flushed = flush(terms, timeline) => flushed?,
+        () = cancel.cancelled() => return Err(WindowError::Interrupted),
+    }
+    guard.arm().await?;
     arm_timer(run, terms).await?;
-    Ok(guard.arm().await?)
+    same_processes(terms).await?;
+    if cancel.is_cancelled() {
+        return Err(WindowError::Interrupted);
+    }
+    Ok(())
+}
+
+/// Fails where a member was restarted since it was examined: its lock would be on a process that nobody guards.
+async fn same_processes(terms: &Terms<'_>) -> Result<(), WindowError> {
+    let asking = terms.members.iter().map(|(mongod, process)| async {
+        match mongod.process_id().await? == *process {
+            true => Ok(()),
+            false => Err(WindowError::LostLock {
+                member: mongod.addr().clone(),
+                found: "mongod was restarted",
+            }),
+        }
+    });
+    try_join_all(asking).await.map(drop)
 }
 
 fn planned_locks(terms: &Terms<'_>, comment: &str) -> Vec<Resource> {
@@ -225,9 +256,11 @@ where
         )
     });
     let brought = tokio::select! {
-        brought = &mut work => Ok(brought),
+        // A window that broke at the very end is broken.
+        biased;
         broken = guard.broken() => Err(WindowError::Guard(broken)),
         () = cancel.cancelled() => Err(WindowError::Interrupted),
+        brought = &mut work => Ok(brought),
     };
     let unlocked = match &brought {
         Err(WindowError::Guard(broken)) => {

@@ -91,8 +91,8 @@ async fn deep(
         path: scratch.clone(),
     })?;
     let proven = prove_in(context, store, &manifest, &binary, &scratch).await;
-    for left in run.finish(&context.tools).await? {
-        tracing::warn!(resource = %left.resource, error = %left.error, "run `freezeframe recover`");
+    if let Some(left) = run.finish(&context.tools).await?.into_iter().next() {
+        return Err(left.error.into());
     }
     let proof = proven?;
     let failures = proof.shards.iter().flat_map(|shard| &shard.failures);

@@ -76,6 +76,10 @@ impl Explain for WindowError {
         match self {
             Self::StillLocked { .. } => Exit::StillHeld,
             Self::Interrupted => Exit::Interrupted,
+            Self::Work(error) => match error.exit() {
+                Exit::Failed => Exit::BackupFailed,
+                exit => exit,
+            },
             _ => Exit::BackupFailed,
         }
     }
