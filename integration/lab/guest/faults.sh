@@ -54,10 +54,9 @@ says() { grep -q -e "$1" "$FAULTS/said" || { cat "$FAULTS/said"; return 1; }; }
 
 faults_hit() { [[ -e $FAULTS/hit ]]; }
 
-# backups: how many the store holds, by its own account and by what lies in the folder
-backups() { freezeframe list --json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)))'; }
+# backups, folders: how many complete ones the store lists, and how many sets of any kind lie in it
+backups() { freezeframe list --json | python3 -c 'import json, sys; print(sum(one["state"] == "complete" for one in json.load(sys.stdin)))'; }
 folders() { find "$FREEZEFRAME_STORE" -mindepth 1 -maxdepth 1 -type d | wc -l; }
-backups_listed_are() { [[ $(backups) == "$1" ]]; }
 backups_are() {
     [[ $(backups) == "$1" && $(folders) == "$1" ]] || { freezeframe list | tail -n 3; echo "$(folders) folders, expected $1"; return 1; }
 }
