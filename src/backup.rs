@@ -18,7 +18,6 @@ pub mod window;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Level;
@@ -68,7 +67,7 @@ pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
 
 async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError> {
     let plan = preflight::examine(env, run.id()).await?.into_plan()?;
-    let intent = plan.intent(run.id(), Timestamp::now());
+    let intent = plan.intent(run.id(), upload::free_second(env.store.as_ref()).await?);
     let uploading = run.plan_one(Resource::Upload {
         store: env.store.url(),
         set: intent.id,

@@ -186,12 +186,6 @@ pub async fn latest(store: &dyn Store) -> Result<BackupId, CatalogError> {
     let sets = list(store).await?;
     for set in sets.iter().rev() {
         match set.state {
-            SetState::Complete if set.verification.verdict == summary::Verdict::Damaged => {
-                tracing::warn!(
-                    "not `latest`, because its last verification found damage: {}",
-                    set.id
-                );
-            }
             SetState::Complete => return Ok(set.id),
             SetState::Unfinished => {}
             SetState::Damaged | SetState::Future => {

@@ -1,8 +1,9 @@
 //! A backup set on its way into the store: intent first, an archive for each member, the table, the manifest last.
 
 use std::num::NonZeroUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -11,12 +12,12 @@ use crate::archive::{self, ArchiveError, Level, PackOptions, SourceTree};
 use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
-use crate::ids::{MemberAddr, ShardName};
+use crate::ids::{BackupId, MemberAddr, ShardName};
 use crate::manifest::table::TableWriter;
 use crate::manifest::{ArchiveRecord, FILES, FileTableRecord, Intent, Manifest};
 use crate::progress::Meter;
 use crate::store::sink::BlockingSink;
-use crate::store::{SharedStore, StoreError};
+use crate::store::{SharedStore, Store, StoreError};
 
 /// Why a set could not be written. Nothing half-written is visible.
 #[derive(Debug, Error)]
@@ -66,6 +67,25 @@ pub struct Upload {
     intent: Intent,
     table: TableWriter<BlockingSink>,
     archives: Vec<(MemberAddr, ArchiveRecord)>,
+}
+
+/// Waits for a second that no set in `store` is named by: two short backups in a row may begin in the same one.
+///
+/// # Errors
+/// [`UploadError`] when the store cannot be listed.
+pub async fn free_second(store: &dyn Store) -> Result<Timestamp, UploadError> {
+    loop {
+        let now = Timestamp::now();
+        if store
+            .list(&format!("{}/", BackupId::at(now)))
+            .await?
+            .is_empty()
+        {
+            return Ok(now);
+        }
+        let left = 1_000_000_000 - now.subsec_nanosecond().clamp(0, 999_999_999);
+        tokio::time::sleep(Duration::from_nanos(left.unsigned_abs().into())).await;
+    }
 }
 
 /// One member's data, ready to be archived.
