@@ -239,7 +239,15 @@ async fn start_private(
     binary: &MongodBinary,
 ) -> Result<PrivateMongod, RestoreError> {
     let cancel = CancellationToken::new();
-    PrivateMongod::start(binary, db_path, &record.layout, Purpose::Maintain, &cancel).await
+    PrivateMongod::start(
+        binary,
+        db_path,
+        &record.layout,
+        Purpose::Maintain,
+        &std::env::temp_dir(),
+        &cancel,
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -498,9 +506,16 @@ async fn holds_a_private_mongod() {
         grafts: Vec::new(),
     };
     let (binary, cancel) = (binary().await, CancellationToken::new());
-    let mongod = PrivateMongod::start(&binary, &db_path, &layout, Purpose::Maintain, &cancel)
-        .await
-        .unwrap();
+    let mongod = PrivateMongod::start(
+        &binary,
+        &db_path,
+        &layout,
+        Purpose::Maintain,
+        &std::env::temp_dir(),
+        &cancel,
+    )
+    .await
+    .unwrap();
     println!("\nprivate mongod {}", mongod.pid());
     std::future::pending::<()>().await;
 }

@@ -187,7 +187,7 @@ async fn a_killed_guard_voids_the_window_and_leaves_nothing_locked() {
         })
         .await;
     assert!(
-        matches!(outcome, Err(WindowError::Guard(GuardError::Gone))),
+        matches!(outcome, Err(WindowError::Guard(GuardError::Gone { .. }))),
         "{outcome:?}"
     );
     assert!(!scene.locked().await);

@@ -123,6 +123,9 @@ where
         tools: &env.tools,
     };
     let closed = window::around(run, &terms, &env.cancel, work).await?;
+    preflight::cluster::stood_still(plan, run.id(), &env.tools.access, env.tools.timeout)
+        .await
+        .map_err(|detail| BackupError::ChunksMoved { detail })?;
     let held = std::time::Duration::from_micros(closed.record.held_us);
     env.progress
         .say(&format!("the database was held for {held:.3?}"));

@@ -16,7 +16,7 @@ use crate::manifest::seal::{self, SealError};
 use crate::manifest::{INTENT, Intent, MANIFEST, Manifest};
 use crate::store::{ObjectInfo, Store, StoreError};
 
-pub use summary::{SetState, SetSummary, list};
+pub use summary::{SetState, SetSummary, Verdict, list};
 pub use verification::write_verification;
 pub use write::{write_intent, write_manifest};
 
@@ -37,8 +37,8 @@ pub enum CatalogError {
         /// The set.
         id: BackupId,
     },
-    /// The store holds no complete set.
-    #[error("{store} holds no complete backup")]
+    /// The store holds no complete set, or none that is not known to be damaged.
+    #[error("{store} holds no sound backup")]
     NoSets {
         /// The store's address.
         store: String,
@@ -130,9 +130,10 @@ impl Explain for CatalogError {
         match self {
             Self::Store(error) => error.hint(),
             Self::Document { source, .. } => source.hint(),
-            Self::NoSuchSet { .. } | Self::NoSets { .. } => {
-                Some("`freezeframe list` shows what the store holds".into())
-            }
+            Self::NoSuchSet { .. } => Some("`freezeframe list` shows what the store holds".into()),
+            Self::NoSets { .. } => Some(
+                "`freezeframe list` shows what the store holds; one that is damaged can still be named by its date".into(),
+            ),
             Self::BadId { .. } => Some(
                 "name a backup as `freezeframe list` shows it, by its date and time (20260131_020000), or `latest`".into(),
             ),
@@ -181,11 +182,15 @@ pub async fn resolve(store: &dyn Store, text: &str) -> Result<BackupId, CatalogE
     })
 }
 
-/// The newest complete set. A damaged one is passed over with a warning in the log.
+/// The newest complete set that is not known to be damaged. A damaged one is passed over with a warning in the log.
 pub async fn latest(store: &dyn Store) -> Result<BackupId, CatalogError> {
     let sets = list(store).await?;
     for set in sets.iter().rev() {
         match set.state {
+            SetState::Complete if set.verification.verdict == Verdict::Damaged => tracing::warn!(
+                "{} is not `latest`, because its last verification found damage",
+                set.id
+            ),
             SetState::Complete => return Ok(set.id),
             SetState::Unfinished => {}
             SetState::Damaged | SetState::Future => {

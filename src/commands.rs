@@ -71,9 +71,18 @@ enum EdgeError {
     Runtime(std::io::Error),
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
+    #[error("interrupted")]
+    Interrupted,
 }
 
-impl Explain for EdgeError {}
+impl Explain for EdgeError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Interrupted => Exit::Interrupted,
+            Self::Runtime(_) | Self::Output(_) => Exit::Failed,
+        }
+    }
+}
 
 /// Does what the command line says.
 ///
@@ -102,16 +111,12 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Guard => guard::run(context),
         Verb::Config => show_config::run(&context),
-        Verb::Recover(arguments) => {
-            interruptible(context, |context| recover::run(context, arguments))
-        }
-        Verb::Unlock(arguments) => {
-            interruptible(context, |context| unlock::run(context, arguments))
-        }
+        Verb::Recover(arguments) => repeatable(context, |context| recover::run(context, arguments)),
+        Verb::Unlock(arguments) => repeatable(context, |context| unlock::run(context, arguments)),
         Verb::Check => interruptible(context, check::run),
         Verb::Backup => interruptible(context, backup::run),
-        Verb::List => interruptible(context, list::list),
-        Verb::Show(which) => interruptible(context, |context| list::show(context, which)),
+        Verb::List => repeatable(context, list::list),
+        Verb::Show(which) => repeatable(context, |context| list::show(context, which)),
         Verb::Verify(arguments) => {
             interruptible(context, |context| verify::run(context, arguments))
         }
@@ -152,6 +157,20 @@ where
             cancel.cancel();
         });
         verb(context).await
+    })
+}
+
+/// Runs a verb that may be left at any point and done again: it just ends when interrupted.
+fn repeatable<F>(context: Context, verb: impl FnOnce(Context) -> F) -> Result<Exit, Failure>
+where
+    F: Future<Output = Result<Exit, Failure>>,
+{
+    interruptible(context, |context| async {
+        let cancel = context.cancel.clone();
+        tokio::select! {
+            done = verb(context) => done,
+            () = cancel.cancelled() => Err(EdgeError::Interrupted.into()),
+        }
     })
 }
 

@@ -63,6 +63,11 @@ impl Systemd {
                 format!("--unit={unit}"),
                 format!("--on-active={}ms", after.as_millis()),
                 "--timer-property=AccuracySec=100ms".to_owned(),
+                // Where it fails (mongod does not answer yet) it is tried again, for five minutes at the least.
+                "--property=Restart=on-failure".to_owned(),
+                "--property=RestartSec=5".to_owned(),
+                "--property=StartLimitIntervalSec=1h".to_owned(),
+                "--property=StartLimitBurst=60".to_owned(),
                 "--".to_owned(),
             ],
         );

@@ -197,7 +197,8 @@ async fn give_back_all(journal: Journal, tools: &Tools) -> Result<Recovered, Jou
 }
 
 /// What the timer does: the window of `run` should be over. Where the run is dead everything is given back;
-/// where it lives (stopped, stuck) only its locks are, because the rest is still its own.
+/// where it lives (stopped, stuck) only its locks are, because the rest is still its own. The same where its journal
+/// can be read and not written: an unlocked member matters more than a journal that says so.
 ///
 /// # Errors
 /// [`RecoverError`]; a lock that cannot be given back is an error here.
@@ -206,10 +207,11 @@ pub async fn overdue(
     run: RunId,
     tools: &Tools,
 ) -> Result<Vec<Recovered>, RecoverError> {
-    match recover(state_dir, Some(run), tools).await {
-        Err(RecoverError::Journal(JournalError::Alive { .. })) => {}
+    let unwritable = match recover(state_dir, Some(run), tools).await {
+        Err(RecoverError::Journal(JournalError::Alive { .. })) => None,
+        Err(RecoverError::Journal(error @ JournalError::Io { .. })) => Some(error),
         other => return other,
-    }
+    };
     let (_, outstanding) = Journal::peek(&Journal::path_of(state_dir, run))?;
     let locks = outstanding
         .iter()
@@ -222,5 +224,5 @@ pub async fn overdue(
     for unlocked in unlocked {
         unlocked?;
     }
-    Ok(Vec::new())
+    unwritable.map_or(Ok(Vec::new()), |error| Err(error.into()))
 }

@@ -1,7 +1,7 @@
 //! Pictures of volumes, one file a provider.
 //!
 //! Everything slow or fallible that can be done early is done before the lock ([`lvm::plan`]); inside
-//! the lock window only [`lvm::Lvm::take_all`] runs. `hold` takes no picture and so has no file here.
+//! the lock window only [`lvm::Lvm::take`] runs, once a volume. `hold` takes no picture and so has no file here.
 
 mod error;
 pub mod lvm;

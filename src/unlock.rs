@@ -12,7 +12,7 @@ use crate::error::{Exit, Explain};
 use crate::ids::{MemberAddr, RunId};
 use crate::mongo::process::SearchFailed;
 use crate::mongo::topology::discover;
-use crate::mongo::{self, MongoError, UnlockOutcome};
+use crate::mongo::{self, MongoError, ServerProcess, UnlockOutcome};
 use crate::recover::{RecoverError, recover};
 
 /// How unlocking introduces itself to mongod.
@@ -107,23 +107,34 @@ pub async fn survey(
     let asking = members.into_iter().map(|member| async {
         let answer = async {
             let mongod = mongo::connect(&member, &tools.access, APP_NAME, tools.timeout).await?;
-            mongod.lock_state("").await
+            let state = mongod.lock_state("").await?;
+            Ok((state.locked, mongod.process_id().await?))
         };
         let answer: Result<_, MongoError> = answer.await;
-        let run = planned.iter().find(|(planned, _)| *planned == member);
-        let locked = answer.as_ref().is_ok_and(|state| state.locked);
+        let (locked, run, error) = match answer {
+            // By its process and not by its address: one server has many names.
+            Ok((true, process)) => (true, run_that_locked(&planned, process), None),
+            Ok((false, _)) => (false, None, None),
+            Err(error) => (false, None, Some(error.to_string())),
+        };
         LockedMember {
-            run: run.map(|(_, run)| *run).filter(|_| locked),
+            run,
             member,
             locked,
-            error: answer.err().map(|error| error.to_string()),
+            error,
         }
     });
     Ok(join_all(asking).await)
 }
 
+/// The run whose journal names a lock on `process`.
+fn run_that_locked(planned: &[(ServerProcess, RunId)], process: ServerProcess) -> Option<RunId> {
+    let found = planned.iter().find(|(locked, _)| *locked == process);
+    found.map(|(_, run)| *run)
+}
+
 /// The locks that journals name, of living and dead runs. A journal that cannot be read must not keep a member locked.
-fn planned_locks(config: &Config) -> Vec<(MemberAddr, RunId)> {
+fn planned_locks(config: &Config) -> Vec<(ServerProcess, RunId)> {
     let mut planned = Vec::new();
     let paths = Journal::all(&config.host.state_dir).unwrap_or_else(|error| {
         tracing::warn!(%error, "nobody knows which run took a lock");
@@ -139,8 +150,8 @@ fn planned_locks(config: &Config) -> Vec<(MemberAddr, RunId)> {
             }
         };
         for resource in outstanding {
-            if let Resource::Lock { member, .. } = resource {
-                planned.push((member, owner.run));
+            if let Resource::Lock { process, .. } = resource {
+                planned.push((process, owner.run));
             }
         }
     }

@@ -80,9 +80,6 @@ pub enum VerifyError {
         /// What is wrong, at least one.
         findings: Vec<Finding>,
     },
-    /// A thread ended without saying why; a defect of this program.
-    #[error("a thread ended unexpectedly: {0}")]
-    Thread(#[from] tokio::task::JoinError),
 }
 
 fn list(findings: &[Finding]) -> String {
@@ -99,7 +96,7 @@ impl Explain for VerifyError {
                 "do not rely on this backup: make a new one now, and check the store's disks"
                     .into(),
             ),
-            Self::Cancelled { .. } | Self::Thread(_) => None,
+            Self::Cancelled { .. } => None,
         }
     }
 
@@ -109,7 +106,6 @@ impl Explain for VerifyError {
             Self::Store(error) => error.exit(),
             Self::Cancelled { .. } => Exit::Interrupted,
             Self::Damaged { .. } => Exit::Damaged,
-            Self::Thread(_) => Exit::Failed,
         }
     }
 }

@@ -14,8 +14,9 @@ fn a_damaged_archive_is_named_and_restores_nothing() {
             "freezeframe verify latest
             freezeframe list
             freezeframe restore latest --to to --shard rs0
-            freezeframe restore latest --to to --shard rs0
-            freezeframe restore latest --to other --shard rs1"
+            freezeframe restore 20260131_020000 --to to --shard rs0
+            freezeframe restore 20260131_020000 --to to --shard rs0
+            freezeframe restore 20260131_020000 --to other --shard rs1"
         ),
         str![[r#"
 $ freezeframe verify latest
@@ -30,14 +31,19 @@ BACKUP                        AGE  SIZE     LOCK      STATE    MEMBERS
 mongo_backup-20260131_020000  AGE  5.7 KiB  184.1 ms  DAMAGED  rs0, rs1
 => 0
 $ freezeframe restore latest --to to --shard rs0
+TIME  WARN mongo_backup-20260131_020000 is not `latest`, because its last verification found damage
+error: file://DIR/store holds no sound backup
+  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
+=> 5
+$ freezeframe restore 20260131_020000 --to to --shard rs0
 error: cannot unpack rs0: damaged archive, byte 12: the block that begins there: lzma data error
   hint: what is stored is damaged: restore from another backup, and check the store's disks
 => 6
-$ freezeframe restore latest --to to --shard rs0
+$ freezeframe restore 20260131_020000 --to to --shard rs0
 error: DIR/to holds an earlier restore that was not finished
   hint: it is no good copy; remove DIR/to and restore again
 => 7
-$ freezeframe restore latest --to other --shard rs1
+$ freezeframe restore 20260131_020000 --to other --shard rs1
 rs1 of mongo_backup-20260131_020000 restored to DIR/other: 3 files, 4.1 KiB, every hash right, in SECONDS
 the data is as of 2026-01-31T02:00:01Z, optime (1769824801, 7) t=3
 not settled: it holds the old replica set's configuration (--member HOST:PORT settles it)
@@ -93,8 +99,8 @@ backup mongo_backup-20260131_020000: manifest.json: it was changed after it was 
 => 0
 $ freezeframe restore latest --to to --shard rs0
 TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: it was changed after it was written: its seal says 9ac15c1a44eb70b34a650be48668713c2358528bb388d488f984ba176dcf535b, its bytes give 3cdd4f4368ed4b1d3de193c9b47e13dacb5683adf325a00e3e960fc234d82e47
-error: file://DIR/store holds no complete backup
-  hint: `freezeframe list` shows what the store holds
+error: file://DIR/store holds no sound backup
+  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
 => 5
 $ freezeframe restore 20260131_020000 --to to --shard rs0
 error: backup mongo_backup-20260131_020000: manifest.json: it was changed after it was written: its seal says 9ac15c1a44eb70b34a650be48668713c2358528bb388d488f984ba176dcf535b, its bytes give 3cdd4f4368ed4b1d3de193c9b47e13dacb5683adf325a00e3e960fc234d82e47
@@ -108,8 +114,8 @@ backup mongo_backup-20260131_020000: manifest.json: line 46, column 35: EOF whil
 => 0
 $ freezeframe restore latest --to to --shard rs0
 TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: line 46, column 35: EOF while parsing a string
-error: file://DIR/store holds no complete backup
-  hint: `freezeframe list` shows what the store holds
+error: file://DIR/store holds no sound backup
+  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
 => 5
 $ freezeframe restore 20260131_020000 --to to --shard rs0
 error: backup mongo_backup-20260131_020000: manifest.json: line 46, column 35: EOF while parsing a string
@@ -123,8 +129,8 @@ backup mongo_backup-20260131_020000: manifest.json: line 1, column 0: EOF while 
 => 0
 $ freezeframe restore latest --to to --shard rs0
 TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: line 1, column 0: EOF while parsing a value
-error: file://DIR/store holds no complete backup
-  hint: `freezeframe list` shows what the store holds
+error: file://DIR/store holds no sound backup
+  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
 => 5
 $ freezeframe restore 20260131_020000 --to to --shard rs0
 error: backup mongo_backup-20260131_020000: manifest.json: line 1, column 0: EOF while parsing a value
@@ -138,8 +144,8 @@ backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe 
 => 0
 $ freezeframe restore latest --to to --shard rs0
 TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 2; this one reads up to 1)
-error: file://DIR/store holds no complete backup
-  hint: `freezeframe list` shows what the store holds
+error: file://DIR/store holds no sound backup
+  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
 => 5
 $ freezeframe restore 20260131_020000 --to to --shard rs0
 error: backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 2; this one reads up to 1)

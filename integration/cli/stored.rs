@@ -189,8 +189,8 @@ $ freezeframe list
 no backups
 => 0
 $ freezeframe show latest
-error: file://DIR/store holds no complete backup
-  hint: `freezeframe list` shows what the store holds
+error: file://DIR/store holds no sound backup
+  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
 => 5
 $ freezeframe show 20260131_020000
 error: file://DIR/store holds no backup mongo_backup-20260131_020000

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use freezeframe::backup::preflight::member::{
-    MemberLimits, judge, judge_cluster, judge_unreadable,
-};
+use freezeframe::backup::preflight::cluster::judge_cluster;
+use freezeframe::backup::preflight::member::{MemberLimits, judge, judge_unreadable};
 use freezeframe::backup::preflight::{Finding, Verdict};
 use freezeframe::mongo::balancer::cluster_facts;
 use freezeframe::mongo::process::{NotHere, data_directory};
@@ -68,11 +67,11 @@ async fn the_hidden_secondary_is_fit_and_each_other_member_is_refused() {
         min_oplog_window: Duration::from_secs(86_400),
         ..LIMITS
     };
-    assert_eq!(refusals(&judged(&set, 2, &long).await), ["oplog-window"]);
+    assert_eq!(refusals(&judged(&set, 2, &long).await), ["oplog_window"]);
 
     let hidden = open(&set, 2, &set.access()).await;
     hidden.lock("test").await.unwrap();
-    assert_eq!(refusals(&judged(&set, 2, &LIMITS).await), ["fsync-lock"]);
+    assert_eq!(refusals(&judged(&set, 2, &LIMITS).await), ["fsync_lock"]);
     hidden.unlock().await.unwrap();
 }
 
@@ -174,7 +173,7 @@ async fn a_member_in_initial_sync_is_refused() {
             return false;
         };
         let refused = refusals(&judge(&facts, &LIMITS, jiff::Timestamp::now()));
-        refused.contains(&"state") && refused.contains(&"initial-sync")
+        refused.contains(&"state") && refused.contains(&"initial_sync")
     })
     .await;
 }

@@ -29,6 +29,12 @@ pub enum BackupError {
     /// The set could not be written.
     #[error(transparent)]
     Upload(#[from] UploadError),
+    /// The balancer was started, or a migration began, while the members were held.
+    #[error("the cluster did not stand still: {detail}")]
+    ChunksMoved {
+        /// What was found after the window.
+        detail: String,
+    },
     /// A file system of the member is not in the picture; a defect of this program.
     #[error("the picture does not hold all of {member}'s data")]
     NoPicture {
@@ -88,6 +94,9 @@ impl Explain for BackupError {
             Self::Picture(error) => error.hint(),
             Self::Upload(error) => error.hint(),
             Self::NoPicture { .. } => None,
+            Self::ChunksMoved { .. } => Some(
+                "keep the balancer stopped (sh.stopBalancer() on a mongos) until the backup has ended, and run it again".into(),
+            ),
             Self::JournalStays { .. } => Some("run `freezeframe recover`".into()),
             Self::StillHeld { unreleased, .. } => unreleased
                 .iter()
@@ -111,7 +120,7 @@ impl Explain for BackupError {
                 Exit::Failed => Exit::BackupFailed,
                 exit => exit,
             },
-            Self::NoPicture { .. } => Exit::BackupFailed,
+            Self::NoPicture { .. } | Self::ChunksMoved { .. } => Exit::BackupFailed,
             Self::JournalStays { .. } | Self::StillHeld { .. } => Exit::StillHeld,
         }
     }

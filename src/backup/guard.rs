@@ -6,6 +6,7 @@
 //! [`serve`] is the child.
 
 pub mod give_back;
+mod said;
 pub mod serve;
 
 use std::process::Stdio;
@@ -21,6 +22,7 @@ use crate::error::{Exit, Explain};
 use crate::ids::{MemberAddr, RunId};
 use crate::mongo::ServerProcess;
 pub use give_back::GivenBack;
+use said::Said;
 
 /// How long the guard may take to start and connect, or to answer where no database is involved.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -133,8 +135,18 @@ pub enum GuardError {
         members: Vec<Unlocked>,
     },
     /// It ended or does not answer.
-    #[error("the guard is gone")]
-    Gone,
+    #[error("the guard is gone{}", last_words(said))]
+    Gone {
+        /// What it, or whoever started it, last wrote to standard error.
+        said: String,
+    },
+}
+
+fn last_words(said: &str) -> String {
+    match said.trim().lines().last() {
+        Some(line) => format!(": {line}"),
+        None => String::new(),
+    }
 }
 
 impl Explain for GuardError {
@@ -145,7 +157,12 @@ impl Explain for GuardError {
                  writes may wait that long on this member"
                     .into(),
             ),
-            _ => None,
+            Self::Start(_) | Self::Gone { .. } => Some(
+                "the guard is this same program, in a scope that systemd-run makes: see that both can be started, and \
+                 the system's log for whoever ended it"
+                    .into(),
+            ),
+            Self::CannotGuard { .. } | Self::Fired { .. } => None,
         }
     }
 
@@ -158,6 +175,7 @@ impl Explain for GuardError {
 #[derive(Debug)]
 pub struct Guard {
     child: Child,
+    said: Said,
     to: ChildStdin,
     from: Lines<BufReader<ChildStdout>>,
 }
@@ -181,17 +199,21 @@ impl Guard {
             .arg("guard")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             // Not in our process group: Ctrl-C on the terminal is for us alone.
             .process_group(0)
             .kill_on_drop(false)
             .spawn()
             .map_err(GuardError::Start)?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(GuardError::Gone);
+            return Err(GuardError::Gone {
+                said: String::new(),
+            });
         };
+        let said = Said::listen(child.stderr.take());
         let mut guard = Self {
             child,
+            said,
             to,
             from: BufReader::new(from).lines(),
         };
@@ -217,7 +239,8 @@ impl Guard {
         match self.hear().await {
             Ok(FromGuard::Fired { cause, members }) => GuardError::Fired { cause, members },
             Ok(FromGuard::CannotGuard { reason }) => GuardError::CannotGuard { reason },
-            Ok(_) | Err(_) => GuardError::Gone,
+            Ok(_) => self.gone().await,
+            Err(gone) => gone,
         }
     }
 
@@ -236,7 +259,8 @@ impl Guard {
             Ok(Ok(FromGuard::Fired { cause, members })) => {
                 Err(GuardError::Fired { cause, members })
             }
-            _ => Err(GuardError::Gone),
+            Ok(Err(gone)) => Err(gone),
+            Ok(Ok(_)) | Err(_) => Err(self.gone().await),
         }
     }
 
@@ -244,6 +268,7 @@ impl Guard {
     pub async fn dismiss(self) {
         let Self {
             mut child,
+            said: _said,
             to,
             from,
         } = self;
@@ -256,15 +281,23 @@ impl Guard {
     }
 
     async fn say(&mut self, message: &ToGuard) -> Result<(), GuardError> {
-        write_line(&mut self.to, message)
-            .await
-            .map_err(|_| GuardError::Gone)
+        match write_line(&mut self.to, message).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.gone().await),
+        }
     }
 
     async fn hear(&mut self) -> Result<FromGuard, GuardError> {
-        match self.from.next_line().await {
-            Ok(Some(line)) => serde_json::from_str(&line).map_err(|_| GuardError::Gone),
-            Ok(None) | Err(_) => Err(GuardError::Gone),
+        let line = self.from.next_line().await.ok().flatten();
+        match line.and_then(|line| serde_json::from_str(&line).ok()) {
+            Some(said) => Ok(said),
+            None => Err(self.gone().await),
+        }
+    }
+
+    async fn gone(&self) -> GuardError {
+        GuardError::Gone {
+            said: self.said.last().await,
         }
     }
 
@@ -279,7 +312,8 @@ impl Guard {
             Ok(Ok(FromGuard::Fired { cause, members })) => {
                 Err(GuardError::Fired { cause, members })
             }
-            _ => Err(GuardError::Gone),
+            Ok(Err(gone)) => Err(gone),
+            Ok(Ok(_)) | Err(_) => Err(self.gone().await),
         }
     }
 }

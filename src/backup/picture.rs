@@ -37,6 +37,9 @@ pub enum PictureError {
     /// The watch could not be started.
     #[error("cannot watch the snapshots: {0}")]
     Watch(std::io::Error),
+    /// The window broke before every snapshot was taken.
+    #[error("the window ended before every snapshot was taken")]
+    Interrupted,
 }
 
 impl Explain for PictureError {
@@ -44,7 +47,7 @@ impl Explain for PictureError {
         match self {
             Self::Snapshot(error) => error.hint(),
             Self::Journal(error) => error.hint(),
-            Self::Watch(_) => None,
+            Self::Watch(_) | Self::Interrupted => None,
         }
     }
 
@@ -117,7 +120,7 @@ impl Pictures {
     /// Takes every snapshot, in the window. Stops early when `broken` is cancelled.
     ///
     /// # Errors
-    /// The first snapshot's error.
+    /// The first snapshot's error; [`PictureError::Interrupted`].
     pub async fn take(
         &self,
         timeline: Timeline,
@@ -132,7 +135,7 @@ impl Pictures {
         let taking = move || {
             for one in &planned {
                 if broken.is_cancelled() {
-                    return Ok(());
+                    return Err(PictureError::Interrupted);
                 }
                 let start_us = monotonic_us();
                 let taken = lvm.take(&one.snapshot);
@@ -147,10 +150,10 @@ impl Pictures {
                     if let Err(error) = lvm.resume(&one.snapshot) {
                         tracing::warn!(origin = %one.snapshot.origin, %error, "cannot see to it that the origin goes on");
                     }
-                    return Err(error);
+                    return Err(error.into());
                 }
             }
-            Ok::<_, SnapshotError>(())
+            Ok(())
         };
         Ok(off_thread(taking).await?)
     }
@@ -196,7 +199,7 @@ impl Pictures {
             snapshots.retain(|snapshot| matches!(lvm.fill(snapshot), Ok(Fill::Overflowed)));
             snapshots.into_iter().next()
         };
-        let full = tokio::task::spawn_blocking(looking).await.ok().flatten()?;
+        let full = off_thread(looking).await?;
         let name = full.full_name();
         Some(SnapshotError::Overflowed { name }.into())
     }

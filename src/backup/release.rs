@@ -3,7 +3,7 @@
 //! Every way is idempotent: what is gone already, or was never acquired, is well given back.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -24,6 +24,14 @@ use crate::store::{self, StoreError};
 
 /// How long an unlock is tried before `recover` is left to do it.
 const UNLOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a member that cannot be reached is tried again: one that was stopped for good must not hold recovery up
+/// for longer.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
+/// Pause between two such tries.
+const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+/// How giving back introduces itself to mongod.
+const APP_NAME: &str = "freezeframe-recover";
 
 /// What giving back needs.
 #[derive(Debug, Clone)]
@@ -195,14 +203,22 @@ async fn unlock(
     comment: &str,
     tools: &Tools,
 ) -> Result<(), ReleaseError> {
-    let failed = |source| ReleaseError::Mongo {
-        member: member.clone(),
-        source,
-    };
+    let begun = Instant::now();
     let unlocking = async {
-        let mongod = mongo::connect(member, &tools.access, "freezeframe-recover", tools.timeout)
-            .await
-            .map_err(failed)?;
+        // A member that cannot be reached now may be overloaded, or be restarting: its lock does not wait for us to be lucky.
+        let mongod = loop {
+            match mongo::connect(member, &tools.access, APP_NAME, tools.timeout).await {
+                Ok(mongod) => break mongod,
+                Err(source) if begun.elapsed() >= CONNECT_PATIENCE => {
+                    return Err(ReleaseError::Mongo {
+                        member: member.clone(),
+                        source,
+                    });
+                }
+                Err(error) => tracing::warn!(%member, %error, "trying again"),
+            }
+            tokio::time::sleep(CONNECT_AGAIN).await;
+        };
         let outcome = give_back(&mongod, process, comment, Expectation::Unsure, |error| {
             tracing::warn!(%member, %error, "unlocking failed, trying again");
         })

@@ -177,11 +177,6 @@ impl Upload {
         off_thread(packing).await
     }
 
-    /// The archive of each member so far.
-    pub fn archives(&self) -> &[(MemberAddr, ArchiveRecord)] {
-        &self.archives
-    }
-
     /// Ends the file table, and writes the manifest that `describe` makes of its record.
     ///
     /// # Errors
@@ -209,6 +204,14 @@ impl Upload {
             entries: summary.entries,
         };
         let manifest = describe(&intent, &archives, record);
+        // A manifest is a promise: what it names must be there, as large as it says, before it is made.
+        let listed = store.list(&format!("{}/", intent.id)).await?;
+        if let Some(missing) = catalog::missing_objects(&manifest, &listed)
+            .into_iter()
+            .next()
+        {
+            return Err(missing.into());
+        }
         catalog::write_manifest(store.as_ref(), &manifest).await?;
         Ok(manifest)
     }

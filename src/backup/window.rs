@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
-use crate::backup::guard::{Guard, GuardPlan};
+use crate::backup::guard::{Guard, GuardError, GuardPlan};
 use crate::backup::release::Tools;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
@@ -241,12 +241,18 @@ where
     W: Future<Output = Result<T, WorkError>>,
 {
     let start_us = monotonic_us();
-    let locked = locks::lock_all(terms, timeline, comment).await;
+    let (locked, broken) = lock_all(terms, timeline, comment, guard, cancel).await;
+    if let Some(broken) = broken {
+        let closed = locks::close_alone(terms, timeline, comment, &broken, &locked).await;
+        return Err(still_locked(closed).unwrap_or(broken.into()));
+    }
     if let Err(error) = locks::all_ours(&locked) {
-        return Err(
-            still_locked(locks::close(terms, timeline, comment, guard, &locked).await)
-                .unwrap_or(error),
-        );
+        let closed = locks::close(terms, timeline, comment, guard, &locked).await;
+        let error = match error {
+            WindowError::LockUnanswered { .. } if cancel.is_cancelled() => WindowError::Interrupted,
+            error => error,
+        };
+        return Err(still_locked(closed).unwrap_or(error));
     }
     let inner = cancel.child_token();
     let mut work = pin!(async {
@@ -308,6 +314,25 @@ where
         locked_us,
         value,
     })
+}
+
+/// Locks every member, but waits for no answer any longer once the guard has acted or we are asked to end.
+async fn lock_all(
+    terms: &Terms<'_>,
+    timeline: &Timeline,
+    comment: &str,
+    guard: &mut Guard,
+    cancel: &CancellationToken,
+) -> (Vec<locks::Locked>, Option<GuardError>) {
+    let stop = cancel.child_token();
+    let mut locking = pin!(locks::lock_all(terms, timeline, comment, &stop));
+    let broken = tokio::select! {
+        biased;
+        broken = guard.broken() => broken,
+        locked = &mut locking => return (locked, None),
+    };
+    stop.cancel();
+    (locking.await, Some(broken))
 }
 
 /// The one failure that must be told before any other.

@@ -87,7 +87,7 @@ pub enum Verdict {
     Verified,
     /// The same, and it was restored and validated at some time.
     Proven,
-    /// The last verification found damage.
+    /// The last verification found damage; or the last attempt to prove it did, which no comparison of hashes outweighs.
     Damaged,
 }
 
@@ -228,19 +228,18 @@ fn without_manifest(
 /// Records come oldest first; their own time decides nothing, their name's order does.
 fn verification_state(records: &[Result<Verification, CatalogError>]) -> VerificationState {
     let readable = || records.iter().filter_map(|record| record.as_ref().ok());
+    let proofs = || readable().filter(|record| record.kind == VerificationKind::Proven);
     let passed = |record: &&Verification| record.outcome == Outcome::Passed;
-    let proven = readable()
-        .filter(passed)
-        .filter(|record| record.kind == VerificationKind::Proven)
-        .map(|record| record.at)
-        .next_back();
+    let proven = proofs().filter(passed).map(|record| record.at).next_back();
+    let last_proof = proofs().next_back().map(|record| record.outcome);
     let last = readable().next_back();
     VerificationState {
-        verdict: match last.map(|record| record.outcome) {
-            None => Verdict::Unverified,
-            Some(Outcome::Damaged) => Verdict::Damaged,
-            Some(Outcome::Passed) if proven.is_some() => Verdict::Proven,
-            Some(Outcome::Passed) => Verdict::Verified,
+        verdict: match (last.map(|record| record.outcome), last_proof) {
+            (None, _) => Verdict::Unverified,
+            // Bytes that are as they were written may have been written wrong: only a proof takes a failed proof back.
+            (Some(Outcome::Damaged), _) | (_, Some(Outcome::Damaged)) => Verdict::Damaged,
+            (Some(Outcome::Passed), Some(Outcome::Passed)) => Verdict::Proven,
+            (Some(Outcome::Passed), None) => Verdict::Verified,
         },
         last: last.map(|record| record.at),
         proven,

@@ -361,6 +361,25 @@ async fn verifications_add_up() {
             Outcome::Damaged,
             Verdict::Damaged,
         ),
+        (
+            "2026-02-04T01:00:00Z",
+            Hashes,
+            Outcome::Passed,
+            Verdict::Proven,
+        ),
+        (
+            "2026-02-04T02:00:00Z",
+            Proven,
+            Outcome::Damaged,
+            Verdict::Damaged,
+        ),
+        // The bytes are as they were written: that does not take the failed proof back.
+        (
+            "2026-02-04T03:00:00Z",
+            Hashes,
+            Outcome::Passed,
+            Verdict::Damaged,
+        ),
     ];
     for (at, kind, outcome, verdict) in steps {
         write_verification(store.as_ref(), &record(at, kind, outcome))

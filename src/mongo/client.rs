@@ -105,11 +105,6 @@ impl Mongod {
         &self.addr
     }
 
-    /// How long a call may take unless said otherwise.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     /// The same connection with another limit for each call.
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self {

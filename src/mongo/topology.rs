@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 
 use super::process::{self, Running, SearchFailed};
 use super::{Access, MemberFacts, MongoError, connect};
+use crate::blocking::off_thread;
 use crate::ids::MemberAddr;
 
 /// A mongod of this host, or one the configuration names.
@@ -52,9 +53,7 @@ pub async fn discover(
     exclude: &[MemberAddr],
     timeout: Duration,
 ) -> Result<Vec<Discovered>, SearchFailed> {
-    let running = tokio::task::spawn_blocking(process::running)
-        .await
-        .map_err(|error| SearchFailed(error.to_string()))??;
+    let running = off_thread(process::running).await?;
     let wanted = running
         .into_iter()
         .filter(|running| !running.listens.iter().any(|addr| exclude.contains(addr)));

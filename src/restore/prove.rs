@@ -182,6 +182,7 @@ async fn prove_member(
 
     let mut inspection = Inspection {
         db_path: scratch.path(),
+        logs: proving.scratch,
         member,
         binary: proving.binary,
         cancel,
@@ -211,6 +212,7 @@ async fn prove_member(
 /// One archive being looked at.
 struct Inspection<'a> {
     db_path: &'a Path,
+    logs: &'a Path,
     member: &'a MemberRecord,
     binary: &'a MongodBinary,
     cancel: &'a CancellationToken,
@@ -289,6 +291,7 @@ impl Inspection<'_> {
             self.db_path,
             layout,
             Purpose::Inspect,
+            self.logs,
             self.cancel,
         )
         .await

@@ -56,7 +56,8 @@ impl PrivateMongod {
     /// Starts `binary` on `db_path` and waits until it answers.
     ///
     /// It listens on a free port of 127.0.0.1 only, without authentication, sessions refresh,
-    /// TTL deletion or diagnostic data; it logs to a scratch directory outside `db_path`.
+    /// TTL deletion or diagnostic data. It logs to a directory made in `logs`, which goes when this does: `logs` is a place that
+    /// somebody clears up should we be killed.
     ///
     /// # Errors
     /// [`RestoreError::DiedAtStart`] with the telling line of its log, [`RestoreError::NotReady`],
@@ -66,6 +67,7 @@ impl PrivateMongod {
         db_path: &Path,
         layout: &StorageLayout,
         purpose: Purpose,
+        logs: &Path,
         cancel: &CancellationToken,
     ) -> Result<Self, RestoreError> {
         let mut tries = 0;
@@ -73,7 +75,7 @@ impl PrivateMongod {
             tries += 1;
             let port = free_port()?;
             let args = arguments(db_path, layout, purpose, port);
-            let mut child = Child::spawn(binary.path(), args)?;
+            let mut child = Child::spawn(binary.path(), args, logs)?;
             let ready = child.ready(db_path, port);
             let outcome = tokio::select! {
                 outcome = tokio::time::timeout(READY_LIMIT, ready) => outcome,
@@ -196,7 +198,7 @@ struct Child {
 }
 
 impl Child {
-    fn spawn(program: &Path, mut args: Vec<OsString>) -> Result<Self, RestoreError> {
+    fn spawn(program: &Path, mut args: Vec<OsString>, logs: &Path) -> Result<Self, RestoreError> {
         let start = |source| RestoreError::Io {
             action: "start",
             path: program.to_owned(),
@@ -204,8 +206,8 @@ impl Child {
         };
         let scratch = tempfile::Builder::new()
             .prefix("freezeframe-mongod-")
-            .tempdir()
-            .map_err(start)?;
+            .tempdir_in(logs)
+            .map_err(RestoreError::io("create a directory in", logs))?;
         args.extend(["--logpath".into(), scratch.path().join("log").into()]);
         let ours = nix::unistd::getpid();
         let command = duct::cmd(program, args)

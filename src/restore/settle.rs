@@ -97,6 +97,8 @@ pub async fn settle(
         db_path,
         &record.layout,
         Purpose::Maintain,
+        // The target is marked as incomplete until everything is done, so whatever is left in it goes with it.
+        db_path,
         cancel,
     )
     .await?;

@@ -8,12 +8,10 @@ pub mod facts;
 pub mod plan;
 pub mod watch;
 
-use std::time::{Duration, Instant};
-
 use self::facts::{CowStatus, LogicalVolume, LvmFacts, ReportError};
 pub use self::plan::{Planned, Sizing};
 pub use self::watch::{FillRecord, Watch};
-use super::{Fill, LvmSnapshot, Origin, SnapshotError};
+use super::{Fill, LvmSnapshot, SnapshotError};
 use crate::exec::{Command, SharedExec};
 use crate::volume::sysfs::join_lvm_name;
 
@@ -30,24 +28,6 @@ pub enum Removal {
     Removed,
     /// It was not there.
     WasAbsent,
-}
-
-/// One snapshot command of a window.
-#[derive(Debug, Clone, Copy)]
-pub struct Taken {
-    /// When the command was started.
-    pub started: Instant,
-    /// How long it took.
-    pub length: Duration,
-}
-
-/// What came of a window's snapshot commands, which run one after the other: LVM serialises on the group's lock.
-#[derive(Debug)]
-pub struct TakenAll {
-    /// The snapshots that exist, in order.
-    pub taken: Vec<Taken>,
-    /// Why the one after them failed; it may exist in part. Those behind it were not tried.
-    pub failed: Option<(Taken, SnapshotError)>,
 }
 
 impl Lvm {
@@ -74,34 +54,6 @@ impl Lvm {
     pub fn take(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
         self.exec.run(&command::create(snapshot))?;
         Ok(())
-    }
-
-    /// Takes the snapshots one after the other and stops at the first that fails, or before the next
-    /// once `go_on` says no.
-    pub fn take_all(&self, snapshots: &[Planned], go_on: impl Fn() -> bool) -> TakenAll {
-        let mut all = TakenAll {
-            taken: Vec::with_capacity(snapshots.len()),
-            failed: None,
-        };
-        for planned in snapshots {
-            if !go_on() {
-                break;
-            }
-            let started = Instant::now();
-            let outcome = self.take(&planned.snapshot);
-            let taken = Taken {
-                started,
-                length: started.elapsed(),
-            };
-            match outcome {
-                Ok(()) => all.taken.push(taken),
-                Err(error) => {
-                    all.failed = Some((taken, error));
-                    break;
-                }
-            }
-        }
-        all
     }
 
     /// How full a snapshot is, as the kernel and LVM both see it.
@@ -209,45 +161,6 @@ impl Lvm {
             }
         }
         Ok(removal)
-    }
-
-    /// Removes a volume that carries our tags, for [`Lvm::list_ours`] without a journal.
-    ///
-    /// # Errors
-    /// As [`Lvm::remove`].
-    pub fn remove_leftover(&self, leftover: &LogicalVolume) -> Result<Removal, SnapshotError> {
-        let not_ours = |reason: &str| SnapshotError::NotOurs {
-            name: leftover.full_name(),
-            reason: reason.into(),
-        };
-        let run = leftover
-            .run()
-            .ok_or_else(|| not_ours("no tag names its run"))?;
-        let snapshot = LvmSnapshot {
-            origin: Origin {
-                vg: leftover.vg.clone(),
-                lv: leftover.origin.clone().unwrap_or_default(),
-            },
-            lv: leftover.lv.clone(),
-            cow_bytes: leftover.size,
-            run,
-        };
-        if !leftover.lv.starts_with(&format!("freezeframe-{run}-")) {
-            return Err(not_ours("its name is not of the run that its tag names"));
-        }
-        self.remove(&snapshot)
-    }
-
-    /// Everything on this host that carries our tag.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Exec`] and [`SnapshotError::Report`].
-    pub fn list_ours(&self) -> Result<Vec<LogicalVolume>, SnapshotError> {
-        let volumes = self.report(&command::volumes(), facts::parse_volumes)?;
-        Ok(volumes
-            .into_iter()
-            .filter(|volume| volume.has_tag(LvmSnapshot::TAG))
-            .collect())
     }
 
     fn find(&self, vg: &str, lv: &str) -> Result<Option<LogicalVolume>, SnapshotError> {

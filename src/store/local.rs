@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::{ObjectInfo, ObjectWriter, Store, StoreError, key};
+use crate::blocking::off_thread;
 use durable::Partial;
 
 /// A store in a folder of this host.
@@ -80,15 +81,10 @@ impl LocalStore {
     /// Runs `work` where blocking is allowed.
     async fn blocking<T: Send + 'static>(
         &self,
-        action: &'static str,
-        key: &str,
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
-        match tokio::task::spawn_blocking(move || work(&store)).await {
-            Ok(result) => result,
-            Err(error) => Err(self.error(action, key, io::Error::other(error))),
-        }
+        off_thread(move || work(&store)).await
     }
 
     /// A partial file for `key`; fails early where the key is taken, so that nobody writes for hours in vain.
@@ -170,7 +166,7 @@ impl Store for LocalStore {
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         key::check_prefix(prefix)?;
         let wanted = prefix.to_owned();
-        self.blocking("list", prefix, move |store| {
+        self.blocking(move |store| {
             walk::objects(&store.root, &wanted)
                 .map_err(|(key, error)| store.error("list", &key, error))
         })
@@ -179,7 +175,7 @@ impl Store for LocalStore {
 
     async fn put(&self, key: &str, content: &[u8]) -> Result<ObjectInfo, StoreError> {
         let (name, content) = (key.to_owned(), content.to_owned());
-        self.blocking("write", key, move |store| {
+        self.blocking(move |store| {
             let mut partial = store.begin(&name)?;
             partial
                 .append(&content)
@@ -195,9 +191,7 @@ impl Store for LocalStore {
         _expected: Option<u64>,
     ) -> Result<Box<dyn ObjectWriter>, StoreError> {
         let name = key.to_owned();
-        let partial = self
-            .blocking("create", key, move |store| store.begin(&name))
-            .await?;
+        let partial = self.blocking(move |store| store.begin(&name)).await?;
         Ok(Box::new(writer::LocalWriter::start(
             self.clone(),
             key,
@@ -207,21 +201,19 @@ impl Store for LocalStore {
 
     async fn size(&self, key: &str) -> Result<u64, StoreError> {
         let name = key.to_owned();
-        self.blocking("read", key, move |store| {
-            store.open_object(&name).map(|(_, size)| size)
-        })
-        .await
+        self.blocking(move |store| store.open_object(&name).map(|(_, size)| size))
+            .await
     }
 
     async fn read(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         let name = key.to_owned();
-        self.blocking("read", key, move |store| store.read_range(&name, range))
+        self.blocking(move |store| store.read_range(&name, range))
             .await
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let name = key.to_owned();
-        self.blocking("delete", key, move |store| {
+        self.blocking(move |store| {
             let place = store.place(&name)?;
             durable::remove(&store.root, &place)
                 .map_err(|error| store.error("delete", &name, error))
@@ -232,7 +224,7 @@ impl Store for LocalStore {
     async fn unfinished(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         key::check_prefix(prefix)?;
         let wanted = prefix.to_owned();
-        self.blocking("list", prefix, move |store| {
+        self.blocking(move |store| {
             walk::partials(&store.root, &wanted)
                 .map_err(|(key, error)| store.error("list", &key, error))
         })
@@ -245,7 +237,7 @@ impl Store for LocalStore {
             return Err(key::invalid(id));
         }
         let name = id.to_owned();
-        self.blocking("delete", id, move |store| {
+        self.blocking(move |store| {
             durable::remove(&store.root, &store.root.join(&name))
                 .map_err(|error| store.error("delete", &name, error))
         })

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::objects::{self, Watch};
 use super::{VerifyError, VerifyReport};
+use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
 use crate::manifest::check::VERIFIED_PREFIX;
@@ -153,9 +154,9 @@ impl Walk<'_> {
         check: impl FnOnce(&Watch) -> Result<T, objects::CheckError> + Send + 'static,
     ) -> Result<Result<T, String>, VerifyError> {
         self.progress.begin(phase, &watch.meter);
-        let checked = tokio::task::spawn_blocking(move || check(&watch)).await;
+        let checked = off_thread(move || check(&watch)).await;
         self.progress.end(phase);
-        match checked? {
+        match checked {
             Ok(value) => Ok(Ok(value)),
             Err(objects::CheckError::Cancelled) => Err(VerifyError::Cancelled {
                 id: self.manifest.id,

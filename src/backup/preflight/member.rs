@@ -9,9 +9,7 @@ use jiff::Timestamp;
 use super::Finding;
 use crate::error::Explain;
 use crate::ids::{MemberAddr, ShardName};
-use crate::manifest::Role;
 use crate::mongo::MongoError;
-use crate::mongo::balancer::{ClusterError, ClusterFacts};
 use crate::mongo::facts::{MemberFacts, MemberState, ReplicaSet};
 
 /// What the operator allows.
@@ -68,7 +66,7 @@ pub fn judge_together(members: &[&MemberFacts]) -> Vec<Finding> {
             let names: Vec<String> = addrs.iter().map(ToString::to_string).collect();
             Finding::refused(
                 set.to_string(),
-                "one-member-a-set",
+                "one_member_a_set",
                 format!("{} are all members of {set}", names.join(" and ")),
                 format!("name one of them in [mongodb] members, and put the others of {set} into exclude"),
             )
@@ -76,49 +74,8 @@ pub fn judge_together(members: &[&MemberFacts]) -> Vec<Finding> {
         .collect()
 }
 
-/// Judges whether chunks may move while `facts`' member is held: only for shards and config servers.
-pub fn judge_cluster(
-    facts: &MemberFacts,
-    cluster: &Result<Option<ClusterFacts>, ClusterError>,
-) -> Vec<Finding> {
-    let subject = subject(facts);
-    let cluster = match cluster {
-        Ok(None) => return Vec::new(),
-        Ok(Some(cluster)) => cluster,
-        Err(error) => {
-            return vec![Finding::refused(
-                subject,
-                "balancer",
-                format!("cannot tell whether the balancer is on: {error}"),
-                "make the config servers reachable with the same access, and give its user the role of mongodb-role.js there too",
-            )];
-        }
-    };
-    let balancer = if cluster.balancer_on {
-        Finding::refused(
-            subject.clone(),
-            "balancer",
-            "the balancer of the cluster is on: chunks may move while the shards are copied",
-            "run sh.stopBalancer() on a mongos, and sh.startBalancer() after the backup",
-        )
-    } else {
-        Finding::ok(subject.clone(), "balancer", "the balancer is off")
-    };
-    let migrations = if cluster.migrations.is_empty() {
-        Finding::ok(subject, "migrations", "no migration is under way")
-    } else {
-        Finding::refused(
-            subject,
-            "migrations",
-            format!("under way: {}", cluster.migrations.join("; ")),
-            "wait until the migrations have ended",
-        )
-    };
-    vec![balancer, migrations]
-}
-
 /// "rs0 at 127.0.0.1:27018".
-fn subject(facts: &MemberFacts) -> String {
+pub(super) fn subject(facts: &MemberFacts) -> String {
     match &facts.hello.set {
         Some(set) => format!("{set} at {}", facts.addr),
         None => facts.addr.to_string(),
@@ -185,13 +142,13 @@ impl Judge<'_> {
         let engine = &self.facts.storage_engine;
         let arbiter = self.facts.hello.arbiter;
         if engine.name == "wiredTiger" && engine.persistent {
-            self.ok("storage-engine", "WiredTiger, persistent");
+            self.ok("storage_engine", "WiredTiger, persistent");
         } else if !arbiter {
             let what = format!(
                 "stores with {}, not with persistent WiredTiger",
                 engine.name
             );
-            self.refused("storage-engine", what, self.name_another());
+            self.refused("storage_engine", what, self.name_another());
         }
         if self.facts.options.journal_enabled == Some(false) {
             self.refused(
@@ -204,7 +161,7 @@ impl Judge<'_> {
         }
         if self.facts.options.encrypted {
             self.warning(
-                "encryption-at-rest",
+                "encryption_at_rest",
                 "is encrypted at rest: the archive needs its key to be restored",
                 "keep the key with the backups' other secrets; restore with --eseDatabaseKeyRollover where AES-GCM is used",
             );
@@ -214,21 +171,21 @@ impl Judge<'_> {
     fn lock(&mut self) {
         if self.facts.fsync_locked {
             self.refused(
-                "fsync-lock",
+                "fsync_lock",
                 "is already fsyncLocked, or a lock waits to be taken",
                 "see who holds it; `freezeframe recover` takes back what an earlier run left, `freezeframe unlock` any other",
             );
         } else {
-            self.ok("fsync-lock", "not locked");
+            self.ok("fsync_lock", "not locked");
         }
         if self.facts.storage_engine.backup_cursor_open {
             self.refused(
-                "backup-cursor",
+                "backup_cursor",
                 "has a backup cursor open: another backup is running",
                 "wait until the other backup has ended, or stop it",
             );
         } else {
-            self.ok("backup-cursor", "none open");
+            self.ok("backup_cursor", "none open");
         }
     }
 
@@ -286,12 +243,12 @@ impl Judge<'_> {
     fn initial_sync(&mut self, set: &ReplicaSet) {
         if set.initial_sync {
             self.refused(
-                "initial-sync",
+                "initial_sync",
                 "is in initial sync: its data is not complete",
                 "wait until the initial sync has ended",
             );
         } else {
-            self.ok("initial-sync", "not running");
+            self.ok("initial_sync", "not running");
         }
     }
 
@@ -377,7 +334,7 @@ impl Judge<'_> {
         });
         match window {
             Some(window) if window >= minimum => {
-                self.ok("oplog-window", format_duration(window).to_string());
+                self.ok("oplog_window", format_duration(window).to_string());
             }
             Some(window) => {
                 let what = format!(
@@ -386,13 +343,13 @@ impl Judge<'_> {
                     format_duration(minimum)
                 );
                 self.refused(
-                    "oplog-window",
+                    "oplog_window",
                     what,
                     "enlarge its oplog (replSetResizeOplog), or lower min_oplog_window",
                 );
             }
             None => self.refused(
-                "oplog-window",
+                "oplog_window",
                 "has an empty oplog",
                 "see rs.status() on it",
             ),
@@ -427,10 +384,5 @@ fn acknowledging_others(set: &ReplicaSet) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Whether the member takes part in a sharded cluster, and so needs [`judge_cluster`].
-pub fn is_sharded(facts: &MemberFacts) -> bool {
-    facts.options.role != Role::ReplicaSet
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -24,6 +24,14 @@ pub enum WindowError {
     /// A member could not be flushed, locked or read.
     #[error(transparent)]
     Mongo(#[from] MongoError),
+    /// A lock command was not answered in time. What there was of it is given back.
+    #[error("{member} did not answer the lock ({detail}); it is not locked by us any more")]
+    LockUnanswered {
+        /// The member.
+        member: MemberAddr,
+        /// A timeout, or how the connection broke.
+        detail: String,
+    },
     /// A lock was not the only one.
     #[error("{member} had {count} locks after ours: somebody else holds it locked, too")]
     ForeignLock {
@@ -61,6 +69,11 @@ impl Explain for WindowError {
             Self::Guard(error) => error.hint(),
             Self::Mongo(error) => error.hint(),
             Self::Work(error) => error.hint(),
+            Self::LockUnanswered { .. } => Some(
+                "see whether the member is overloaded (a lock waits for the operations before it); run the backup again, with \
+                 a longer [window] max_lock if need be"
+                    .into(),
+            ),
             Self::ForeignLock { .. } => {
                 Some("find who runs fsyncLock on this member, and let them finish first".into())
             }

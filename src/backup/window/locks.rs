@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
 
 use super::{Terms, WindowError};
 use crate::backup::guard::give_back::give_back;
@@ -26,15 +27,25 @@ pub struct Locked {
     pub reply: Result<i64, MongoError>,
 }
 
-/// Sends every member its lock command at once and waits for all the answers.
-pub async fn lock_all(terms: &Terms<'_>, timeline: &Timeline, comment: &str) -> Vec<Locked> {
+/// Sends every member its lock command at once and waits for all the answers, or until `stop` is cancelled: then
+/// nobody knows what became of those not answered.
+pub async fn lock_all(
+    terms: &Terms<'_>,
+    timeline: &Timeline,
+    comment: &str,
+    stop: &CancellationToken,
+) -> Vec<Locked> {
     let locking = terms.members.iter().map(|(mongod, _)| async {
         let sent_us = monotonic_us();
-        let reply = mongod
-            .with_timeout(terms.limit)
-            .lock(comment)
-            .await
-            .map(|count| count.0);
+        let mongod_in_time = mongod.with_timeout(terms.limit);
+        let reply = tokio::select! {
+            biased;
+            reply = mongod_in_time.lock(comment) => reply.map(|count| count.0),
+            () = stop.cancelled() => Err(MongoError::LockOutcomeUnknown {
+                addr: mongod.addr().clone(),
+                detail: "it was not waited for any longer".into(),
+            }),
+        };
         timeline.note("lock", mongod.addr().to_string(), sent_us, monotonic_us());
         Locked {
             member: mongod.addr().clone(),
@@ -48,7 +59,7 @@ pub async fn lock_all(terms: &Terms<'_>, timeline: &Timeline, comment: &str) -> 
 /// Whether every lock was taken and is the only one.
 ///
 /// # Errors
-/// The first member's that is not so.
+/// The first member's that is not so. Tell it only after everything was given back.
 pub fn all_ours(locked: &[Locked]) -> Result<(), WindowError> {
     for lock in locked {
         match &lock.reply {
@@ -57,6 +68,12 @@ pub fn all_ours(locked: &[Locked]) -> Result<(), WindowError> {
                 return Err(WindowError::ForeignLock {
                     member: lock.member.clone(),
                     count: *count,
+                });
+            }
+            Err(MongoError::LockOutcomeUnknown { addr, detail }) => {
+                return Err(WindowError::LockUnanswered {
+                    member: addr.clone(),
+                    detail: detail.clone(),
                 });
             }
             Err(error) => return Err(error.clone().into()),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::exec::scripted::ScriptedExec;
+use crate::snapshot::Origin;
 use std::sync::Arc;
 
 const SNAPSHOTS: &str = include_str!("testdata/snapshots-lvs.json");
@@ -35,16 +36,6 @@ fn seen(exec: &ScriptedExec, prefix: &str) -> Vec<String> {
         .collect()
 }
 
-fn planned(n: usize, lv: &str) -> Planned {
-    Planned {
-        snapshot: snapshot(n, lv),
-        device: "254:0".parse().unwrap(),
-        kind: "xfs".into(),
-        origin_size: 1 << 30,
-        extent: 4 << 20,
-    }
-}
-
 #[test]
 fn taking_is_one_command() {
     let (lvm, exec) = lvm(ScriptedExec::default().on("lvcreate", ""));
@@ -56,24 +47,6 @@ fn taking_is_one_command() {
           --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1/mongo-db"
         ]
     );
-}
-
-#[test]
-fn taking_all_stops_at_the_first_failure_and_says_what_exists() {
-    let three = [planned(1, "a"), planned(2, "b"), planned(3, "c")];
-    let prefix = "lvcreate --yes --autobackup n --monitor n --snapshot --permission rw --chunksize 4096b --size 67108864b \
-                  --name freezeframe-0000abcd-2";
-    let (lvm1, exec) = lvm(ScriptedExec::default()
-        .fail(prefix, "insufficient free space")
-        .on("lvcreate", ""));
-    let all = lvm1.take_all(&three, || true);
-    assert_eq!(all.taken.len(), 1);
-    assert!(all.failed.unwrap().1.to_string().contains("insufficient"));
-    assert_eq!(seen(&exec, "lvcreate").len(), 2);
-    // Told to stop, it takes none.
-    let (lvm2, exec) = lvm(ScriptedExec::default());
-    let all = lvm2.take_all(&three, || false);
-    assert!(all.taken.is_empty() && all.failed.is_none() && exec.seen.lock().unwrap().is_empty());
 }
 
 #[test]
@@ -301,24 +274,4 @@ fn tells_how_full_and_whether_valid() {
         fill(other, status),
         Err(SnapshotError::Gone { .. })
     ));
-}
-
-#[test]
-fn lists_ours_by_tag_and_removes_a_leftover() {
-    let (lvm, exec) = lvm(ScriptedExec::default()
-        .on("dmsetup info", ACTIVE)
-        .on("lvs", STATES)
-        .on("lvremove", "")
-        .on("lvchange", ""));
-    let ours = lvm.list_ours().unwrap();
-    let names: Vec<_> = ours.iter().map(|volume| volume.lv.as_str()).collect();
-    assert_eq!(names, ["freezeframe-0000abcd-1", "freezeframe-0000abcd-2"]);
-    assert_eq!(lvm.remove_leftover(&ours[0]).unwrap(), Removal::Removed);
-    let mut renamed = ours[0].clone();
-    renamed.lv = "keep-me".into();
-    assert!(matches!(
-        lvm.remove_leftover(&renamed),
-        Err(SnapshotError::NotOurs { .. })
-    ));
-    assert_eq!(seen(&exec, "lvremove").len(), 1);
 }

@@ -4,7 +4,8 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::super::Finding;
-use super::super::member::{MemberLimits, judge, judge_cluster, judge_together, judge_unreadable};
+use super::super::cluster::{judge_cluster, judge_completeness};
+use super::super::member::{MemberLimits, judge, judge_together, judge_unreadable};
 use crate::backup::Environment;
 use crate::error::Explain;
 use crate::ids::{DeploymentId, RunId};
@@ -80,6 +81,7 @@ pub(super) async fn look_at_members(
         allow_visible_secondary: mongodb.allow_visible_secondary,
     };
     let mut members = Vec::new();
+    let mut whole = None;
     for read in join_all(reading).await {
         match read {
             Ok((mongod, facts, cluster)) => {
@@ -87,10 +89,11 @@ pub(super) async fn look_at_members(
                 if facts.options.role != Role::ReplicaSet {
                     findings.extend(judge_cluster(&facts, &cluster));
                 }
+                let cluster = cluster.ok().flatten();
                 let cluster_id = cluster
-                    .ok()
-                    .flatten()
-                    .and_then(|cluster| cluster.cluster_id);
+                    .as_ref()
+                    .and_then(|cluster| cluster.cluster_id.clone());
+                whole = whole.or(cluster);
                 members.push(Member {
                     mongod,
                     facts,
@@ -100,12 +103,9 @@ pub(super) async fn look_at_members(
             Err(error) => findings.push(judge_unreadable(&error)),
         }
     }
-    findings.extend(judge_together(
-        &members
-            .iter()
-            .map(|member| &member.facts)
-            .collect::<Vec<_>>(),
-    ));
+    let all: Vec<_> = members.iter().map(|member| &member.facts).collect();
+    findings.extend(judge_together(&all));
+    findings.extend(whole.and_then(|cluster| judge_completeness(&all, &cluster)));
     members
 }
 

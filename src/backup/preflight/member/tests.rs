@@ -1,10 +1,9 @@
 use super::super::{Verdict, worst};
 use super::*;
 use crate::ids::OpTime;
+use crate::manifest::Role;
 use crate::mongo::ServerProcess;
-use crate::mongo::facts::{
-    Cache, Hello, OplogEnds, SetMember, ShardIdentity, StartOptions, StorageEngine,
-};
+use crate::mongo::facts::{Cache, Hello, OplogEnds, SetMember, StartOptions, StorageEngine};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -36,7 +35,7 @@ fn optime(seconds: i64) -> OpTime {
 }
 
 /// A hidden secondary without a vote beside a primary and a secondary, all well.
-fn fit() -> MemberFacts {
+pub(in crate::backup::preflight) fn fit() -> MemberFacts {
     let this = SetMember {
         this: true,
         votes: 0,
@@ -126,17 +125,17 @@ fn a_fit_member_is_fit_in_every_check() {
     assert_eq!(worst(&findings), Verdict::Ok, "{findings:#?}");
     let checks: Vec<&str> = findings.iter().map(|finding| finding.check).collect();
     let expected = [
-        "storage-engine",
+        "storage_engine",
         "journal",
-        "fsync-lock",
-        "backup-cursor",
+        "fsync_lock",
+        "backup_cursor",
         "state",
         "hidden",
-        "initial-sync",
+        "initial_sync",
         "delay",
         "lag",
         "majority",
-        "oplog-window",
+        "oplog_window",
     ];
     assert_eq!(checks, expected);
 }
@@ -145,10 +144,10 @@ fn a_fit_member_is_fit_in_every_check() {
 fn each_unfitness_is_refused_by_its_own_check_alone() {
     type Change = fn(&mut MemberFacts);
     let cases: [(&str, &str, Change); 23] = [
-        ("storage-engine", "stores with inMemory", |f| {
+        ("storage_engine", "stores with inMemory", |f| {
             f.storage_engine.name = "inMemory".into();
         }),
-        ("storage-engine", "not with persistent", |f| {
+        ("storage_engine", "not with persistent", |f| {
             f.storage_engine.persistent = false
         }),
         ("journal", "without a journal", |f| {
@@ -183,7 +182,7 @@ fn each_unfitness_is_refused_by_its_own_check_alone() {
         }),
         ("state", "standalone", |f| f.replica_set = None),
         ("hidden", "is not hidden", |f| f.hello.hidden = false),
-        ("initial-sync", "in initial sync", |f| {
+        ("initial_sync", "in initial sync", |f| {
             set(f).initial_sync = true
         }),
         ("delay", "1h behind on purpose", |f| {
@@ -195,10 +194,10 @@ fn each_unfitness_is_refused_by_its_own_check_alone() {
         ("lag", "sees no primary", |f| {
             set(f).members[0].state = MemberState::Down
         }),
-        ("fsync-lock", "already fsyncLocked", |f| {
+        ("fsync_lock", "already fsyncLocked", |f| {
             f.fsync_locked = true
         }),
-        ("backup-cursor", "another backup", |f| {
+        ("backup_cursor", "another backup", |f| {
             f.storage_engine.backup_cursor_open = true
         }),
         ("majority", "only 1 other", |f| {
@@ -219,10 +218,10 @@ fn each_unfitness_is_refused_by_its_own_check_alone() {
             this(f).votes = 1;
             set(f).members[1].delay_secs = 60;
         }),
-        ("oplog-window", "59m 59s, less than 1h", |f| {
+        ("oplog_window", "59m 59s, less than 1h", |f| {
             f.oplog.as_mut().unwrap().first = optime(NOW - 3599);
         }),
-        ("oplog-window", "empty oplog", |f| f.oplog = None),
+        ("oplog_window", "empty oplog", |f| f.oplog = None),
     ];
     for (check, message, change) in cases {
         let mut facts = fit();
@@ -265,7 +264,7 @@ fn some_things_are_only_warned_of() {
             facts.hello.hidden = false;
             limits.allow_visible_secondary = true;
         }),
-        ("encryption-at-rest", |facts, _| {
+        ("encryption_at_rest", |facts, _| {
             facts.options.encrypted = true
         }),
         ("clock", |facts, _| {
@@ -312,46 +311,6 @@ fn two_members_of_one_set_are_refused_and_one_of_each_is_not() {
     );
     two.hello.set = Some("rs1".parse().unwrap());
     assert!(judge_together(&[&one, &two]).is_empty());
-}
-
-#[test]
-fn a_cluster_must_be_known_to_be_quiet() {
-    let mut facts = fit();
-    facts.options.role = Role::Shard;
-    facts.shard_identity = Some(ShardIdentity {
-        shard_name: "s1".into(),
-        config_servers: "cfg/db1:27019".into(),
-        cluster_id: "0123456789abcdef01234567".parse().unwrap(),
-    });
-    let cluster = |balancer_on, migrations: &[&str]| {
-        Ok(Some(ClusterFacts {
-            cluster_id: None,
-            shards: vec!["s1".into()],
-            balancer_on,
-            migrations: migrations.iter().map(|text| (*text).to_owned()).collect(),
-        }))
-    };
-    let unknown = Err(ClusterError::NoConfigServers {
-        addr: facts.addr.clone(),
-    });
-    let cases = [
-        (cluster(false, &[]), None),
-        (cluster(true, &[]), Some("balancer")),
-        (
-            cluster(false, &["shop.orders: s1 -> s2"]),
-            Some("migrations"),
-        ),
-        (unknown, Some("balancer")),
-        (Ok(None), None),
-    ];
-    for (cluster, expected) in cases {
-        let findings = judge_cluster(&facts, &cluster);
-        let refused = findings
-            .iter()
-            .find(|finding| finding.verdict == Verdict::Refused)
-            .map(|finding| finding.check);
-        assert_eq!(refused, expected, "{cluster:?}");
-    }
 }
 
 #[test]
