@@ -354,39 +354,47 @@ async fn a_restarted_mongod_voids_the_window() {
     assert!(!mongod.lock_state("").await.unwrap().locked);
 }
 
-/// A lock that waits behind a transaction answers after we have given up, and lands all the same.
-#[tokio::test]
-async fn a_lock_that_lands_after_we_gave_up_is_given_back() {
-    let set = ReplicaSet::start(Options {
-        members: vec![Member::primary()],
-        ..Options::default()
-    })
-    .await;
-    let scene = Scene::with(set, 0);
-    let admin = scene.set.admin(0).await;
-    let collection = admin
-        .database("test")
-        .collection::<mongodb::bson::Document>("c");
-    collection.insert_one(doc! { "_id": 0 }).await.unwrap();
-    let mut session = admin.start_session().await.unwrap();
-    // A majority commit would wait for the lock that it lets in.
-    let once = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
-    session
-        .start_transaction()
-        .write_concern(once)
-        .await
-        .unwrap();
-    collection
-        .insert_one(doc! { "_id": 1 })
-        .session(&mut session)
-        .await
-        .unwrap();
+/// A primary with an open transaction, behind which a lock command waits.
+struct Blocked {
+    scene: Scene,
+    admin: mongodb::Client,
+    session: mongodb::ClientSession,
+}
 
-    let cancel = CancellationToken::new();
-    let window = scene.around::<(), _>(Duration::from_millis(800), &cancel, async |_| Ok(()));
-    let release = async {
-        // Long past the limit: the lock command waits on the server, our side has given it up.
-        let mongod = scene.mongod().await;
+impl Blocked {
+    async fn new() -> Self {
+        let set = ReplicaSet::start(Options {
+            members: vec![Member::primary()],
+            ..Options::default()
+        })
+        .await;
+        let scene = Scene::with(set, 0);
+        let admin = scene.set.admin(0).await;
+        let collection = admin
+            .database("test")
+            .collection::<mongodb::bson::Document>("c");
+        collection.insert_one(doc! { "_id": 0 }).await.unwrap();
+        let mut session = admin.start_session().await.unwrap();
+        // A majority commit would wait for the lock that it lets in.
+        let once = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
+        session
+            .start_transaction()
+            .write_concern(once)
+            .await
+            .unwrap();
+        collection
+            .insert_one(doc! { "_id": 1 })
+            .session(&mut session)
+            .await
+            .unwrap();
+        Self {
+            scene,
+            admin,
+            session,
+        }
+    }
+
+    async fn a_lock_waits(admin: &mongodb::Client) {
         until("a lock waits", async || {
             let reply = admin
                 .database("admin")
@@ -396,14 +404,60 @@ async fn a_lock_that_lands_after_we_gave_up_is_given_back() {
             format!("{reply:?}").contains("\"lock\": Boolean(true)")
         })
         .await;
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+    }
+
+    async fn writes_go_on(&self) {
+        assert!(!self.scene.locked().await);
+        let collection = self.admin.database("test").collection("c");
+        collection.insert_one(doc! { "_id": 2 }).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lock_that_lands_after_we_gave_up_is_given_back() {
+    let mut blocked = Blocked::new().await;
+    let Blocked {
+        scene,
+        admin,
+        session,
+    } = &mut blocked;
+    let limit = Duration::from_millis(800);
+    let cancel = CancellationToken::new();
+    let window = scene.around::<(), _>(limit, &cancel, async |_| Ok(()));
+    let release = async {
+        Blocked::a_lock_waits(admin).await;
+        // Long past the limit: the lock command waits on the server, our side has given it up.
+        tokio::time::sleep(limit * 2).await;
         session.commit_transaction().await.unwrap();
-        drop(mongod);
     };
     let (outcome, ()) = tokio::join!(window, release);
     assert!(outcome.is_err());
-    assert!(!scene.locked().await);
-    collection.insert_one(doc! { "_id": 2 }).await.unwrap();
+    blocked.writes_go_on().await;
+}
+
+#[tokio::test]
+async fn a_lock_that_waits_is_given_up_when_we_are_asked_to_end() {
+    let mut blocked = Blocked::new().await;
+    let Blocked {
+        scene,
+        admin,
+        session,
+    } = &mut blocked;
+    // Far longer than anybody waits here: only the interruption can end the wait.
+    let limit = Duration::from_secs(600);
+    let cancel = CancellationToken::new();
+    let window = scene.around::<(), _>(limit, &cancel, async |_| Ok(()));
+    let interrupt = async {
+        Blocked::a_lock_waits(admin).await;
+        cancel.cancel();
+        session.commit_transaction().await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(window, interrupt);
+    assert!(
+        matches!(outcome, Err(WindowError::Interrupted)),
+        "{outcome:?}"
+    );
+    blocked.writes_go_on().await;
 }
 
 #[tokio::test]
