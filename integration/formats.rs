@@ -35,7 +35,7 @@ fn fixtures() -> PathBuf {
 
 fn fixture(version: u32) -> SharedStore {
     let root = fixtures().join(format!("format-{version}"));
-    open(root.to_str().unwrap()).unwrap_or_else(|error| {
+    open(root.to_str().unwrap(), &Default::default(), &Default::default()).unwrap_or_else(|error| {
         panic!("format {version} has no frozen fixture, and so may become unreadable unnoticed: {error}")
     })
 }

@@ -16,7 +16,12 @@ async fn a_folder_conforms() {
         let number = made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let root = home.path().join(number.to_string());
         std::fs::create_dir(&root).unwrap();
-        open(&format!("file://{}", root.display())).unwrap()
+        open(
+            &format!("file://{}", root.display()),
+            &Default::default(),
+            &Default::default(),
+        )
+        .unwrap()
     };
     conformance::run(fresh).await.unwrap();
 }

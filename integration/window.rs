@@ -55,6 +55,7 @@ impl Scene {
             exec: Arc::new(SystemExec),
             access: set.access(),
             timeout: Duration::from_secs(10),
+            stores: Default::default(),
             systemd: None,
             program: env!("CARGO_BIN_EXE_freezeframe").into(),
             config,

@@ -49,7 +49,11 @@ pub struct Context {
 impl Context {
     /// The configured store.
     fn store(&self) -> Result<SharedStore, StoreError> {
-        store::open(self.config.store.url.as_str())
+        store::open(
+            self.config.store.url.as_str(),
+            &self.tools.stores,
+            &self.cancel,
+        )
     }
 
     /// What a backup works with.
@@ -101,6 +105,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
             exec: Arc::new(SystemExec),
             access: config.access().map_err(ConfigError::from)?,
             timeout: config.mongodb.timeout.0,
+            stores: config.store_settings(),
             systemd: Systemd::detect(),
         },
         config,

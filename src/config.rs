@@ -2,6 +2,7 @@
 //! unknown keys refused. Only the store is mandatory.
 
 pub mod access;
+pub mod s3;
 mod value;
 
 use std::num::NonZeroUsize;
@@ -11,9 +12,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::s3::{ProxyUrl, S3Config};
 use crate::error::{Exit, Explain};
 use crate::ids::MemberAddr;
-use crate::secret::{Secret, SecretError};
+use crate::secret::{Secret, SecretError, refuse_exposed, without_user_info};
+use crate::store::StoreSettings;
 pub use value::{Period, Size, SnapshotSize, StoreUrl};
 
 /// Where the configuration is read from unless told otherwise.
@@ -25,6 +28,9 @@ pub const DEFAULT_PATH: &str = "/etc/freezeframe/freezeframe.toml";
 pub struct Config {
     /// Where backups go.
     pub store: StoreConfig,
+    /// What a store in S3 needs besides its address.
+    #[serde(default)]
+    pub s3: S3Config,
     /// How mongod is found and reached, and what makes a member fit.
     #[serde(default)]
     pub mongodb: MongoConfig,
@@ -49,7 +55,7 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreConfig {
-    /// `file:///absolute/path`
+    /// `file:///absolute/path` or `s3://bucket/prefix`
     pub url: StoreUrl,
 }
 
@@ -312,7 +318,11 @@ impl Config {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(&text, path)
+        let config = Self::parse(&text, path)?;
+        if config.s3.proxy.as_ref().is_some_and(ProxyUrl::is_secret) {
+            refuse_exposed(path)?;
+        }
+        Ok(config)
     }
 
     /// Checks the configuration in `text`; `path` is only for messages.
@@ -322,7 +332,8 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|error| ConfigError::Invalid {
             path: path.to_owned(),
-            message: error.to_string().trim_end().to_owned(),
+            // The message quotes the line, which may hold an address with a password.
+            message: without_user_info(error.to_string().trim_end()),
         })?;
         match config.contradiction() {
             None => Ok(config),
@@ -396,6 +407,15 @@ impl Config {
             .into_iter()
             .find(|(broken, ..)| *broken)
             .map(|(_, key, message, fix)| (key, message, fix))
+            .or_else(|| self.s3.contradiction())
+    }
+
+    /// What opening a store needs besides its address.
+    pub fn store_settings(&self) -> StoreSettings {
+        StoreSettings {
+            s3: self.s3.clone(),
+            spool_dir: self.host.state_dir.join("spool"),
+        }
     }
 
     /// How long the members may be held: `max_lock`, or `max_hold` for the provider "hold".
@@ -406,7 +426,8 @@ impl Config {
         }
     }
 
-    /// The effective configuration as TOML. There is nothing to redact: secrets are named by file, never held.
+    /// The effective configuration as TOML. Secrets are named by file; the one that can be written into it, a proxy's
+    /// password, is redacted.
     ///
     /// # Errors
     /// When a value cannot be written as TOML.

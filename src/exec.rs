@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::secret::without_secrets;
+
 /// One command to run: program, arguments and how long it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
@@ -116,6 +118,7 @@ impl Exec for SystemExec {
             // Ctrl-C is for us: an lvremove that is cleaning up must not be hit by it.
             .before_spawn(|process| {
                 process.process_group(0);
+                without_secrets(process);
                 Ok(())
             })
             .stdin_null()

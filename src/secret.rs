@@ -11,6 +11,60 @@ use crate::error::{Exit, Explain};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
+/// Environment variables that hold secrets of ours.
+const IN_ENVIRONMENT: [&str; 3] = [
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "FREEZEFRAME_MONGODB_PASSWORD",
+];
+
+/// Keeps our secrets from a program that is going to be started.
+pub fn without_secrets(command: &mut std::process::Command) {
+    for name in IN_ENVIRONMENT {
+        command.env_remove(name);
+    }
+}
+
+/// `text` with what stands between `://` and `@` in its addresses redacted.
+pub fn without_user_info(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        shown.push_str(before);
+        shown.push_str("://");
+        let end = after
+            .find(|c: char| c.is_whitespace() || c == '"')
+            .unwrap_or(after.len());
+        let (address, further) = after.split_at(end);
+        let address = match address.rsplit_once('@') {
+            Some((_, host)) => format!("<redacted>@{host}"),
+            None => address.to_owned(),
+        };
+        shown.push_str(&address);
+        rest = further;
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Refuses a file that holds a secret and can be read by everybody.
+///
+/// # Errors
+/// [`SecretError::Exposed`], [`SecretError::Read`].
+pub fn refuse_exposed(path: &Path) -> Result<(), SecretError> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = std::fs::metadata(path).map_err(|source| SecretError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    if metadata.permissions().mode() & 0o004 != 0 {
+        return Err(SecretError::Exposed {
+            path: path.to_owned(),
+        });
+    }
+    Ok(())
+}
+
 /// Why a secret could not be had.
 #[derive(Debug, Error)]
 pub enum SecretError {
@@ -71,20 +125,11 @@ impl Secret {
     /// # Errors
     /// [`SecretError`] when it cannot be read, is exposed or is empty.
     pub fn read(path: &Path) -> Result<Self, SecretError> {
-        use std::os::unix::fs::PermissionsExt;
         let read_error = |source| SecretError::Read {
             path: path.to_owned(),
             source,
         };
-        let mode = std::fs::metadata(path)
-            .map_err(read_error)?
-            .permissions()
-            .mode();
-        if mode & 0o004 != 0 {
-            return Err(SecretError::Exposed {
-                path: path.to_owned(),
-            });
-        }
+        refuse_exposed(path)?;
         let text = std::fs::read_to_string(path).map_err(read_error)?;
         match text.lines().next() {
             Some(line) if !line.is_empty() => Ok(Self(line.to_owned())),
@@ -109,6 +154,23 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_lose_their_user_information() {
+        for (text, shown) in [
+            ("no address", "no address"),
+            (
+                "5 | url = \"s3://key:sec/ret@b/p\" x",
+                "5 | url = \"s3://<redacted>@b/p\" x",
+            ),
+            (
+                "http://a http://u:p@b://",
+                "http://a http://<redacted>@b://",
+            ),
+        ] {
+            assert_eq!(without_user_info(text), shown);
+        }
+    }
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

@@ -9,16 +9,20 @@ mod key;
 pub mod local;
 pub mod memory;
 pub mod object;
+pub mod s3;
 pub mod sink;
 
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
+use crate::config::s3::S3Config;
 use crate::error::{Exit, Explain};
 
 /// A stored object's key and size in bytes.
@@ -93,20 +97,50 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Removes one unfinished write named by [`Store::unfinished`]; well done also where it is gone.
     async fn discard_unfinished(&self, id: &str) -> Result<(), StoreError>;
 
+    /// How an object is best read from start to end.
+    fn read_ahead(&self) -> ReadAhead {
+        ReadAhead {
+            chunk: 1 << 20,
+            at_once: 1,
+        }
+    }
+
     /// The folder on this host that holds the store, if it is one: it must not lie on a volume that is snapshotted.
     fn local_path(&self) -> Option<&Path> {
         None
     }
 }
 
+/// How an object is best read from start to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadAhead {
+    /// Bytes asked for at once.
+    pub chunk: u64,
+    /// Chunks under way at the same time.
+    pub at_once: usize,
+}
+
 /// A shared handle on a store.
 pub type SharedStore = Arc<dyn Store>;
 
-/// Opens the store at `url`: `file:///an/absolute/folder`, or just `/an/absolute/folder`.
+/// What opening a store needs besides its address.
+#[derive(Debug, Clone, Default)]
+pub struct StoreSettings {
+    /// For stores in S3.
+    pub s3: S3Config,
+    /// Where parts wait that are too large for memory.
+    pub spool_dir: PathBuf,
+}
+
+/// Opens the store at `url`: `file:///an/absolute/folder`, just `/an/absolute/folder`, or `s3://bucket/prefix`.
 ///
-/// The folder must exist: were it made here, a backup disk that is not mounted would
-/// silently become a folder on the disk below.
-pub fn open(url: &str) -> Result<SharedStore, StoreError> {
+/// A folder must exist: were it made here, a backup disk that is not mounted would
+/// silently become a folder on the disk below. Of a server nothing is asked yet. Its calls end when `cancel` is cancelled.
+pub fn open(
+    url: &str,
+    settings: &StoreSettings,
+    cancel: &CancellationToken,
+) -> Result<SharedStore, StoreError> {
     let invalid = |reason: &str| StoreError::InvalidUrl {
         url: without_secrets(url),
         reason: reason.to_owned(),
@@ -125,10 +159,22 @@ pub fn open(url: &str) -> Result<SharedStore, StoreError> {
             "%, ? and # have a meaning of their own in URLs: give the bare path instead",
         )),
         "file" => Ok(Arc::new(local::LocalStore::open(Path::new(rest))?)),
-        "s3" => Err(invalid(
-            "S3 is not supported yet by this version: use a folder, file:///absolute/path",
+        "s3" => {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() || bucket.contains(['@', ':', '?', '#']) {
+                return Err(invalid("write s3://bucket or s3://bucket/prefix"));
+            }
+            let prefix = prefix.trim_end_matches('/');
+            if !prefix.is_empty() && key::check(prefix).is_err() {
+                return Err(invalid("its prefix is no plain relative path"));
+            }
+            let (settings, spool) = (&settings.s3, settings.spool_dir.clone());
+            let store = s3::S3Store::new(bucket, prefix, settings, spool, cancel.clone());
+            Ok(Arc::new(store))
+        }
+        _ => Err(invalid(
+            "only file:// and s3:// are stores this version knows",
         )),
-        _ => Err(invalid("only file:// is a store this version knows")),
     }
 }
 
@@ -206,7 +252,59 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The system or server refused.
+    /// The server cannot be used at all: no credentials, no region, a file that cannot be read.
+    #[error("cannot use {store}: {reason}")]
+    NoAccess {
+        /// The store's address.
+        store: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The server does not let us.
+    #[error("{store} does not let us {action} {key}: {detail}")]
+    Denied {
+        /// What was tried.
+        action: &'static str,
+        /// The store's address.
+        store: String,
+        /// The key.
+        key: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// The server did not answer, or had no time for us, for as long as we tried.
+    #[error("cannot {action} {key} in {store}: {detail} (tried for {})", humantime::format_duration(Duration::from_secs(.tried_for.as_secs())))]
+    Unavailable {
+        /// What was tried.
+        action: &'static str,
+        /// The store's address.
+        store: String,
+        /// The key.
+        key: String,
+        /// What happened last.
+        detail: String,
+        /// How long it was tried.
+        tried_for: Duration,
+    },
+    /// The server refused for another reason, or what it answers cannot be.
+    #[error("cannot {action} {key} in {store}: {detail}")]
+    Refused {
+        /// What was tried.
+        action: &'static str,
+        /// The store's address.
+        store: String,
+        /// The key.
+        key: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// We were asked to end.
+    #[error("interrupted while using {store}")]
+    Interrupted {
+        /// The store's address.
+        store: String,
+    },
+    /// The system refused.
     #[error("cannot {action} {key} in {store}: {source}")]
     Io {
         /// What was tried: "write", "read", ...
@@ -236,19 +334,29 @@ impl Explain for StoreError {
             }
             Self::NotFound { .. } => Some("`freezeframe list` shows what the store holds".into()),
             Self::InvalidUrl { .. } => Some(
-                "set [store] url to an existing folder, such as file:///var/backups/freezeframe"
+                "set [store] url to an existing folder, such as file:///var/backups/freezeframe, or to s3://bucket/prefix"
                     .into(),
             ),
             Self::Truncated { .. } => {
                 Some("the object is damaged: restore from another backup".into())
             }
+            Self::NoAccess { .. } => Some(
+                "credentials come from the environment, a profile, a web identity or the instance's role; see [s3] in the configuration".into(),
+            ),
+            Self::Denied { .. } => Some(
+                "packaging/s3-policy.json has every permission that is needed; see also the clock of this host, which signatures depend on".into(),
+            ),
+            Self::Unavailable { .. } => Some(
+                "see that the store can be reached and is not throttled; [s3] retry_for says how long it is tried".into(),
+            ),
             _ => None,
         }
     }
 
     fn exit(&self) -> Exit {
         match self {
-            Self::InvalidUrl { .. } => Exit::Usage,
+            Self::InvalidUrl { .. } | Self::NoAccess { .. } => Exit::Usage,
+            Self::Interrupted { .. } => Exit::Interrupted,
             Self::Truncated { .. } => Exit::Damaged,
             _ => Exit::Store,
         }

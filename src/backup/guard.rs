@@ -193,7 +193,10 @@ impl Guard {
             }
             None => Command::new(&tools.program),
         };
+        // It talks to mongod alone. Its own password, where the environment holds it, it must have.
         let mut child = command
+            .env_remove("AWS_SECRET_ACCESS_KEY")
+            .env_remove("AWS_SESSION_TOKEN")
             .arg("--config")
             .arg(&tools.config)
             .arg("guard")

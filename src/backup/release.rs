@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 use crate::backup::guard::Expectation;
 use crate::backup::guard::give_back::give_back;
@@ -20,7 +21,7 @@ use crate::manifest::{INTENT, MANIFEST};
 use crate::mongo::{self, Access, MongoError};
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::{SnapshotError, mount};
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, StoreSettings};
 
 /// How long an unlock is tried before `recover` is left to do it.
 const UNLOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -44,6 +45,8 @@ pub struct Tools {
     pub timeout: Duration,
     /// The system manager, if there is one.
     pub systemd: Option<Systemd>,
+    /// How to reach stores.
+    pub stores: StoreSettings,
     /// This very program, which guard and timer run.
     pub program: PathBuf,
     /// The configuration file, which guard and timer read.
@@ -134,7 +137,7 @@ pub async fn resume_origins(planned: &[Resource], tools: &Tools) {
 /// [`ReleaseError`]; then it is still there, or nobody knows.
 pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseError> {
     match resource {
-        Resource::Upload { store, set, run } => remove_failed_set(store, *set, *run).await,
+        Resource::Upload { store, set, run } => remove_failed_set(store, *set, *run, tools).await,
         Resource::Snapshot(snapshot) => {
             let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
             blocking(move || Lvm::new(exec).remove(&snapshot).map(drop)).await
@@ -166,8 +169,14 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
 
 /// Removes what `run` wrote of a set that never became a backup. One with a manifest is a backup, and stays;
 /// so does one that another run is writing, whose name differs by nothing if both began in the same second.
-async fn remove_failed_set(store: &str, set: BackupId, run: RunId) -> Result<(), ReleaseError> {
-    let store = store::open(store)?;
+async fn remove_failed_set(
+    store: &str,
+    set: BackupId,
+    run: RunId,
+    tools: &Tools,
+) -> Result<(), ReleaseError> {
+    // Giving back goes on when everything else is asked to end.
+    let store = store::open(store, &tools.stores, &CancellationToken::new())?;
     let folder = format!("{set}/");
     match catalog::read_intent(store.as_ref(), set).await {
         Ok(intent) if intent.run == run => {}

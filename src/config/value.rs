@@ -23,6 +23,7 @@ macro_rules! written_as_string {
         }
     };
 }
+pub(super) use written_as_string;
 
 /// A length of time: `"10s"`, `"1h 30m"`. Never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,12 +147,20 @@ impl FromStr for StoreUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(place) = text.strip_prefix("s3://") {
+            let bucket = place.split('/').next().unwrap_or_default();
+            if !bucket.is_empty() && !place.contains(['@', '?', '#', ' ']) {
+                return Ok(Self(text.trim_end_matches('/').to_owned()));
+            }
+            // Not quoted: it may hold a key.
+            return Err("a store in S3 is written \"s3://bucket/prefix\", without keys".into());
+        }
         let path = text.strip_prefix("file://").unwrap_or(text);
         if path.starts_with('/') && path.len() > 1 {
             return Ok(Self(format!("file://{}", path.trim_end_matches('/'))));
         }
         Err(format!(
-            "{text:?} is no store; write \"file:///absolute/folder\""
+            "{text:?} is no store; write \"file:///absolute/folder\" or \"s3://bucket/prefix\""
         ))
     }
 }

@@ -18,6 +18,7 @@ use crate::ids::MemberAddr;
 use crate::manifest::StorageLayout;
 use crate::mongo::facts::integer;
 use crate::mongo::{self, Access, MongoError, Mongod};
+use crate::secret::without_secrets;
 
 /// How long mongod may recover its data before it answers. Long: the oplog between the last
 /// stable checkpoint and the top is replayed on a disk that may be slow.
@@ -218,6 +219,7 @@ impl Child {
             .before_spawn(move |command| {
                 // A group of its own: Ctrl-C at the terminal is for us, we stop mongod ourselves.
                 command.process_group(0);
+                without_secrets(command);
                 // SAFETY: between fork and exec only prctl and getppid run, which are async-signal-safe.
                 unsafe {
                     command.pre_exec(move || {

@@ -79,6 +79,10 @@ impl StoreError {
             Self::NotFound { .. } => io::ErrorKind::NotFound,
             Self::Truncated { .. } => io::ErrorKind::UnexpectedEof,
             Self::InvalidKey { .. } | Self::InvalidUrl { .. } => io::ErrorKind::InvalidInput,
+            Self::Denied { .. } | Self::NoAccess { .. } => io::ErrorKind::PermissionDenied,
+            Self::Unavailable { .. } => io::ErrorKind::TimedOut,
+            // Not `Interrupted`, which callers of `write_all` would retry for ever.
+            Self::Refused { .. } | Self::Interrupted { .. } => io::ErrorKind::Other,
             // Callers of `write_all` would retry it for ever.
             Self::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted => {
                 io::ErrorKind::Other

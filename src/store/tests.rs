@@ -9,16 +9,25 @@ use super::*;
 
 #[test]
 fn addresses_are_opened_or_refused_with_a_reason() {
+    for (url, shown) in [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("s3://bucket/pre/fix/", "s3://bucket/pre/fix"),
+    ] {
+        let store = open(url, &StoreSettings::default(), &CancellationToken::new()).unwrap();
+        assert_eq!(store.url(), shown);
+    }
     let home = tempfile::tempdir().unwrap();
     let path = home.path().to_str().unwrap();
     std::fs::write(home.path().join("file"), "x").unwrap();
     for good in [path.to_owned(), format!("file://{path}")] {
-        let store = open(&good).unwrap();
+        let store = open(&good, &StoreSettings::default(), &CancellationToken::new()).unwrap();
         assert_eq!(store.local_path(), Some(home.path()));
         assert_eq!(store.url(), format!("file://{path}"));
     }
     for (bad, reason) in [
-        ("s3://bucket/prefix".to_owned(), "not supported yet"),
+        ("s3://".to_owned(), "s3://bucket"),
+        ("s3://bucket/../prefix".to_owned(), "plain relative path"),
         ("file://host/path".to_owned(), "three slashes"),
         ("file:///a%20b".to_owned(), "bare path"),
         ("relative/path".to_owned(), "neither"),
@@ -27,7 +36,7 @@ fn addresses_are_opened_or_refused_with_a_reason() {
         (format!("{path}/missing"), "no such folder"),
         (format!("file://{path}/file"), "not a folder"),
     ] {
-        let error = open(&bad).unwrap_err();
+        let error = open(&bad, &StoreSettings::default(), &CancellationToken::new()).unwrap_err();
         assert!(error.to_string().contains(reason), "{error}");
         assert_eq!(error.exit(), Exit::Usage);
         assert!(error.hint().is_some());
@@ -36,7 +45,12 @@ fn addresses_are_opened_or_refused_with_a_reason() {
 
 #[test]
 fn an_address_in_a_message_carries_no_secret() {
-    let error = open("s3://key:secret@bucket/prefix?secret=1").unwrap_err();
+    let error = open(
+        "s3://key:secret@bucket/prefix?secret=1",
+        &StoreSettings::default(),
+        &CancellationToken::new(),
+    )
+    .unwrap_err();
     assert!(!error.to_string().contains("secret"), "{error}");
     assert!(error.to_string().contains("s3://bucket/prefix"), "{error}");
 }

@@ -1,0 +1,220 @@
+//! A real S3 server (s3s-fs) on loopback, in this process. It checks signatures, MD5 and conditions.
+//!
+//! Four things are mended here. s3s-fs does not implement ListMultipartUploads, without which nobody could tell whether
+//! uploads are left: what is begun, completed and aborted is noted. It answers 500 where a key is a folder
+//! of its, and 403 where an upload is gone. And between looking whether a key is taken and taking it, others may take it: here one goes after the other.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use s3s::auth::SimpleAuth;
+use s3s::dto::*;
+use s3s::service::S3ServiceBuilder;
+use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s_fs::FileSystem;
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Who may use the server.
+pub const ACCESS_KEY: &str = "AKIDTEST";
+/// Their secret.
+pub const SECRET_KEY: &str = "test/secret+key";
+
+/// A running server; it ends when this is dropped.
+pub struct S3Server {
+    address: SocketAddr,
+    uploads: Uploads,
+    _serving: AbortOnDropHandle<()>,
+}
+
+type Uploads = Arc<Mutex<BTreeMap<String, (String, String)>>>;
+
+impl S3Server {
+    /// Serves the folders in `root` as buckets, on `port` of loopback (0: a free one).
+    pub async fn start(root: &Path, port: u16) -> Self {
+        let uploads = Uploads::default();
+        let files = Tracked {
+            fs: FileSystem::new(root).expect("the root is a folder"),
+            root: root.to_owned(),
+            uploads: uploads.clone(),
+            creating: tokio::sync::Mutex::default(),
+        };
+        let mut service = S3ServiceBuilder::new(files);
+        service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let service = service.build();
+        let listener = TcpListener::bind(("127.0.0.1", port))
+            .await
+            .expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let serving = tokio::spawn(async move {
+            let http = Builder::new(TokioExecutor::new());
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let Ok((socket, _)) = accepted else { continue };
+                        let _ = socket.set_nodelay(true);
+                        let connection = http.serve_connection(TokioIo::new(socket), service.clone());
+                        let connection = connection.into_owned();
+                        connections.spawn(async move { drop(connection.await) });
+                    }
+                    Some(_) = connections.join_next() => {}
+                }
+            }
+        });
+        Self {
+            address,
+            uploads,
+            _serving: AbortOnDropHandle::new(serving),
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The keys of uploads that were begun and neither completed nor aborted.
+    pub fn open_uploads(&self) -> Vec<String> {
+        let uploads = self.uploads.lock().unwrap();
+        uploads.values().map(|(_, key)| key.clone()).collect()
+    }
+}
+
+struct Tracked {
+    fs: FileSystem,
+    root: PathBuf,
+    uploads: Uploads,
+    creating: tokio::sync::Mutex<()>,
+}
+
+impl Tracked {
+    fn known(&self, upload: &str) -> S3Result<()> {
+        match self.uploads.lock().unwrap().contains_key(upload) {
+            true => Ok(()),
+            false => Err(s3_error!(NoSuchUpload)),
+        }
+    }
+
+    /// A folder that holds objects is no object.
+    fn no_folder(&self, bucket: &str, key: &str) -> S3Result<()> {
+        match self.root.join(bucket).join(key).is_dir() {
+            true => Err(s3_error!(NoSuchKey)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Calls that go to the file system as they are.
+macro_rules! pass_on {
+    ($($call:ident: $input:ty => $output:ty;)*) => {
+        #[async_trait::async_trait]
+        impl S3 for Tracked {
+            $(async fn $call(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
+                self.fs.$call(request).await
+            })*
+
+            async fn head_object(
+                &self,
+                request: S3Request<HeadObjectInput>,
+            ) -> S3Result<S3Response<HeadObjectOutput>> {
+                self.no_folder(&request.input.bucket, &request.input.key)?;
+                self.fs.head_object(request).await
+            }
+
+            async fn get_object(
+                &self,
+                request: S3Request<GetObjectInput>,
+            ) -> S3Result<S3Response<GetObjectOutput>> {
+                self.no_folder(&request.input.bucket, &request.input.key)?;
+                self.fs.get_object(request).await
+            }
+
+            async fn delete_object(
+                &self,
+                request: S3Request<DeleteObjectInput>,
+            ) -> S3Result<S3Response<DeleteObjectOutput>> {
+                if self.no_folder(&request.input.bucket, &request.input.key).is_err() {
+                    return Ok(S3Response::new(DeleteObjectOutput::default()));
+                }
+                self.fs.delete_object(request).await
+            }
+
+            async fn put_object(
+                &self,
+                request: S3Request<PutObjectInput>,
+            ) -> S3Result<S3Response<PutObjectOutput>> {
+                let _turn = self.creating.lock().await;
+                self.fs.put_object(request).await
+            }
+
+            async fn create_multipart_upload(
+                &self,
+                request: S3Request<CreateMultipartUploadInput>,
+            ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+                let place = (request.input.bucket.clone(), request.input.key.clone());
+                let response = self.fs.create_multipart_upload(request).await?;
+                if let Some(id) = &response.output.upload_id {
+                    self.uploads.lock().unwrap().insert(id.clone(), place);
+                }
+                Ok(response)
+            }
+
+            async fn complete_multipart_upload(
+                &self,
+                request: S3Request<CompleteMultipartUploadInput>,
+            ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+                let id = request.input.upload_id.clone();
+                self.known(&id)?;
+                let _turn = self.creating.lock().await;
+                let response = self.fs.complete_multipart_upload(request).await?;
+                self.uploads.lock().unwrap().remove(&id);
+                Ok(response)
+            }
+
+            async fn abort_multipart_upload(
+                &self,
+                request: S3Request<AbortMultipartUploadInput>,
+            ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+                let id = request.input.upload_id.clone();
+                self.known(&id)?;
+                let response = self.fs.abort_multipart_upload(request).await?;
+                self.uploads.lock().unwrap().remove(&id);
+                Ok(response)
+            }
+
+            async fn list_multipart_uploads(
+                &self,
+                request: S3Request<ListMultipartUploadsInput>,
+            ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+                let prefix = request.input.prefix.unwrap_or_default();
+                let uploads = self.uploads.lock().unwrap();
+                let wanted = uploads.iter().filter(|(_, (bucket, key))| {
+                    *bucket == request.input.bucket && key.starts_with(&prefix)
+                });
+                let upload = |(id, (_, key)): (&String, &(String, String))| MultipartUpload {
+                    key: Some(key.clone()),
+                    upload_id: Some(id.clone()),
+                    ..Default::default()
+                };
+                Ok(S3Response::new(ListMultipartUploadsOutput {
+                    uploads: Some(wanted.map(upload).collect()),
+                    is_truncated: Some(false),
+                    ..Default::default()
+                }))
+            }
+        }
+    };
+}
+
+pass_on! {
+    create_bucket: CreateBucketInput => CreateBucketOutput;
+    head_bucket: HeadBucketInput => HeadBucketOutput;
+    list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
+    list_parts: ListPartsInput => ListPartsOutput;
+    upload_part: UploadPartInput => UploadPartOutput;
+}

@@ -1,0 +1,111 @@
+//! The connection to an S3 server: where it is, who we are, by which way.
+
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{
+    Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Builder, Connector};
+
+use super::retry::chain;
+use crate::config::s3::{Checksums, S3Config};
+use crate::error::Explain;
+use crate::secret::refuse_exposed;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Where instance credentials come from; no proxy stands before it.
+const INSTANCE_METADATA: &str = "169.254.169.254,169.254.170.2,fd00:ec2::254";
+
+/// A client by the settings and the standard credential chain; `Err` says what is missing.
+pub(super) async fn connect(settings: &S3Config) -> Result<Client, String> {
+    let http = http_client(settings)?;
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).build();
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::disabled());
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(path) = &settings.credentials_file {
+        // The chain would go on without a file that is named and not there.
+        refuse_exposed(path).map_err(|error| {
+            let hint = error.hint().map(|hint| format!("; {hint}"));
+            format!("{error}{}", hint.unwrap_or_default())
+        })?;
+        let files = EnvConfigFiles::builder()
+            .include_default_config_file(true)
+            .with_file(EnvConfigFileKind::Credentials, path)
+            .build();
+        loader = loader.profile_files(files);
+    }
+    let shared = loader.load().await;
+    let credentials = shared
+        .credentials_provider()
+        .ok_or("no AWS credentials were found")?;
+    credentials
+        .provide_credentials()
+        .await
+        .map_err(|error| format!("no AWS credentials: {}", chain(&error)))?;
+
+    let mut config =
+        aws_sdk_s3::config::Builder::from(&shared).force_path_style(settings.path_style);
+    if let Some(endpoint) = &settings.endpoint {
+        config = config.endpoint_url(endpoint.as_str());
+        if shared.region().is_none() {
+            // Other servers mostly do not care, but the signature needs one.
+            config = config.region(Region::from_static("us-east-1"));
+        }
+    } else if shared.region().is_none() {
+        return Err("no region: set [s3] region, or AWS_REGION".into());
+    }
+    if settings.checksums == Checksums::Md5 {
+        config = config
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    }
+    Ok(Client::from_conf(config.build()))
+}
+
+fn http_client(settings: &S3Config) -> Result<SharedHttpClient, String> {
+    let mut trusted = TrustStore::default();
+    if let Some(path) = &settings.ca_file {
+        let pem = std::fs::read(path)
+            .map_err(|error| format!("cannot read ca_file {}: {error}", path.display()))?;
+        trusted = trusted.with_pem_certificate(pem);
+    }
+    let tls = TlsContext::builder()
+        .with_trust_store(trusted)
+        .build()
+        .map_err(|error| chain(&error))?;
+    let proxy = match &settings.proxy {
+        Some(proxy) => ProxyConfig::all(proxy.reveal())
+            .map_err(|_| format!("the proxy {proxy} is no address"))?
+            .no_proxy(INSTANCE_METADATA),
+        None => ProxyConfig::from_env(),
+    };
+    Ok(
+        Builder::new().build_with_connector_fn(move |settings, runtime| {
+            let mut builder = Connector::builder()
+                .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                .tls_context(tls.clone())
+                .proxy_config(proxy.clone());
+            builder.set_connector_settings(settings.cloned());
+            builder.set_sleep_impl(runtime.and_then(|runtime| runtime.sleep_impl()));
+            builder.build()
+        }),
+    )
+}
