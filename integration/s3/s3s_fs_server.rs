@@ -1,8 +1,9 @@
 //! A real S3 server (s3s-fs) on loopback, in this process. It checks signatures, MD5 and conditions.
 //!
-//! Four things are mended here. s3s-fs does not implement ListMultipartUploads, without which nobody could tell whether
+//! Five things are mended here. s3s-fs does not implement ListMultipartUploads, without which nobody could tell whether
 //! uploads are left: what is begun, completed and aborted is noted. It answers 500 where a key is a folder
-//! of its, and 403 where an upload is gone. And between looking whether a key is taken and taking it, others may take it: here one goes after the other.
+//! of its, and 403 where an upload is gone. And between looking whether a key is taken and taking it, others may take it: here one goes after the other. What ends an upload goes on
+//! when the client leaves, as on a server that notices it only when it answers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -38,10 +39,10 @@ impl S3Server {
     pub async fn start(root: &Path, port: u16) -> Self {
         let uploads = Uploads::default();
         let files = Tracked {
-            fs: FileSystem::new(root).expect("the root is a folder"),
+            fs: Arc::new(FileSystem::new(root).expect("the root is a folder")),
             root: root.to_owned(),
             uploads: uploads.clone(),
-            creating: tokio::sync::Mutex::default(),
+            creating: Arc::default(),
         };
         let mut service = S3ServiceBuilder::new(files);
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
@@ -85,11 +86,12 @@ impl S3Server {
     }
 }
 
+#[derive(Clone)]
 struct Tracked {
-    fs: FileSystem,
+    fs: Arc<FileSystem>,
     root: PathBuf,
     uploads: Uploads,
-    creating: tokio::sync::Mutex<()>,
+    creating: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Tracked {
@@ -156,35 +158,48 @@ macro_rules! pass_on {
                 &self,
                 request: S3Request<CreateMultipartUploadInput>,
             ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-                let place = (request.input.bucket.clone(), request.input.key.clone());
-                let response = self.fs.create_multipart_upload(request).await?;
-                if let Some(id) = &response.output.upload_id {
-                    self.uploads.lock().unwrap().insert(id.clone(), place);
-                }
-                Ok(response)
+                let server = self.clone();
+                let beginning = async move {
+                    let place = (request.input.bucket.clone(), request.input.key.clone());
+                    let response = server.fs.create_multipart_upload(request).await?;
+                    if let Some(id) = &response.output.upload_id {
+                        server.uploads.lock().unwrap().insert(id.clone(), place);
+                    }
+                    Ok(response)
+                };
+                tokio::spawn(beginning).await.unwrap()
             }
 
             async fn complete_multipart_upload(
                 &self,
                 request: S3Request<CompleteMultipartUploadInput>,
             ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-                let id = request.input.upload_id.clone();
-                self.known(&id)?;
-                let _turn = self.creating.lock().await;
-                let response = self.fs.complete_multipart_upload(request).await?;
-                self.uploads.lock().unwrap().remove(&id);
-                Ok(response)
+                let server = self.clone();
+                let ending = async move {
+                    let id = request.input.upload_id.clone();
+                    let _turn = server.creating.lock().await;
+                    server.known(&id)?;
+                    let response = server.fs.complete_multipart_upload(request).await?;
+                    server.uploads.lock().unwrap().remove(&id);
+                    Ok(response)
+                };
+                tokio::spawn(ending).await.unwrap()
             }
 
             async fn abort_multipart_upload(
                 &self,
                 request: S3Request<AbortMultipartUploadInput>,
             ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
-                let id = request.input.upload_id.clone();
-                self.known(&id)?;
-                let response = self.fs.abort_multipart_upload(request).await?;
-                self.uploads.lock().unwrap().remove(&id);
-                Ok(response)
+                let server = self.clone();
+                let ending = async move {
+                    let id = request.input.upload_id.clone();
+                    let _turn = server.creating.lock().await;
+                    server.known(&id)?;
+                    let response = server.fs.abort_multipart_upload(request).await?;
+                    server.uploads.lock().unwrap().remove(&id);
+                    Ok(response)
+                };
+                tokio::spawn(ending).await.unwrap()
             }
 
             async fn list_multipart_uploads(
