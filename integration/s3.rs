@@ -14,6 +14,8 @@
 mod fault_proxy;
 #[path = "s3/faults.rs"]
 mod faults;
+#[path = "s3/policy.rs"]
+mod policy;
 #[path = "s3/s3s_fs_server.rs"]
 mod s3s_fs_server;
 #[path = "s3/schedules.rs"]

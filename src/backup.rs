@@ -6,6 +6,7 @@
 pub mod error;
 pub mod guard;
 pub mod journal;
+pub mod lease;
 pub mod picture;
 pub mod plan;
 pub mod preflight;
@@ -67,6 +68,13 @@ pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
 
 async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError> {
     let plan = preflight::examine(env, run.id()).await?.into_plan()?;
+    run.plan_one(Resource::Lease {
+        store: env.store.url(),
+        deployment: plan.deployment.id.clone(),
+        run: run.id(),
+    })?;
+    let store = env.store.as_ref();
+    lease::take(store, &plan.deployment.id, run.id(), plan.expected).await?;
     let intent = plan.intent(run.id(), upload::free_second(env.store.as_ref()).await?);
     let uploading = run.plan_one(Resource::Upload {
         store: env.store.url(),

@@ -97,6 +97,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Removes one unfinished write named by [`Store::unfinished`]; well done also where it is gone.
     async fn discard_unfinished(&self, id: &str) -> Result<(), StoreError>;
 
+    /// Whether creating `key`, which holds `content`, once more is refused, as it must be for two hosts to exclude each
+    /// other. Stores that cannot fail here need not be asked.
+    async fn creates_once(&self, _key: &str, _content: &[u8]) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
     /// How an object is best read from start to end.
     fn read_ahead(&self) -> ReadAhead {
         ReadAhead {

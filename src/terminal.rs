@@ -40,7 +40,8 @@ impl Terminal {
         };
         let level = match (quiet, verbose) {
             (true, _) => "error",
-            (false, 0) => "warn,freezeframe=info",
+            // What the SDK tries in vain is told by our own error, where it matters.
+            (false, 0) => "warn,aws_config=error,freezeframe=info",
             (false, 1) => "warn,freezeframe=debug",
             (false, _) => "debug",
         };

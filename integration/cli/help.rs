@@ -173,7 +173,7 @@ error: DIR/freezeframe.toml: TOML parse error at line 6, column 2
   |
 6 | [windw]
   |  ^^^^^
-unknown field `windw`, expected one of `store`, `mongodb`, `window`, `lvm`, `archive`, `host`, `restore`
+unknown field `windw`, expected one of `store`, `s3`, `mongodb`, `window`, `lvm`, `archive`, `host`, `restore`
   hint: every key is explained in the shipped freezeframe.toml; only [store] url must be there
 => 2
 $ freezeframe list
@@ -221,6 +221,14 @@ $ freezeframe config
 # DIR/freezeframe.toml
 [store]
 url = "file://DIR/store"
+
+[s3]
+path_style = false
+checksums = "md5"
+max_parts = 10000
+memory = "128MiB"
+retry_for = "15m"
+timeout = "1m"
 
 [mongodb]
 members = []

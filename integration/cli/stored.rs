@@ -210,7 +210,7 @@ error: "monday" names no backup
         str![[r#"
 $ freezeframe list
 error: store "file://DIR/store": there is no such folder; create it, or mount the disk it is on
-  hint: set [store] url to an existing folder, such as file:///var/backups/freezeframe
+  hint: set [store] url to an existing folder, such as file:///var/backups/freezeframe, or to s3://bucket/prefix
 => 2
 
 "#]]

@@ -20,7 +20,7 @@ fn content(length: usize) -> Vec<u8> {
 }
 
 /// Everything a store does, once.
-async fn everything(store: &SharedStore, size: usize) -> Result<(), StoreError> {
+pub async fn everything(store: &SharedStore, size: usize) -> Result<(), StoreError> {
     let large = content(size);
     store.put("set/small", b"small").await?;
     let mut writer = store.create("set/large", Some(size as u64)).await?;

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::backup::journal::JournalError;
+use crate::backup::lease::LeaseError;
 use crate::backup::picture::PictureError;
 use crate::backup::preflight::PreflightError;
 use crate::backup::run::Unreleased;
@@ -20,6 +21,9 @@ pub enum BackupError {
     /// The run journal could not be kept.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Another host writes a backup of this deployment.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     /// The window was not valid.
     #[error(transparent)]
     Window(#[from] WindowError),
@@ -90,6 +94,7 @@ impl Explain for BackupError {
         match self {
             Self::Preflight(error) => error.hint(),
             Self::Journal(error) => error.hint(),
+            Self::Lease(error) => error.hint(),
             Self::Window(error) => error.hint(),
             Self::Picture(error) => error.hint(),
             Self::Upload(error) => error.hint(),
@@ -113,6 +118,7 @@ impl Explain for BackupError {
                 Exit::Failed => Exit::BackupFailed,
                 exit => exit,
             },
+            Self::Lease(error) => error.exit(),
             Self::Window(error) => error.exit(),
             Self::Picture(error) => error.exit(),
             Self::Upload(error) => match error.exit() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -26,6 +27,8 @@ pub struct Plan {
     pub members: Vec<PlannedMember>,
     /// How the data is read.
     pub picture: PicturePlan,
+    /// How long all archives together will take.
+    pub expected: Duration,
 }
 
 /// One member of the plan, connected.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backup::guard::Expectation;
 use crate::backup::guard::give_back::give_back;
+use crate::backup::lease;
 use crate::backup::resource::Resource;
 use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError};
@@ -138,6 +139,14 @@ pub async fn resume_origins(planned: &[Resource], tools: &Tools) {
 pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseError> {
     match resource {
         Resource::Upload { store, set, run } => remove_failed_set(store, *set, *run, tools).await,
+        Resource::Lease {
+            store,
+            deployment,
+            run,
+        } => {
+            let store = store::open(store, &tools.stores, &CancellationToken::new())?;
+            Ok(lease::give_back(store.as_ref(), deployment, *run).await?)
+        }
         Resource::Snapshot(snapshot) => {
             let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
             blocking(move || Lvm::new(exec).remove(&snapshot).map(drop)).await

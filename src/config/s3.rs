@@ -32,6 +32,7 @@ pub struct S3Config {
     /// Key for `aws:kms`; absent: the account's default key.
     pub kms_key: Option<String>,
     /// Tags on every object.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     /// How what is sent is protected on its way.
     pub checksums: Checksums,

@@ -611,6 +611,22 @@ impl Store for S3Store {
         self.shared.abort(key, upload).await
     }
 
+    async fn creates_once(&self, key: &str, content: &[u8]) -> Result<bool, StoreError> {
+        key::check(key)?;
+        let promise = Promise {
+            write_id: new_write_id(),
+            size: content.len() as u64,
+            etag: None,
+        };
+        // Where it is not refused it has changed nothing: the content is the same.
+        match self.shared.put_object(key, content, &promise, true).await {
+            Ok(_) => Ok(false),
+            Err(failure) if failure.kind == Kind::Taken => Ok(true),
+            Err(failure) if failure.kind == Kind::NotImplemented => Ok(false),
+            Err(failure) => Err(self.shared.error("write", key, failure)),
+        }
+    }
+
     fn read_ahead(&self) -> ReadAhead {
         ReadAhead {
             chunk: 8 << 20,

@@ -34,8 +34,8 @@ pub(super) async fn connect(settings: &S3Config) -> Result<Client, String> {
         .http_client(http)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::disabled());
-    if let Some(region) = &settings.region {
-        loader = loader.region(Region::new(region.clone()));
+    if let Some(region) = region(settings) {
+        loader = loader.region(Region::new(region));
     }
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
@@ -65,11 +65,8 @@ pub(super) async fn connect(settings: &S3Config) -> Result<Client, String> {
         aws_sdk_s3::config::Builder::from(&shared).force_path_style(settings.path_style);
     if let Some(endpoint) = &settings.endpoint {
         config = config.endpoint_url(endpoint.as_str());
-        if shared.region().is_none() {
-            // Other servers mostly do not care, but the signature needs one.
-            config = config.region(Region::from_static("us-east-1"));
-        }
-    } else if shared.region().is_none() {
+    }
+    if shared.region().is_none() {
         return Err("no region: set [s3] region, or AWS_REGION".into());
     }
     if settings.checksums == Checksums::Md5 {
@@ -78,6 +75,19 @@ pub(super) async fn connect(settings: &S3Config) -> Result<Client, String> {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     }
     Ok(Client::from_conf(config.build()))
+}
+
+/// The region, where the chain need not be asked. Servers other than AWS mostly do not care, but the signature needs
+/// one, and there is no instance to be asked for it.
+fn region(settings: &S3Config) -> Option<String> {
+    let named = ["AWS_REGION", "AWS_DEFAULT_REGION"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok());
+    match (&settings.region, &settings.endpoint) {
+        (Some(region), _) => Some(region.clone()),
+        (None, Some(_)) => Some(named.unwrap_or_else(|| "us-east-1".into())),
+        (None, None) => None,
+    }
 }
 
 fn http_client(settings: &S3Config) -> Result<SharedHttpClient, String> {

@@ -98,6 +98,7 @@ pub(super) async fn look_at_volumes(
             deployment,
             members: planned_members,
             picture,
+            expected,
         }),
         _ => None,
     };
