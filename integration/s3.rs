@@ -20,6 +20,8 @@ mod policy;
 mod s3s_fs_server;
 #[path = "s3/schedules.rs"]
 mod schedules;
+#[path = "s3/secrets.rs"]
+mod secrets;
 #[path = "s3/servers.rs"]
 mod servers;
 mod support;
