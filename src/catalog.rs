@@ -16,7 +16,7 @@ use crate::manifest::seal::{self, SealError};
 use crate::manifest::{INTENT, Intent, MANIFEST, Manifest};
 use crate::store::{ObjectInfo, Store, StoreError};
 
-pub use summary::{SetState, SetSummary, Verdict, list};
+pub use summary::{SetState, SetSummary, list};
 pub use verification::write_verification;
 pub use write::{write_intent, write_manifest};
 
@@ -132,7 +132,7 @@ impl Explain for CatalogError {
             Self::Document { source, .. } => source.hint(),
             Self::NoSuchSet { .. } => Some("`freezeframe list` shows what the store holds".into()),
             Self::NoSets { .. } => Some(
-                "`freezeframe list` shows what the store holds; one that is damaged can still be named by its date".into(),
+                "make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date".into(),
             ),
             Self::BadId { .. } => Some(
                 "name a backup as `freezeframe list` shows it, by its date and time (20260131_020000), or `latest`".into(),
@@ -187,10 +187,6 @@ pub async fn latest(store: &dyn Store) -> Result<BackupId, CatalogError> {
     let sets = list(store).await?;
     for set in sets.iter().rev() {
         match set.state {
-            SetState::Complete if set.verification.verdict == Verdict::Damaged => tracing::warn!(
-                "{} is not `latest`, because its last verification found damage",
-                set.id
-            ),
             SetState::Complete => return Ok(set.id),
             SetState::Unfinished => {}
             SetState::Damaged | SetState::Future => {

@@ -29,11 +29,12 @@ error: backup mongo_backup-20260131_020000 is damaged: rs0.tar.xz: damaged archi
 $ freezeframe list
 BACKUP                        AGE  SIZE     LOCK      STATE    MEMBERS
 mongo_backup-20260131_020000  AGE  5.7 KiB  184.1 ms  DAMAGED  rs0, rs1
+backup mongo_backup-20260131_020000: its last verification found damage
 => 0
 $ freezeframe restore latest --to to --shard rs0
-TIME  WARN mongo_backup-20260131_020000 is not `latest`, because its last verification found damage
+TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: its last verification found damage
 error: file://DIR/store holds no sound backup
-  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
+  hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5
 $ freezeframe restore 20260131_020000 --to to --shard rs0
 error: cannot unpack rs0: damaged archive, byte 12: the block that begins there: lzma data error
@@ -100,7 +101,7 @@ backup mongo_backup-20260131_020000: manifest.json: it was changed after it was 
 $ freezeframe restore latest --to to --shard rs0
 TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: it was changed after it was written: its seal says 9ac15c1a44eb70b34a650be48668713c2358528bb388d488f984ba176dcf535b, its bytes give 3cdd4f4368ed4b1d3de193c9b47e13dacb5683adf325a00e3e960fc234d82e47
 error: file://DIR/store holds no sound backup
-  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
+  hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5
 $ freezeframe restore 20260131_020000 --to to --shard rs0
 error: backup mongo_backup-20260131_020000: manifest.json: it was changed after it was written: its seal says 9ac15c1a44eb70b34a650be48668713c2358528bb388d488f984ba176dcf535b, its bytes give 3cdd4f4368ed4b1d3de193c9b47e13dacb5683adf325a00e3e960fc234d82e47
@@ -115,7 +116,7 @@ backup mongo_backup-20260131_020000: manifest.json: line 46, column 35: EOF whil
 $ freezeframe restore latest --to to --shard rs0
 TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: line 46, column 35: EOF while parsing a string
 error: file://DIR/store holds no sound backup
-  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
+  hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5
 $ freezeframe restore 20260131_020000 --to to --shard rs0
 error: backup mongo_backup-20260131_020000: manifest.json: line 46, column 35: EOF while parsing a string
@@ -130,7 +131,7 @@ backup mongo_backup-20260131_020000: manifest.json: line 1, column 0: EOF while 
 $ freezeframe restore latest --to to --shard rs0
 TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: line 1, column 0: EOF while parsing a value
 error: file://DIR/store holds no sound backup
-  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
+  hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5
 $ freezeframe restore 20260131_020000 --to to --shard rs0
 error: backup mongo_backup-20260131_020000: manifest.json: line 1, column 0: EOF while parsing a value
@@ -145,7 +146,7 @@ backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe 
 $ freezeframe restore latest --to to --shard rs0
 TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 2; this one reads up to 1)
 error: file://DIR/store holds no sound backup
-  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
+  hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5
 $ freezeframe restore 20260131_020000 --to to --shard rs0
 error: backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 2; this one reads up to 1)

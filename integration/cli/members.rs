@@ -247,11 +247,10 @@ async fn a_lock_of_somebody_else_goes_only_when_asked_twice() {
         ),
         str![[r#"
 $ freezeframe unlock
-127.0.0.1:PORT  LOCKED by no run of freezeframe: would be left alone (--force takes it off)
-nothing was done; add --yes to do it
+127.0.0.1:PORT  LOCKED by no run of freezeframe: not ours; to take it off all the same: freezeframe unlock --member 127.0.0.1:PORT --force --yes
 => 3
 $ freezeframe unlock --yes
-127.0.0.1:PORT  STILL LOCKED; --force takes off locks that no run of freezeframe took
+127.0.0.1:PORT  STILL LOCKED, by no run of freezeframe; to take it off all the same: freezeframe unlock --member 127.0.0.1:PORT --force --yes
 => 8
 $ freezeframe unlock --force
 127.0.0.1:PORT  LOCKED by no run of freezeframe: every lock would be taken off

@@ -190,7 +190,7 @@ no backups
 => 0
 $ freezeframe show latest
 error: file://DIR/store holds no sound backup
-  hint: `freezeframe list` shows what the store holds; one that is damaged can still be named by its date
+  hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5
 $ freezeframe show 20260131_020000
 error: file://DIR/store holds no backup mongo_backup-20260131_020000

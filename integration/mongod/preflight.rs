@@ -95,6 +95,37 @@ async fn an_arbiter_under_authentication_is_known_as_one() {
     assert_eq!(judge_unreadable(&error).check, "state");
 }
 
+/// Such a user would lock the member and leave it so.
+#[tokio::test]
+async fn a_user_that_may_not_unlock_is_refused_before_it_locks() {
+    let set = ReplicaSet::start(Options {
+        auth: true,
+        members: vec![Member::primary(), Member::hidden()],
+        ..Options::default()
+    })
+    .await;
+    let access = set.minimum_access().await;
+    let read = async || open(&set, 1, &access).await.facts().await.unwrap();
+    assert!(read().await.missing_actions.is_empty());
+    let revoke = doc! {
+        "revokePrivilegesFromRole": "freezeframe",
+        "privileges": [{ "resource": { "cluster": true }, "actions": ["unlock"] }],
+        "writeConcern": { "w": 2 },
+    };
+    set.admin(0)
+        .await
+        .database("admin")
+        .run_command(revoke)
+        .await
+        .unwrap();
+    until("the member knows of it", async || {
+        read().await.missing_actions == ["unlock"]
+    })
+    .await;
+    let findings = judge(&read().await, &LIMITS, jiff::Timestamp::now());
+    assert!(refusals(&findings).contains(&"privileges"), "{findings:#?}");
+}
+
 #[tokio::test]
 async fn a_hidden_voter_of_two_is_the_majority_trap() {
     let members = vec![Member::primary(), Member::hidden_voter()];

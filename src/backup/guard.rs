@@ -153,8 +153,8 @@ impl Explain for GuardError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Fired { cause: Cause::Deadline, .. } => Some(
-                "the snapshots took too long: look at the storage's load, or raise [window] max_lock if \
-                 writes may wait that long on this member"
+                "the snapshots, or with provider \"hold\" the archive, took too long: look at the storage's load, or raise \
+                 [window] max_lock (with \"hold\": max_hold) if writes may wait that long on this member"
                     .into(),
             ),
             Self::Start(_) | Self::Gone { .. } => Some(

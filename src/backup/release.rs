@@ -98,6 +98,13 @@ pub enum ReleaseError {
 impl Explain for ReleaseError {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Mongo {
+                member,
+                source: MongoError::Unauthorized { .. },
+            } => Some(format!(
+                "writes to {member} are held: as an administrator run `db.fsyncUnlock()` on it, or grant our user the action unlock \
+                 (mongodb-role.js) and run `freezeframe recover`"
+            )),
             Self::Mongo { member, .. } | Self::Unanswered { member, .. } => Some(format!(
                 "writes to {member} may be held: run `freezeframe unlock --member {member} --yes`; \
                  if mongod cannot be reached at all, restarting it ends the lock too"
@@ -237,12 +244,25 @@ async fn unlock(
             }
             tokio::time::sleep(CONNECT_AGAIN).await;
         };
-        let outcome = give_back(&mongod, process, comment, Expectation::Unsure, |error| {
-            tracing::warn!(%member, %error, "unlocking failed, trying again");
-        })
-        .await;
-        tracing::info!(%member, ?outcome, "lock settled");
-        Ok(())
+        let (denied, mut denial) = tokio::sync::mpsc::unbounded_channel();
+        let giving = give_back(&mongod, process, comment, Expectation::Unsure, |error| {
+            if matches!(error, MongoError::Unauthorized { .. }) {
+                let _ = denied.send(error.clone());
+            } else {
+                tracing::warn!(%member, %error, "unlocking failed, trying again");
+            }
+        });
+        tokio::select! {
+            outcome = giving => {
+                tracing::info!(%member, ?outcome, "lock settled");
+                Ok(())
+            }
+            // Trying again does not change that.
+            Some(source) = denial.recv() => Err(ReleaseError::Mongo {
+                member: member.clone(),
+                source,
+            }),
+        }
     };
     match tokio::time::timeout(UNLOCK_PATIENCE, unlocking).await {
         Ok(settled) => settled,

@@ -58,7 +58,7 @@ pub enum SetState {
     Complete,
     /// It has no manifest: it is being made, or failed.
     Unfinished,
-    /// Something of it is missing or not as it was written.
+    /// Something of it is missing or not as it was written, or its last verification says so.
     Damaged,
     /// A newer program made it.
     Future,
@@ -161,12 +161,15 @@ async fn summarise(
 
 fn with_manifest(base: SetSummary, manifest: &Manifest, objects: &[ObjectInfo]) -> SetSummary {
     let problems = missing_objects(manifest, objects);
+    let verified = (base.verification.verdict == Verdict::Damaged)
+        .then(|| format!("backup {}: its last verification found damage", base.id));
+    let reason = problems.first().map(ToString::to_string).or(verified);
     SetSummary {
-        state: match problems.is_empty() {
-            true => SetState::Complete,
-            false => SetState::Damaged,
+        state: match reason {
+            None => SetState::Complete,
+            Some(_) => SetState::Damaged,
         },
-        reason: problems.first().map(ToString::to_string),
+        reason,
         finished: Some(manifest.finished),
         deployment: Some(manifest.deployment.id.clone()),
         members: manifest

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{Context, Failure, print};
 use crate::cli::UnlockArgs;
 use crate::error::Exit;
+use crate::ids::MemberAddr;
 use crate::unlock::{LockedMember, Unlocking, survey, take_off};
 
 pub async fn run(context: Context, arguments: UnlockArgs) -> Result<Exit, Failure> {
@@ -38,13 +39,16 @@ fn plan(members: &[LockedMember], force: bool) -> String {
                 "LOCKED by no run of freezeframe: every lock would be taken off".to_owned()
             }
             (true, None) => {
-                "LOCKED by no run of freezeframe: would be left alone (--force takes it off)"
-                    .to_owned()
+                format!(
+                    "LOCKED by no run of freezeframe: not ours; to take it off all the same: {}",
+                    by_force(&member.member)
+                )
             }
         };
         let _ = writeln!(text, "{}  {line}", member.member);
     }
-    if members.iter().any(|member| member.locked) {
+    let would_act = |member: &LockedMember| member.locked && (force || member.run.is_some());
+    if members.iter().any(would_act) {
         text.push_str("nothing was done; add --yes to do it\n");
     }
     text
@@ -56,7 +60,10 @@ fn report(done: &[Unlocking]) -> String {
         let state = match (&member.error, member.still_locked) {
             (Some(_), _) => unknown(member.error.as_deref()),
             (None, true) => {
-                "STILL LOCKED; --force takes off locks that no run of freezeframe took".into()
+                format!(
+                    "STILL LOCKED, by no run of freezeframe; to take it off all the same: {}",
+                    by_force(&member.member)
+                )
             }
             (None, false) => "not locked".into(),
         };
@@ -70,7 +77,15 @@ fn report(done: &[Unlocking]) -> String {
     text
 }
 
+fn by_force(member: &MemberAddr) -> String {
+    format!("freezeframe unlock --member {member} --force --yes")
+}
+
 fn unknown(error: Option<&str>) -> String {
     let error = error.unwrap_or_default();
-    format!("UNKNOWN: {error} (a mongod that does not run holds no lock)")
+    let stopped = match error.contains("refused") {
+        true => " (a mongod that does not run holds no lock)",
+        false => "",
+    };
+    format!("UNKNOWN: {error}{stopped}")
 }

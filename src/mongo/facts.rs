@@ -10,8 +10,8 @@ use serde::Serialize;
 
 pub(crate) use self::parse::integer;
 use self::parse::{
-    cache, feature_compatibility, hello_facts, instant, shard_identity, start_options,
-    storage_engine,
+    cache, feature_compatibility, hello_facts, instant, missing_actions, shard_identity,
+    start_options, storage_engine,
 };
 use super::{MongoError, Mongod, ServerProcess};
 use crate::ids::{DeploymentId, MemberAddr, OpTime, ShardName};
@@ -50,6 +50,8 @@ pub struct MemberFacts {
     pub options: StartOptions,
     /// The ends of its oplog; none where there is none, or while it serves no reads.
     pub oplog: Option<OplogEnds>,
+    /// Actions on the cluster that locking and unlocking need and our user lacks; empty where nobody must log in.
+    pub missing_actions: Vec<String>,
     /// The `fsyncLock` flag of `currentOp`: locked, or a lock is waiting.
     pub fsync_locked: bool,
     /// Its cache.
@@ -279,6 +281,7 @@ impl Mongod {
         let versions = self.find("admin", "find admin.system.version", versions);
         let versions = readable(versions.await)?.unwrap_or_default();
         let odd = |command, detail: &str| self.odd_reply(command, detail);
+        let status_of_user = doc! { "connectionStatus": 1, "showPrivileges": true };
         Ok(MemberFacts {
             addr: self.addr().clone(),
             process: self.process_of(&hello)?,
@@ -299,6 +302,7 @@ impl Mongod {
             options: start_options(&options)
                 .ok_or_else(|| odd("getCmdLineOpts", "no parsed options"))?,
             oplog,
+            missing_actions: missing_actions(&self.run("connectionStatus", status_of_user).await?),
             fsync_locked: operations.get_bool("fsyncLock").unwrap_or(false),
             cache: cache(&status),
             shard_identity: shard_identity(&versions),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Expectation;
-use crate::mongo::{Mongod, ServerProcess, UnlockOutcome};
+use crate::mongo::{MongoError, Mongod, ServerProcess, UnlockOutcome};
 
 /// Pause between looks at a lock that may still land, and the first pause after an error.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -91,7 +91,18 @@ async fn attempt(
     if expectation == Expectation::Unsure && mongod.process_id().await? != *process {
         return Ok(Attempt::Settled(GivenBack::Restarted));
     }
-    match mongod.unlock().await? {
+    let outcome = match mongod.unlock().await {
+        // The privilege was taken away meanwhile: that nothing is locked can still be seen.
+        Err(denied @ MongoError::Unauthorized { .. }) => {
+            let state = mongod.lock_state(comment).await?;
+            return match state.locked || state.pending_ours {
+                true => Err(denied),
+                false => Ok(Attempt::Quiet),
+            };
+        }
+        outcome => outcome?,
+    };
+    match outcome {
         UnlockOutcome::Unlocked { remaining } => Ok(Attempt::Settled(GivenBack::Unlocked {
             remaining: remaining.0,
         })),

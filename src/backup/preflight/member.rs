@@ -169,11 +169,24 @@ impl Judge<'_> {
     }
 
     fn lock(&mut self) {
+        if self.facts.missing_actions.is_empty() {
+            self.ok("privileges", "may lock and unlock");
+        } else {
+            let what = format!(
+                "does not allow our user {} on the cluster",
+                self.facts.missing_actions.join(", ")
+            );
+            self.refused(
+                "privileges",
+                what,
+                "grant it, or run mongodb-role.js, which makes the minimum role",
+            );
+        }
         if self.facts.fsync_locked {
             self.refused(
                 "fsync_lock",
                 "is already fsyncLocked, or a lock waits to be taken",
-                "see who holds it; `freezeframe recover` takes back what an earlier run left, `freezeframe unlock` any other",
+                "see who holds it; `freezeframe unlock` tells whether it is ours, a backup's that is running, or somebody else's",
             );
         } else {
             self.ok("fsync_lock", "not locked");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
@@ -67,6 +67,35 @@ impl OwnPath {
             filesystem,
         })
     }
+}
+
+/// Refuses what of ours lies inside a member's data: a store there would be archived into itself, and everything there is lost
+/// with the data.
+pub fn inside_data(layouts: &[&DataLayout], own: &[OwnPath]) -> Vec<Finding> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let kept = |own: &&OwnPath| matches!(own.place, Place::Store | Place::State | Place::Runtime);
+    let mut findings = Vec::new();
+    for layout in layouts {
+        let grafts = layout.grafts.iter().map(|graft| graft.path.as_path());
+        let data: Vec<_> = std::iter::once(layout.db_path.as_path())
+            .chain(grafts)
+            .collect();
+        for own in own.iter().filter(kept) {
+            if let Some(data) = data.iter().find(|data| real(&own.path).starts_with(data)) {
+                findings.push(Finding::refused(
+                    own.path.display().to_string(),
+                    "inside_data",
+                    format!(
+                        "{} lies inside the member's data in {}",
+                        own.place,
+                        data.display()
+                    ),
+                    "move it to another volume",
+                ));
+            }
+        }
+    }
+    findings
 }
 
 /// Judges everything below the file systems for provider "lvm".

@@ -105,6 +105,44 @@ pub(super) fn start_options(reply: &Document) -> Option<StartOptions> {
     })
 }
 
+/// What the window does that no reading shows to be allowed: a backup that may lock and not unlock must never begin.
+const WINDOW_ACTIONS: [&str; 3] = ["fsync", "unlock", "inprog"];
+
+/// Those of [`WINDOW_ACTIONS`] that the reply to `connectionStatus` with `showPrivileges` does not grant. Without a user
+/// there is no access control, or nothing else could have been read.
+pub(super) fn missing_actions(reply: &Document) -> Vec<String> {
+    let list = |name: &str| {
+        reply
+            .get_document("authInfo")
+            .and_then(|info| info.get_array(name))
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    };
+    if list("authenticatedUsers").is_empty() {
+        return Vec::new();
+    }
+    let of_cluster = |privilege: &&Document| {
+        privilege.get_document("resource").is_ok_and(|resource| {
+            ["cluster", "anyResource"]
+                .iter()
+                .any(|kind| resource.get_bool(kind).unwrap_or(false))
+        })
+    };
+    let granted: Vec<&str> = list("authenticatedUserPrivileges")
+        .iter()
+        .filter_map(Bson::as_document)
+        .filter(of_cluster)
+        .filter_map(|privilege| privilege.get_array("actions").ok())
+        .flatten()
+        .filter_map(Bson::as_str)
+        .collect();
+    WINDOW_ACTIONS
+        .into_iter()
+        .filter(|action| !granted.contains(action))
+        .map(str::to_owned)
+        .collect()
+}
+
 pub(super) fn cache(status: &Document) -> Cache {
     let counter = |name: &str| {
         status
@@ -199,6 +237,31 @@ fn truth(value: &Bson) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_that_may_lock_and_not_unlock_is_seen() {
+        let reply = |users: Vec<Document>, resource: Document, actions: Vec<&str>| {
+            let privileges = vec![doc! { "resource": resource, "actions": actions }];
+            doc! { "authInfo": { "authenticatedUsers": users, "authenticatedUserPrivileges": privileges } }
+        };
+        let us = || vec![doc! { "user": "freezeframe", "db": "admin" }];
+        let cluster = || doc! { "cluster": true };
+        let all = vec!["fsync", "inprog", "unlock"];
+        assert!(missing_actions(&reply(us(), cluster(), all.clone())).is_empty());
+        assert!(
+            missing_actions(&reply(us(), doc! { "anyResource": true }, all.clone())).is_empty()
+        );
+        let two = vec!["fsync", "inprog"];
+        assert_eq!(
+            missing_actions(&reply(us(), cluster(), two.clone())),
+            ["unlock"]
+        );
+        let elsewhere = doc! { "db": "config", "collection": "" };
+        assert_eq!(missing_actions(&reply(us(), elsewhere, all)).len(), 3);
+        // No access control.
+        assert!(missing_actions(&reply(Vec::new(), cluster(), two)).is_empty());
+    }
+
     use mongodb::bson::{DateTime, doc};
 
     #[test]

@@ -30,6 +30,10 @@ const RATE_SAMPLE: Duration = Duration::from_secs(2);
 /// Bytes a second that one thread is expected to archive until a backup has shown the real rate: on the slow
 /// side, because too long an expectation only asks for more snapshot space.
 const RATE_PER_THREAD: u64 = 10 << 20;
+/// How many times slower the levels above 2 are (doc/benchmarks.md).
+const SLOWER_ABOVE_2: u64 = 5;
+/// How many times the guess an earlier backup's rate may be and still be believed.
+const FASTER_AT_MOST: u64 = 3;
 /// A live data directory is walked again this often when a file vanishes under the walk.
 const WALKS: u32 = 5;
 
@@ -43,6 +47,8 @@ pub(super) async fn look_at_volumes(
     let host = HostView::real();
     let hold = env.config.window.provider == ProviderChoice::Hold;
     let mut planned_members = Vec::new();
+    // Holes take no time.
+    let mut work_bytes = 0u64;
     for Member { mongod, facts, .. } in members {
         let Some(shard) = facts.hello.set.clone() else {
             continue;
@@ -63,10 +69,14 @@ pub(super) async fn look_at_volumes(
             data_size: 0,
         };
         match data_size(&member, env.config.archive.diagnostic_data) {
-            Ok(data_size) => planned_members.push(PlannedMember {
-                data_size,
-                ..member
-            }),
+            Ok(estimate) => {
+                let work = estimate.data_size.min(estimate.allocated);
+                work_bytes = work_bytes.saturating_add(work);
+                planned_members.push(PlannedMember {
+                    data_size: estimate.data_size,
+                    ..member
+                });
+            }
             Err(error) => {
                 let todo = error.hint().unwrap_or_else(|| "see the message".into());
                 findings.push(Finding::refused(subject, "data", error.to_string(), todo));
@@ -74,12 +84,16 @@ pub(super) async fn look_at_volumes(
         }
     }
     let data_bytes = planned_members.iter().map(|member| member.data_size).sum();
-    let expected = expected_duration(data_bytes, rate_to_expect(env).await);
+    let expected = expected_duration(work_bytes, rate_to_expect(env).await);
     let own = own_paths(env, &host, &mut findings);
     let layouts: Vec<DataLayout> = planned_members
         .iter()
         .map(|member| member.layout.clone())
         .collect();
+    findings.extend(storage::inside_data(
+        &layouts.iter().collect::<Vec<_>>(),
+        &own,
+    ));
     let (picture, snapshot_bytes) = if hold {
         look_at_hold(env, expected, &mut findings);
         (Some(PicturePlan::Hold), 0)
@@ -132,15 +146,18 @@ fn locate_data(facts: &MemberFacts, host: &HostView) -> Result<DataLayout, Findi
 }
 
 /// Bytes that will be read. The directory is live: a file that mongod drops under the walk means another walk.
-fn data_size(member: &PlannedMember, diagnostics: bool) -> Result<u64, archive::ArchiveError> {
+fn data_size(
+    member: &PlannedMember,
+    diagnostics: bool,
+) -> Result<archive::Estimate, archive::ArchiveError> {
     let Some(source) = member.source(&View::Live, diagnostics) else {
-        return Ok(0);
+        return Ok(archive::Estimate::default());
     };
     let mut walks = 0;
     loop {
         walks += 1;
         match archive::estimate(&source) {
-            Ok(estimate) => return Ok(estimate.data_size),
+            Ok(estimate) => return Ok(estimate),
             Err(archive::ArchiveError::Inspect { source, .. })
                 if walks < WALKS && source.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -148,9 +165,13 @@ fn data_size(member: &PlannedMember, diagnostics: bool) -> Result<u64, archive::
     }
 }
 
-/// Bytes a second that the last backup in the store was archived at, else a cautious guess.
+/// Bytes a second that the last backup in the store was archived at, else a cautious guess. Never far above the guess: a
+/// small backup is mostly zeros and goes much faster than data does.
 async fn rate_to_expect(env: &Environment) -> u64 {
-    let guess = RATE_PER_THREAD.saturating_mul(env.config.archive.thread_count().get() as u64);
+    let archive = &env.config.archive;
+    let threads = archive.thread_count().get() as u64;
+    let slower = if archive.level > 2 { SLOWER_ABOVE_2 } else { 1 };
+    let guess = RATE_PER_THREAD.saturating_mul(threads) / slower;
     let last = async {
         let id = catalog::latest(env.store.as_ref()).await.ok()?;
         catalog::load(env.store.as_ref(), id).await.ok()
@@ -161,12 +182,14 @@ async fn rate_to_expect(env: &Environment) -> u64 {
     let archives = manifest.members.iter().map(|member| &member.archive);
     let (bytes, micros) = archives.fold((0u128, 0u128), |(bytes, micros), archive| {
         (
-            bytes + u128::from(archive.data_size),
+            bytes + u128::from(archive.tar_size),
             micros + u128::from(archive.pack_us),
         )
     });
     match bytes.saturating_mul(1_000_000).checked_div(micros) {
-        Some(rate) if rate > 0 => u64::try_from(rate).unwrap_or(guess),
+        Some(rate) if rate > 0 => u64::try_from(rate)
+            .unwrap_or(guess)
+            .min(guess.saturating_mul(FASTER_AT_MOST)),
         _ => guess,
     }
 }

@@ -89,6 +89,7 @@ pub(in crate::backup::preflight) fn fit() -> MemberFacts {
             first: optime(NOW - 86_400),
             last: optime(NOW),
         }),
+        missing_actions: Vec::new(),
         fsync_locked: false,
         cache: Cache {
             dirty_bytes: 0,
@@ -127,6 +128,7 @@ fn a_fit_member_is_fit_in_every_check() {
     let expected = [
         "storage_engine",
         "journal",
+        "privileges",
         "fsync_lock",
         "backup_cursor",
         "state",
@@ -143,7 +145,7 @@ fn a_fit_member_is_fit_in_every_check() {
 #[test]
 fn each_unfitness_is_refused_by_its_own_check_alone() {
     type Change = fn(&mut MemberFacts);
-    let cases: [(&str, &str, Change); 23] = [
+    let cases: [(&str, &str, Change); 24] = [
         ("storage_engine", "stores with inMemory", |f| {
             f.storage_engine.name = "inMemory".into();
         }),
@@ -193,6 +195,9 @@ fn each_unfitness_is_refused_by_its_own_check_alone() {
         }),
         ("lag", "sees no primary", |f| {
             set(f).members[0].state = MemberState::Down
+        }),
+        ("privileges", "unlock on the cluster", |f| {
+            f.missing_actions = vec!["unlock".into()];
         }),
         ("fsync_lock", "already fsyncLocked", |f| {
             f.fsync_locked = true
