@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use freezeframe::config::s3::S3Config;
 use freezeframe::store::SharedStore;
 use freezeframe::store::object::StoredObject;
@@ -96,10 +97,7 @@ fn main() {
             "{{\"plain_up\": {plain_up:.1}, \"our_up\": {our_up:.1}, \"plain_down\": {plain_down:.1}, \"our_down\": {our_down:.1}}}"
         );
         runtime.block_on(store.delete(&key)).unwrap();
-        for number in 0..parts {
-            let path = format!("root/{BUCKET}/plain/{round}/{number}");
-            std::fs::remove_file(home.path().join(path)).unwrap();
-        }
+        std::fs::remove_file(home.path().join("root").join(BUCKET).join(plain_key(round))).unwrap();
     }
 }
 
@@ -123,28 +121,64 @@ fn plain(endpoint: &str) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(config)
 }
 
+/// The ceiling of uploads: the same object by parallel part requests and nothing else.
 async fn put_all(client: &aws_sdk_s3::Client, round: usize, part: &[u8], parts: usize) {
-    let body = bytes::Bytes::copy_from_slice(part);
-    stream::iter(0..parts)
-        .for_each_concurrent(CONNECTIONS, |number| {
+    let (body, key) = (bytes::Bytes::copy_from_slice(part), plain_key(round));
+    let begun = client.create_multipart_upload().bucket(BUCKET).key(&key);
+    let begun = begun.send().await.unwrap();
+    let id = begun.upload_id().unwrap();
+    let sent: Vec<CompletedPart> = stream::iter(1..=i32::try_from(parts).unwrap())
+        .map(|number| {
             let sending = client
-                .put_object()
+                .upload_part()
                 .bucket(BUCKET)
-                .key(format!("plain/{round}/{number}"))
+                .key(&key)
+                .upload_id(id)
+                .part_number(number)
                 .body(ByteStream::from(body.clone()))
                 .send();
-            async { drop(sending.await.unwrap()) }
+            async move {
+                let sent = sending.await.unwrap();
+                CompletedPart::builder()
+                    .part_number(number)
+                    .e_tag(sent.e_tag().unwrap())
+                    .build()
+            }
         })
+        .buffered(CONNECTIONS)
+        .collect()
         .await;
+    let parts = CompletedMultipartUpload::builder()
+        .set_parts(Some(sent))
+        .build();
+    client
+        .complete_multipart_upload()
+        .bucket(BUCKET)
+        .key(&key)
+        .upload_id(id)
+        .multipart_upload(parts)
+        .send()
+        .await
+        .unwrap();
 }
 
+fn plain_key(round: usize) -> String {
+    format!("plain-{round}")
+}
+
+/// The ceiling of downloads: parallel requests for ranges.
 async fn get_all(client: &aws_sdk_s3::Client, round: usize, parts: usize) {
     stream::iter(0..parts)
         .for_each_concurrent(CONNECTIONS, |number| {
             let asking = client
                 .get_object()
                 .bucket(BUCKET)
-                .key(format!("plain/{round}/{number}"))
+                .key(plain_key(round))
+                .range(format!(
+                    "bytes={}-{}",
+                    number * PART,
+                    (number + 1) * PART - 1
+                ))
                 .send();
             async {
                 let mut body = asking.await.unwrap().body;

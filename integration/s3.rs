@@ -26,6 +26,10 @@ mod secrets;
 mod servers;
 mod support;
 
+use std::collections::BTreeMap;
+
+use fault_proxy::{Fault, FaultProxy};
+use freezeframe::config::s3::{Encryption, S3Config};
 use freezeframe::store::conformance;
 use servers::{Moto, S3sFs};
 
@@ -40,6 +44,67 @@ async fn s3s_fs_conforms() {
         matches!(left.as_slice(), [one] if one.ends_with("set/dropped")),
         "{left:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_get_what_the_settings_say() {
+    let server = Moto::start().await;
+    let proxy = FaultProxy::start(server.address(), |_| Fault::None).await;
+    let settings = S3Config {
+        endpoint: Some(proxy.endpoint().parse().unwrap()),
+        storage_class: Some("STANDARD_IA".into()),
+        encryption: Some(Encryption::Kms),
+        kms_key: Some("alias/backups".into()),
+        tags: BTreeMap::from([("team".into(), "data bases: all".into())]),
+        ..server.settings()
+    };
+    let store = server.store("dressed", &settings);
+    store.put("put", b"x").await.unwrap();
+    let mut writer = store.create("streamed", None).await.unwrap();
+    writer.write(vec![7; 9 << 20]).await.unwrap();
+    writer.finish().await.unwrap();
+    for operation in ["PutObject", "CreateMultipartUpload"] {
+        let seen = proxy.seen();
+        let request = seen
+            .iter()
+            .find(|request| request.operation() == operation)
+            .unwrap();
+        for (header, wanted) in [
+            ("x-amz-storage-class", "STANDARD_IA"),
+            ("x-amz-server-side-encryption", "aws:kms"),
+            (
+                "x-amz-server-side-encryption-aws-kms-key-id",
+                "alias/backups",
+            ),
+            ("x-amz-tagging", "team=data%20bases%3A%20all"),
+        ] {
+            assert_eq!(request.header(header), Some(wanted), "{operation}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_slow_down_what_is_sent_and_received() {
+    let server = S3sFs::start().await;
+    let settings = S3Config {
+        upload_limit: Some("4MiB".parse().unwrap()),
+        download_limit: Some("4MiB".parse().unwrap()),
+        ..server.settings()
+    };
+    let store = server.store("limited", &settings);
+    // The first call of each way passes at once; what follows waits for what it took.
+    let began = std::time::Instant::now();
+    for name in ["a", "b", "c"] {
+        store.put(name, &vec![1; 2 << 20]).await.unwrap();
+    }
+    let sent = began.elapsed();
+    for name in ["a", "b", "c"] {
+        store.read(name, 0..2 << 20).await.unwrap();
+    }
+    let received = began.elapsed() - sent;
+    // Not faster than the limit is no matter of how fast this machine is.
+    let least = std::time::Duration::from_secs(1);
+    assert!(sent >= least && received >= least, "{sent:?} {received:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

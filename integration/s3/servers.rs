@@ -94,16 +94,26 @@ impl Moto {
         })
         .await;
         // moto checks nobody, so anybody may make the bucket.
-        crate::servers::put(address, &format!("/{BUCKET}")).await;
+        let made = ask(address, "PUT", &format!("/{BUCKET}")).await;
+        assert!(made.starts_with("HTTP/1.1 200"), "{made}");
         moto
     }
 
     pub fn fresh(&self) -> SharedStore {
-        fresh(
-            &settings(self.address, &self.home),
-            &self.home,
-            &self.stores,
-        )
+        fresh(&self.settings(), &self.home, &self.stores)
+    }
+
+    pub fn settings(&self) -> S3Config {
+        settings(self.address, &self.home)
+    }
+
+    /// The store below `prefix`, reached with `settings`.
+    pub fn store(&self, prefix: &str, settings: &S3Config) -> SharedStore {
+        store(prefix, settings, &self.home)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -135,17 +145,17 @@ impl S3sFs {
     }
 }
 
-/// A bare PUT without signature.
-async fn put(address: SocketAddr, path: &str) {
+/// The answer to a bare request without signature or body.
+async fn ask(address: SocketAddr, method: &str, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = format!(
-        "PUT {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).await.unwrap();
-    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    reply
 }
 
 /// How to reach the server at `address`; patience and memory as a test can bear them.
