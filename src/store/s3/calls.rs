@@ -1,0 +1,388 @@
+//! The calls to the server, each tried again as [`super::retry`] says, and what their failures mean to users of a store.
+
+use std::ops::Range;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use md5::{Digest, Md5};
+
+use super::retry::{self, Failure, Kind};
+use super::{Head, Promise, Shared, WRITE_ID, bare_etag, client};
+use crate::config::s3::{Checksums, Encryption};
+use crate::store::{ObjectInfo, StoreError};
+
+impl Shared {
+    pub(super) async fn client(&self) -> Result<&Client, StoreError> {
+        let connecting = || async {
+            client::connect(&self.settings)
+                .await
+                .map_err(|reason| StoreError::NoAccess {
+                    store: self.url.clone(),
+                    reason,
+                })
+        };
+        self.client.get_or_try_init(connecting).await
+    }
+
+    pub(super) fn full(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// The failure of a call, as whoever uses a store sees it.
+    pub(super) fn error(&self, action: &'static str, key: &str, failure: Failure) -> StoreError {
+        let (store, key) = (self.url.clone(), key.to_owned());
+        let Failure {
+            kind,
+            detail,
+            tried_for,
+        } = failure;
+        match kind {
+            Kind::NotFound => StoreError::NotFound { store, key },
+            Kind::Taken => StoreError::Exists { store, key },
+            Kind::Interrupted => StoreError::Interrupted { store },
+            Kind::Denied => StoreError::Denied {
+                action,
+                store,
+                key,
+                detail,
+            },
+            Kind::Transient => StoreError::Unavailable {
+                action,
+                store,
+                key,
+                detail,
+                tried_for,
+            },
+            Kind::NoSuchUpload | Kind::OutOfRange | Kind::NotImplemented | Kind::Refused => {
+                StoreError::Refused {
+                    action,
+                    store,
+                    key,
+                    detail,
+                }
+            }
+        }
+    }
+
+    pub(super) async fn head(&self, key: &str) -> Result<Head, StoreError> {
+        let client = self.client().await?;
+        let asking = || async {
+            let reply = client
+                .head_object()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .send()
+                .await?;
+            Ok(Head {
+                size: reply
+                    .content_length()
+                    .and_then(|size| u64::try_from(size).ok())
+                    .unwrap_or(0),
+                etag: reply.e_tag().map(bare_etag),
+                write_id: reply
+                    .metadata()
+                    .and_then(|metadata| metadata.get(WRITE_ID).cloned()),
+            })
+        };
+        self.patience
+            .call(0, asking)
+            .await
+            .map_err(|failure| self.error("look at", key, failure))
+    }
+
+    /// Whether the object under `key` was made by the write `promise`, whatever the answer to it was.
+    pub(super) async fn is_ours(&self, key: &str, promise: &Promise) -> Result<bool, StoreError> {
+        match self.head(key).await {
+            Ok(head) => Ok(head.write_id.as_ref() == Some(&promise.write_id)),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn refuse_taken(&self, key: &str) -> Result<(), StoreError> {
+        match self.head(key).await {
+            Ok(_) => Err(StoreError::Exists {
+                store: self.url.clone(),
+                key: key.to_owned(),
+            }),
+            Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks at what a write has made: that it is there, ours, and what was sent.
+    pub(super) async fn keep_promise(
+        &self,
+        key: &str,
+        promise: &Promise,
+    ) -> Result<ObjectInfo, StoreError> {
+        let head = self.head(key).await?;
+        let broken = |detail: String| StoreError::Refused {
+            action: "trust",
+            store: self.url.clone(),
+            key: key.to_owned(),
+            detail,
+        };
+        if head
+            .write_id
+            .as_ref()
+            .is_some_and(|id| *id != promise.write_id)
+        {
+            return Err(StoreError::Exists {
+                store: self.url.clone(),
+                key: key.to_owned(),
+            });
+        }
+        if head.size != promise.size {
+            return Err(broken(format!(
+                "{} bytes were sent and {} are stored",
+                promise.size, head.size
+            )));
+        }
+        match (&promise.etag, &head.etag) {
+            (Some(sent), Some(stored)) if sent != stored => Err(broken(format!(
+                "its hash is {stored}, and what was sent has {sent}"
+            ))),
+            _ => Ok(ObjectInfo {
+                key: key.to_owned(),
+                size: promise.size,
+            }),
+        }
+    }
+
+    pub(super) async fn put_object(
+        &self,
+        key: &str,
+        content: &[u8],
+        promise: &Promise,
+        conditional: bool,
+    ) -> Result<Option<String>, Failure> {
+        let client = self
+            .client()
+            .await
+            .map_err(|error| Failure::new(Kind::Refused, error.to_string()))?;
+        let digest = Md5::digest(content);
+        let size = content.len() as u64;
+        let sending = || async {
+            self.up.pass(size).await;
+            let settings = &self.settings;
+            let reply = client
+                .put_object()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .metadata(WRITE_ID, &promise.write_id)
+                .set_if_none_match(conditional.then(|| "*".to_owned()))
+                .set_content_md5(self.content_md5(&digest))
+                .set_storage_class(self.storage_class())
+                .set_server_side_encryption(self.encryption())
+                .set_ssekms_key_id(settings.kms_key.clone())
+                .set_tagging(self.tagging())
+                .body(ByteStream::from(content.to_vec()))
+                .send()
+                .await?;
+            Ok(reply.e_tag().map(bare_etag))
+        };
+        self.patience.call(size, sending).await
+    }
+
+    pub(super) fn content_md5(&self, digest: &[u8]) -> Option<String> {
+        (self.settings.checksums == Checksums::Md5).then(|| BASE64_STANDARD.encode(digest))
+    }
+
+    pub(super) fn storage_class(&self) -> Option<StorageClass> {
+        let class = self.settings.storage_class.as_deref()?;
+        Some(StorageClass::from(class))
+    }
+
+    pub(super) fn encryption(&self) -> Option<ServerSideEncryption> {
+        Some(match self.settings.encryption? {
+            Encryption::Aes256 => ServerSideEncryption::Aes256,
+            Encryption::Kms => ServerSideEncryption::AwsKms,
+        })
+    }
+
+    /// The tags as the header wants them, which is as a query string.
+    pub(super) fn tagging(&self) -> Option<String> {
+        if self.settings.tags.is_empty() {
+            return None;
+        }
+        let pairs = self
+            .settings
+            .tags
+            .iter()
+            .map(|(name, value)| format!("{}={}", percent(name), percent(value)));
+        Some(pairs.collect::<Vec<_>>().join("&"))
+    }
+
+    pub(super) async fn abort(&self, key: &str, upload_id: &str) -> Result<(), StoreError> {
+        let client = self.client().await?;
+        let aborting = || async {
+            client
+                .abort_multipart_upload()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .upload_id(upload_id)
+                .send()
+                .await?;
+            Ok(())
+        };
+        match self.patience.call(0, aborting).await {
+            Err(failure) if !matches!(failure.kind, Kind::NoSuchUpload | Kind::NotFound) => {
+                Err(self.error("abort the upload of", key, failure))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keys and upload ids of the uploads under way whose key begins with `prefix`.
+    pub(super) async fn uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let client = self.client().await?;
+        let mut found = Vec::new();
+        let (mut key_marker, mut id_marker) = (None, None);
+        loop {
+            let listing = || async {
+                let page = client
+                    .list_multipart_uploads()
+                    .bucket(&self.bucket)
+                    .prefix(self.full(prefix))
+                    .set_key_marker(key_marker.clone())
+                    .set_upload_id_marker(id_marker.clone())
+                    .send()
+                    .await?;
+                Ok(page)
+            };
+            let page = match self.patience.call(0, listing).await {
+                Ok(page) => page,
+                // Then the server keeps no uploads that anybody could see, either.
+                Err(failure) if failure.kind == Kind::NotImplemented => return Ok(found),
+                Err(failure) => return Err(self.error("list the uploads of", prefix, failure)),
+            };
+            for upload in page.uploads() {
+                let key = upload.key().and_then(|key| key.strip_prefix(&self.prefix));
+                if let (Some(key), Some(id)) = (key, upload.upload_id()) {
+                    found.push((key.to_owned(), id.to_owned()));
+                }
+            }
+            let next = (
+                page.next_key_marker().map(str::to_owned),
+                page.next_upload_id_marker().map(str::to_owned),
+            );
+            if page.is_truncated() != Some(true) || next.0.is_none() {
+                return Ok(found);
+            }
+            (key_marker, id_marker) = next;
+        }
+    }
+
+    /// At least the first bytes of `range`, as many as came before the answer ended.
+    pub(super) async fn read_some(
+        &self,
+        key: &str,
+        range: &Range<u64>,
+    ) -> Result<Vec<u8>, StoreError> {
+        let client = self.client().await?;
+        let wanted = range.end.saturating_sub(range.start);
+        // No object is that large, and some servers count in signed numbers.
+        let last = range.end.saturating_sub(1).min(i64::MAX.unsigned_abs());
+        let reading = || async {
+            let mut reply = client
+                .get_object()
+                .bucket(&self.bucket)
+                .key(self.full(key))
+                .range(format!("bytes={}-{last}", range.start))
+                .send()
+                .await?;
+            let span = reply.content_range().map(str::to_owned);
+            let (start, size) = span
+                .as_deref()
+                .and_then(parse_content_range)
+                .ok_or_else(|| {
+                    Failure::new(
+                        Kind::Refused,
+                        "the server does not answer with the range asked for",
+                    )
+                })?;
+            if start != range.start {
+                return Err(Failure::new(Kind::Refused, "the server sent another range"));
+            }
+            if size < range.end {
+                return Ok((Vec::new(), Some(size)));
+            }
+            let mut content = Vec::new();
+            while (content.len() as u64) < wanted {
+                match reply.body.try_next().await {
+                    Ok(Some(bytes)) => content.extend_from_slice(&bytes),
+                    Ok(None) => break,
+                    Err(error) if content.is_empty() => {
+                        return Err(Failure::new(Kind::Transient, retry::chain(&error)));
+                    }
+                    // What came is kept; the rest is asked for anew.
+                    Err(_) => break,
+                }
+            }
+            if content.is_empty() {
+                return Err(Failure::new(
+                    Kind::Transient,
+                    "the answer ended before its first byte",
+                ));
+            }
+            content.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+            Ok((content, None))
+        };
+        match self.patience.call(wanted, reading).await {
+            Ok((content, None)) => {
+                self.down.pass(content.len() as u64).await;
+                Ok(content)
+            }
+            Ok((_, Some(size))) => Err(self.truncated(key, size, range.end)),
+            Err(failure) if failure.kind == Kind::OutOfRange => {
+                Err(self.truncated(key, self.head(key).await?.size, range.end))
+            }
+            Err(failure) => Err(self.error("read", key, failure)),
+        }
+    }
+
+    pub(super) fn truncated(&self, key: &str, size: u64, wanted: u64) -> StoreError {
+        StoreError::Truncated {
+            store: self.url.clone(),
+            key: key.to_owned(),
+            size,
+            wanted,
+        }
+    }
+}
+
+/// First byte and whole size in `bytes 0-99/1234`.
+fn parse_content_range(text: &str) -> Option<(u64, u64)> {
+    let (span, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, _) = span.split_once('-')?;
+    Some((start.trim().parse().ok()?, size.trim().parse().ok()?))
+}
+
+/// Everything but letters, digits, `-`, `_`, `.` and `~` as `%XX`.
+fn percent(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_and_tags_are_read_and_written() {
+        assert_eq!(parse_content_range("bytes 5-9/12"), Some((5, 12)));
+        for odd in ["", "bytes */12", "bytes 5-9", "5-9/12", "bytes 5-9/*"] {
+            assert_eq!(parse_content_range(odd), None, "{odd}");
+        }
+        assert_eq!(percent("a b=ü&~"), "a%20b%3D%C3%BC%26~");
+    }
+}
