@@ -3,6 +3,7 @@
 //! Each step is a module of its name: [`preflight`], [`window`], [`picture`], [`upload`]. What is acquired on the way is
 //! in the run's [`journal`] before it is acquired, and [`release`] gives it back in every outcome.
 
+pub mod boundary;
 pub mod error;
 pub mod guard;
 pub mod journal;
@@ -105,7 +106,10 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
     let manifest = upload
         .complete(|intent, archives, files| plan.manifest(intent, &closed, archives, files))
         .await?;
-    run.settled(&uploading)?;
+    // The backup is made. A journal that cannot say so is told of when the run ends.
+    if let Err(error) = run.settled(&uploading) {
+        tracing::warn!(%error, "the journal does not know yet that the backup is complete");
+    }
     Ok(manifest)
 }
 

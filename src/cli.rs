@@ -86,6 +86,10 @@ pub enum Verb {
     /// Guard one lock window (started by `backup`, talks on its standard input)
     #[command(hide = true)]
     Guard,
+    /// Name the boundaries at which a test can order a fault, and the command that comes by each
+    #[cfg(debug_assertions)]
+    #[command(hide = true)]
+    Boundaries,
     /// Write man pages or completions (for packages)
     #[command(hide = true)]
     Generate(GenerateArgs),

@@ -20,6 +20,8 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::Environment;
+#[cfg(debug_assertions)]
+use crate::backup::boundary::Boundary;
 use crate::backup::release::Tools;
 use crate::cli::{Cli, Verb};
 use crate::config::{Config, ConfigError};
@@ -96,6 +98,10 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
     if let Verb::Generate(arguments) = &cli.verb {
         return generate::run(arguments);
     }
+    #[cfg(debug_assertions)]
+    if let Verb::Boundaries = &cli.verb {
+        return boundaries();
+    }
     let config = Config::load(&cli.config)?;
     let context = Context {
         tools: Tools {
@@ -129,7 +135,19 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
             interruptible(context, |context| restore::run(context, arguments))
         }
         Verb::Generate(_) => Ok(Exit::Done),
+        #[cfg(debug_assertions)]
+        Verb::Boundaries => boundaries(),
     }
+}
+
+/// What the laboratory's kill matrix walks through.
+#[cfg(debug_assertions)]
+fn boundaries() -> Result<Exit, Failure> {
+    let mut out = std::io::stdout().lock();
+    for boundary in Boundary::all() {
+        writeln!(out, "{boundary} {}", boundary.command()).map_err(EdgeError::Output)?;
+    }
+    Ok(Exit::Done)
 }
 
 /// Runs a verb with SIGINT and SIGTERM turned into cancellation, so that it gives back what it holds.

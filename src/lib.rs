@@ -23,6 +23,7 @@ pub mod secret;
 pub mod snapshot;
 pub mod store;
 pub mod terminal;
+pub mod test_switch;
 pub mod unlock;
 pub mod verify;
 pub mod volume;

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::backup::journal::{Journal, JournalError, boot_id};
+use futures_util::future::join_all;
+
+use crate::backup::journal::{Journal, JournalError, Owner, boot_id};
 use crate::backup::release::{ReleaseError, Tools, release, resume_origins};
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
@@ -116,7 +118,7 @@ pub async fn recover(
         Some(run) => vec![Journal::path_of(state_dir, run)],
         None => Journal::all(state_dir)?,
     };
-    let mut recovered = Vec::new();
+    let mut dead = Vec::new();
     // One journal that cannot be read must not keep what the others tell of from being given back.
     let mut broken = None;
     for path in paths {
@@ -142,7 +144,23 @@ pub async fn recover(
                 continue;
             }
         };
-        match give_back_all(journal, tools).await {
+        match Dead::of(journal) {
+            Ok(run) => dead.push(run),
+            Err(error) => broken = broken.or(Some(error)),
+        }
+    }
+    // Whatever else is slow or fails, members do not wait for it. What fails here is tried once more below, and told.
+    let unlocking = dead.iter_mut().map(|dead| dead.run.unlock(tools));
+    for error in join_all(unlocking)
+        .await
+        .into_iter()
+        .filter_map(Result::err)
+    {
+        broken = broken.or(Some(error));
+    }
+    let mut recovered = Vec::new();
+    for dead in dead {
+        match dead.give_back_all(tools).await {
             Ok(run) => recovered.push(run),
             Err(error) => broken = broken.or(Some(error)),
         }
@@ -164,36 +182,67 @@ pub async fn recover(
     Err(error.into())
 }
 
-async fn give_back_all(journal: Journal, tools: &Tools) -> Result<Recovered, JournalError> {
-    let owner = journal.owner().clone();
-    let mut run = Run::of_dead(journal);
-    let mut released: Vec<_> = run
-        .outstanding()
-        .iter()
-        .rev()
-        .map(ToString::to_string)
-        .collect();
-    // Members run on this host: their processes, and with them our locks, ended with the boot they were of.
-    if owner.boot != boot_id() {
-        run.settle_where(|resource| matches!(resource, Resource::Lock { .. }))?;
+/// A dead run whose journal is ours now.
+struct Dead {
+    owner: Owner,
+    run: Run,
+    /// What it left, last acquired first.
+    left: Vec<String>,
+}
+
+impl Dead {
+    fn of(journal: Journal) -> Result<Self, JournalError> {
+        let owner = journal.owner().clone();
+        let mut run = Run::of_dead(journal);
+        let outstanding = run.outstanding();
+        let left = outstanding.iter().rev().map(ToString::to_string);
+        let left = left.collect();
+        // Members run on this host: their processes, and with them our locks, ended with the boot they were of.
+        if owner.boot != boot_id() {
+            run.settle_where(|resource| matches!(resource, Resource::Lock { .. }))?;
+        }
+        Ok(Self { owner, run, left })
     }
-    let unreleased = run.finish(tools).await?;
-    let failed: Vec<_> = unreleased
-        .into_iter()
-        .map(|left| Failure {
-            resource: left.resource.to_string(),
-            reason: left.error.to_string(),
-            hint: left.error.hint(),
+
+    async fn give_back_all(self, tools: &Tools) -> Result<Recovered, JournalError> {
+        let Self {
+            owner,
+            run,
+            left: mut released,
+        } = self;
+        let unreleased = run.finish(tools).await?;
+        let failed: Vec<_> = unreleased
+            .into_iter()
+            .map(|left| Failure {
+                resource: left.resource.to_string(),
+                reason: left.error.to_string(),
+                hint: left.error.hint(),
+            })
+            .collect();
+        released.retain(|resource| !failed.iter().any(|failure| failure.resource == *resource));
+        Ok(Recovered {
+            run: owner.run,
+            verb: owner.verb,
+            started: owner.started,
+            released,
+            failed,
         })
-        .collect();
-    released.retain(|resource| !failed.iter().any(|failure| failure.resource == *resource));
-    Ok(Recovered {
-        run: owner.run,
-        verb: owner.verb,
-        started: owner.started,
-        released,
-        failed,
-    })
+    }
+}
+
+/// Gives back the locks of dead run `wanted`, and nothing else of it.
+///
+/// # Errors
+/// As [`recover`].
+pub async fn unlock(state_dir: &Path, wanted: RunId, tools: &Tools) -> Result<(), RecoverError> {
+    let journal = match Journal::take_over(&Journal::path_of(state_dir, wanted)) {
+        Err(JournalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(());
+        }
+        taken => taken?,
+    };
+    Dead::of(journal)?.run.unlock(tools).await?;
+    Ok(())
 }
 
 /// What the timer does: the window of `run` should be over. Where the run is dead everything is given back;
@@ -217,10 +266,7 @@ pub async fn overdue(
         .iter()
         .filter(|resource| matches!(resource, Resource::Lock { .. }));
     let unlocking = locks.map(|lock| release(lock, tools));
-    let (unlocked, ()) = tokio::join!(
-        futures_util::future::join_all(unlocking),
-        resume_origins(&outstanding, tools)
-    );
+    let (unlocked, ()) = tokio::join!(join_all(unlocking), resume_origins(&outstanding, tools));
     for unlocked in unlocked {
         unlocked?;
     }

@@ -13,7 +13,7 @@ use crate::ids::{MemberAddr, RunId};
 use crate::mongo::process::SearchFailed;
 use crate::mongo::topology::discover;
 use crate::mongo::{self, MongoError, ServerProcess, UnlockOutcome};
-use crate::recover::{RecoverError, recover};
+use crate::recover::{self, RecoverError};
 
 /// How unlocking introduces itself to mongod.
 const APP_NAME: &str = "freezeframe-unlock";
@@ -158,7 +158,7 @@ fn planned_locks(config: &Config) -> Vec<(ServerProcess, RunId)> {
     planned
 }
 
-/// Unlocks: locks of dead runs by recovering the run, others only with `force`.
+/// Unlocks: locks of dead runs as recovery does, others only with `force`. Then recovers what else these runs left.
 ///
 /// # Errors
 /// [`UnlockError`] when the run that holds a lock is alive or cannot be recovered. A member that does not answer is
@@ -172,14 +172,14 @@ pub async fn take_off(
     let mut runs: Vec<_> = members.iter().filter_map(|member| member.run).collect();
     runs.sort_unstable();
     runs.dedup();
-    for run in runs {
-        match recover(&config.host.state_dir, Some(run), tools).await {
+    for run in &runs {
+        match recover::unlock(&config.host.state_dir, *run, tools).await {
             // Whatever keeps the run from being recovered (it lives and is stuck, its disk is read-only): --force
             // goes past it.
             Err(error) if force => {
                 tracing::warn!(%run, %error, "cannot recover the run; unlocking all the same")
             }
-            other => drop(other?),
+            other => other?,
         }
     }
     let unlocking = members.iter().map(|member| async {
@@ -203,5 +203,12 @@ pub async fn take_off(
             error: unlocked.err().map(|error| error.to_string()),
         }
     });
-    Ok(join_all(unlocking).await)
+    let unlocked = join_all(unlocking).await;
+    // What else the dead runs left keeps nobody waiting; a store that is down may take its time here.
+    for run in runs {
+        if let Err(error) = recover::recover(&config.host.state_dir, Some(run), tools).await {
+            tracing::warn!(%run, %error, "what else the run left is still there");
+        }
+    }
+    Ok(unlocked)
 }

@@ -15,7 +15,8 @@ use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::backup::resource::Resource;
+use crate::backup::boundary::Boundary;
+use crate::backup::resource::{Kind, Resource};
 use crate::ids::RunId;
 pub use error::JournalError;
 
@@ -266,7 +267,14 @@ impl Journal {
             .collect();
         self.append(&records)?;
         let entries = planned.iter().map(|(entry, _)| *entry).collect();
+        let kinds: Vec<_> = planned
+            .iter()
+            .map(|(_, resource)| resource.into())
+            .collect();
         self.outstanding.extend(planned);
+        for kind in kinds {
+            Boundary::Planned(kind).reach();
+        }
         Ok(entries)
     }
 
@@ -275,14 +283,24 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Io`]; the resources are gone all the same, and giving them back again is harmless.
     pub fn released(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
-        self.outstanding
-            .retain(|(entry, _)| !entries.contains(entry));
+        let (gone, outstanding): (Vec<_>, Vec<_>) = std::mem::take(&mut self.outstanding)
+            .into_iter()
+            .partition(|(entry, _)| entries.contains(entry));
+        self.outstanding = outstanding;
+        let kinds: Vec<Kind> = gone.iter().map(|(_, resource)| resource.into()).collect();
+        for kind in &kinds {
+            Boundary::GivenBack(*kind).reach();
+        }
         self.append(
             &entries
                 .iter()
                 .map(|entry| Record::Released { entry: *entry })
                 .collect::<Vec<_>>(),
-        )
+        )?;
+        for kind in kinds {
+            Boundary::Released(kind).reach();
+        }
+        Ok(())
     }
 
     /// What is outstanding, in order of acquisition.

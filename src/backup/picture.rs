@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::Environment;
+use crate::backup::boundary::Step;
 use crate::backup::journal::{Entry, JournalError};
 use crate::backup::plan::View;
 use crate::backup::release::Tools;
@@ -17,7 +18,6 @@ use crate::backup::run::Run;
 use crate::backup::timeline::Timeline;
 use crate::backup::window::WorkError;
 use crate::blocking::off_thread;
-use crate::clock::monotonic_us;
 use crate::error::{Exit, Explain};
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::lvm::plan::Planned;
@@ -137,14 +137,9 @@ impl Pictures {
                 if broken.is_cancelled() {
                     return Err(PictureError::Interrupted);
                 }
-                let start_us = monotonic_us();
+                let running = timeline.begin(Step::Snapshot, one.snapshot.origin.to_string());
                 let taken = lvm.take(&one.snapshot);
-                timeline.note(
-                    "snapshot",
-                    one.snapshot.origin.to_string(),
-                    start_us,
-                    monotonic_us(),
-                );
+                running.end();
                 if let Err(error) = taken {
                     // A member cannot unlock while its volume stands still, as an `lvcreate` that died may leave it.
                     if let Err(error) = lvm.resume(&one.snapshot) {

@@ -3,9 +3,10 @@
 //! Every way is idempotent: what is gone already, or was never acquired, is well given back.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::guard::Expectation;
@@ -244,10 +245,11 @@ async fn unlock(
             }
             tokio::time::sleep(CONNECT_AGAIN).await;
         };
-        let (denied, mut denial) = tokio::sync::mpsc::unbounded_channel();
+        // One is enough: it is not tried again.
+        let (denied, mut denial) = tokio::sync::mpsc::channel(1);
         let giving = give_back(&mongod, process, comment, Expectation::Unsure, |error| {
             if matches!(error, MongoError::Unauthorized { .. }) {
-                let _ = denied.send(error.clone());
+                let _ = denied.try_send(error.clone());
             } else {
                 tracing::warn!(%member, %error, "unlocking failed, trying again");
             }

@@ -9,7 +9,14 @@ use crate::mongo::ServerProcess;
 use crate::snapshot::LvmSnapshot;
 
 /// Something a run acquires and somebody must give back. In the order in which a run acquires them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::EnumDiscriminants)]
+#[strum_discriminants(
+    name(Kind),
+    doc = "What sort of thing a [`Resource`] is.",
+    allow(missing_docs),
+    derive(strum::EnumIter, strum::IntoStaticStr),
+    strum(serialize_all = "snake_case")
+)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Resource {
     /// Objects half written to a backup set in the store.

@@ -24,6 +24,10 @@ fn is_lock(resource: &Resource) -> bool {
     matches!(resource, Resource::Lock { .. })
 }
 
+fn is_timer(resource: &Resource) -> bool {
+    matches!(resource, Resource::Timer { .. })
+}
+
 /// Something that could not be given back; it is still in the journal.
 #[derive(Debug)]
 pub struct Unreleased {
@@ -139,7 +143,8 @@ impl Run {
             .collect()
     }
 
-    /// Gives `entries` back now, last acquired first. Stops at nothing; what fails stays in the journal.
+    /// Gives `entries` back now, last acquired first. Stops at nothing; what fails stays in the journal, and with a lock that
+    /// stays its timer.
     ///
     /// # Errors
     /// [`JournalError`] when the journal could not be written; all was tried all the same.
@@ -160,6 +165,11 @@ impl Run {
         let wanted: Vec<_> = wanted.cloned().collect();
         // Locks were taken together and go together: one member that hangs must not keep the others locked.
         for group in wanted.chunk_by(|(_, one), (_, other)| is_lock(one) && is_lock(other)) {
+            // The recovery timer tries what is still locked again; it goes when nothing is.
+            let timer = group.iter().any(|(_, resource)| is_timer(resource));
+            if timer && self.outstanding().iter().any(is_lock) {
+                continue;
+            }
             let releasing = group.iter().map(|(_, resource)| release(resource, tools));
             let releasing = futures_util::future::join_all(releasing);
             let outcomes = if group.iter().any(|(_, resource)| is_lock(resource)) {
@@ -203,6 +213,14 @@ impl Run {
         self.release(&entries, tools).await
     }
 
+    /// Gives back the locks, and nothing else yet.
+    ///
+    /// # Errors
+    /// As [`Run::release`].
+    pub async fn unlock(&mut self, tools: &Tools) -> Result<Vec<Unreleased>, JournalError> {
+        self.release_where(is_lock, tools).await
+    }
+
     /// Gives back everything that is left and ends the run. The journal goes when nothing is left.
     ///
     /// # Errors
@@ -218,5 +236,67 @@ impl Run {
             }
             released => released,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::exec::SystemExec;
+    use crate::mongo::ServerProcess;
+
+    fn tools() -> Tools {
+        Tools {
+            exec: Arc::new(SystemExec),
+            access: Default::default(),
+            timeout: Duration::from_secs(1),
+            systemd: None,
+            stores: Default::default(),
+            program: "/nonexistent".into(),
+            config: "/nonexistent".into(),
+        }
+    }
+
+    // The clock jumps from one try to the next.
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_stays_keeps_its_timer_and_nothing_else() {
+        let state = tempfile::tempdir().unwrap();
+        let mut run = Run::begin(state.path(), "test").unwrap();
+        let path = Journal::path_of(state.path(), run.id());
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let member = closed.local_addr().unwrap().to_string();
+        drop(closed);
+        let directory = Resource::Directory {
+            path: state.path().join("made"),
+        };
+        let timer = Resource::Timer {
+            unit: "freezeframe-recover-test".into(),
+        };
+        let lock = Resource::Lock {
+            member: member.parse().unwrap(),
+            process: ServerProcess::from_bytes([1; 12]),
+            comment: "test".into(),
+        };
+        run.plan(vec![directory, timer.clone(), lock.clone()])
+            .unwrap();
+        let unreleased = run.finish(&tools()).await.unwrap();
+        let unreleased: Vec<_> = unreleased.into_iter().map(|left| left.resource).collect();
+        assert_eq!(unreleased, [lock.clone()]);
+        let (_, outstanding) = Journal::peek(&path).unwrap();
+        assert_eq!(outstanding, [timer, lock]);
+    }
+
+    #[tokio::test]
+    async fn a_timer_without_a_lock_goes() {
+        let state = tempfile::tempdir().unwrap();
+        let mut run = Run::begin(state.path(), "test").unwrap();
+        let path = Journal::path_of(state.path(), run.id());
+        let unit = "freezeframe-recover-test".into();
+        run.plan_one(Resource::Timer { unit }).unwrap();
+        assert!(run.finish(&tools()).await.unwrap().is_empty());
+        assert!(!path.exists());
     }
 }

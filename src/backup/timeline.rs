@@ -2,16 +2,17 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::backup::boundary::{Boundary, Step};
 use crate::clock::monotonic_us;
 use crate::manifest::StepRecord;
 
 /// Collects steps from whatever thread does them. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Timeline(Arc<Mutex<Vec<Step>>>);
+pub struct Timeline(Arc<Mutex<Vec<Noted>>>);
 
 #[derive(Debug, Clone)]
-struct Step {
-    name: &'static str,
+struct Noted {
+    step: Step,
     subject: String,
     start_us: i64,
     end_us: i64,
@@ -19,9 +20,9 @@ struct Step {
 
 impl Timeline {
     /// Notes a step that was timed elsewhere, in microseconds of the monotonic clock.
-    pub fn note(&self, name: &'static str, subject: impl Into<String>, start_us: i64, end_us: i64) {
-        let step = Step {
-            name,
+    pub fn note(&self, step: Step, subject: impl Into<String>, start_us: i64, end_us: i64) {
+        let noted = Noted {
+            step,
             subject: subject.into(),
             start_us,
             end_us,
@@ -29,19 +30,30 @@ impl Timeline {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(step);
+            .push(noted);
+    }
+
+    /// Begins a step, which is over when what this returns is told so.
+    pub fn begin(&self, step: Step, subject: impl Into<String>) -> Running {
+        Boundary::Begun(step).reach();
+        Running {
+            timeline: self.clone(),
+            step,
+            subject: subject.into(),
+            start_us: monotonic_us(),
+        }
     }
 
     /// Times `work` as one step.
     pub async fn time<T>(
         &self,
-        name: &'static str,
+        step: Step,
         subject: impl Into<String>,
         work: impl Future<Output = T>,
     ) -> T {
-        let start_us = monotonic_us();
+        let running = self.begin(step, subject);
         let value = work.await;
-        self.note(name, subject, start_us, monotonic_us());
+        running.end();
         value
     }
 
@@ -53,8 +65,8 @@ impl Timeline {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         steps.sort_by_key(|step| (step.start_us, step.end_us));
-        let record = |step: Step| StepRecord {
-            step: step.name.to_owned(),
+        let record = |step: Noted| StepRecord {
+            step: step.step.name().to_owned(),
             subject: step.subject,
             start_us: step.start_us.saturating_sub(origin_us),
             length_us: step
@@ -64,6 +76,26 @@ impl Timeline {
                 .unsigned_abs(),
         };
         steps.into_iter().map(record).collect()
+    }
+}
+
+/// A step that is not over yet.
+#[derive(Debug)]
+pub struct Running {
+    timeline: Timeline,
+    step: Step,
+    subject: String,
+    /// When it began, in microseconds of the monotonic clock.
+    pub start_us: i64,
+}
+
+impl Running {
+    /// Notes that it is over now.
+    pub fn end(self) {
+        let end_us = monotonic_us();
+        self.timeline
+            .note(self.step, self.subject, self.start_us, end_us);
+        Boundary::Ended(self.step).reach();
     }
 }
 

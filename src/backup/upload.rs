@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::{self, ArchiveError, Level, PackOptions, SourceTree};
+use crate::backup::boundary::{self, Boundary, Step};
 use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
@@ -136,6 +137,7 @@ impl Upload {
         let writer = self.store.create(&key, Some(job.expected)).await?;
         let runtime = Handle::current();
         let packing = move || {
+            Boundary::Begun(Step::Archive).reach();
             let begun = Instant::now();
             let mut sink = BlockingSink::new(writer, runtime);
             let options = PackOptions { level, threads };
@@ -155,6 +157,7 @@ impl Upload {
                 &meter,
                 &cancel,
             );
+            Boundary::Ended(Step::Archive).reach();
             match packed {
                 Ok(summary) => {
                     sink.finish()?;
@@ -212,7 +215,8 @@ impl Upload {
         {
             return Err(missing.into());
         }
-        catalog::write_manifest(store.as_ref(), &manifest).await?;
+        let writing = catalog::write_manifest(store.as_ref(), &manifest);
+        boundary::within(Step::Manifest, writing).await?;
         Ok(manifest)
     }
 }

@@ -13,7 +13,9 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::boundary::Step;
 use crate::backup::guard::{Guard, GuardError, GuardPlan};
+use crate::backup::journal::Entry;
 use crate::backup::release::Tools;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
@@ -21,10 +23,11 @@ use crate::backup::timeline::Timeline;
 use crate::blocking::off_thread;
 use crate::clock::monotonic_us;
 use crate::error::Explain;
-use crate::host;
-use crate::ids::{MemberAddr, OpTime};
+use crate::host::{self, Systemd};
+use crate::ids::{MemberAddr, OpTime, RunId};
 use crate::manifest::WindowRecord;
 use crate::mongo::{Mongod, ServerProcess};
+use crate::test_switch::{self, Rope};
 pub use error::WindowError;
 
 /// The timer fires this long after the guard's deadline, so that it acts only where the guard did not.
@@ -100,16 +103,19 @@ where
 {
     let timeline = Timeline::default();
     let comment = format!("freezeframe-{}", run.id());
+    // The timer first: what is given back in reverse order must not lose it before the locks.
+    let timer = plan_timer(run, terms)?;
     let locks = run.plan(planned_locks(terms, &comment))?;
     let mut guard = match Guard::start(guard_plan(run, terms, &comment), terms.tools).await {
         Ok(guard) => guard,
         Err(error) => {
-            // Nothing was locked: a lock found there later would be somebody else's.
+            // Nothing was locked: a lock found there later would be somebody else's. Nor was the timer armed.
             run.settled(&locks)?;
+            run.settled(&timer)?;
             return Err(error.into());
         }
     };
-    let outcome = match make_ready(run, terms, &timeline, &mut guard, cancel).await {
+    let outcome = match make_ready(run.id(), terms, &timeline, &mut guard, cancel).await {
         Ok(()) => held(terms, &timeline, &comment, &mut guard, cancel, work).await,
         Err(error) => Err(error),
     };
@@ -117,7 +123,7 @@ where
     // What may still be locked stays in the journal and keeps its timer: it is tried again when the run ends.
     if !matches!(outcome, Err(WindowError::StillLocked { .. })) {
         run.settled(&locks)?;
-        disarm_timer(run, terms).await?;
+        disarm_timer(run, &timer, terms).await?;
     }
     outcome
 }
@@ -126,7 +132,7 @@ where
 /// ropes, whose time begins to run (the guard's first: the timer must not act before it); last, whether the
 /// members are still the server processes that guard and journal know.
 async fn make_ready(
-    run: &mut Run,
+    run: RunId,
     terms: &Terms<'_>,
     timeline: &Timeline,
     guard: &mut Guard,
@@ -181,13 +187,28 @@ fn guard_plan(run: &Run, terms: &Terms<'_>, comment: &str) -> GuardPlan {
     }
 }
 
-async fn arm_timer(run: &mut Run, terms: &Terms<'_>) -> Result<(), WindowError> {
-    let Some(systemd) = terms.tools.systemd else {
+/// The system manager that keeps the timer, where there is one and no test has switched it off.
+fn timekeeper(terms: &Terms<'_>) -> Option<Systemd> {
+    terms
+        .tools
+        .systemd
+        .filter(|_| !test_switch::is_off(Rope::Timer))
+}
+
+fn plan_timer(run: &mut Run, terms: &Terms<'_>) -> Result<Vec<Entry>, WindowError> {
+    if timekeeper(terms).is_none() {
+        return Ok(Vec::new());
+    }
+    let unit = host::recovery_unit(run.id());
+    Ok(run.plan_one(Resource::Timer { unit })?)
+}
+
+async fn arm_timer(run: RunId, terms: &Terms<'_>) -> Result<(), WindowError> {
+    let Some(systemd) = timekeeper(terms) else {
         return Ok(());
     };
-    let unit = host::recovery_unit(run.id());
-    run.plan_one(Resource::Timer { unit: unit.clone() })?;
-    let (tools, run) = (terms.tools.clone(), run.id().to_string());
+    let unit = host::recovery_unit(run);
+    let (tools, run) = (terms.tools.clone(), run.to_string());
     let after = terms.limit + TIMER_AFTER_GUARD;
     let arming = move || {
         let arguments = [
@@ -208,9 +229,12 @@ async fn arm_timer(run: &mut Run, terms: &Terms<'_>) -> Result<(), WindowError> 
     off_thread(arming).await.map_err(WindowError::Timer)
 }
 
-async fn disarm_timer(run: &mut Run, terms: &Terms<'_>) -> Result<(), WindowError> {
-    let is_timer = |resource: &Resource| matches!(resource, Resource::Timer { .. });
-    for unreleased in run.release_where(is_timer, terms.tools).await? {
+async fn disarm_timer(
+    run: &mut Run,
+    timer: &[Entry],
+    terms: &Terms<'_>,
+) -> Result<(), WindowError> {
+    for unreleased in run.release(timer, terms.tools).await? {
         tracing::warn!(resource = %unreleased.resource, error = %unreleased.error, "the recovery timer stays");
     }
     Ok(())
@@ -220,7 +244,7 @@ async fn flush(terms: &Terms<'_>, timeline: &Timeline) -> Result<(), WindowError
     let flushing = terms.members.iter().map(|(mongod, _)| async {
         timeline
             .time(
-                "flush",
+                Step::Flush,
                 mongod.addr().to_string(),
                 mongod.with_timeout(FLUSH_PATIENCE).flush(),
             )
@@ -348,7 +372,7 @@ async fn read_tops(
 ) -> Result<BTreeMap<MemberAddr, OpTime>, WindowError> {
     let reading = terms.members.iter().map(|(mongod, _)| async {
         let top = timeline
-            .time("optime", mongod.addr().to_string(), mongod.oplog_top())
+            .time(Step::Optime, mongod.addr().to_string(), mongod.oplog_top())
             .await?;
         Ok::<_, WindowError>((mongod.addr().clone(), top))
     });

@@ -25,7 +25,10 @@ macro_rules! written_as_string {
 }
 pub(super) use written_as_string;
 
-/// A length of time: `"10s"`, `"1h 30m"`. Never zero.
+/// No setting means more than this; an instant so far away can still be computed.
+const LONGEST_PERIOD: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// A length of time: `"10s"`, `"1h 30m"`. Never zero, a year at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 
@@ -34,6 +37,9 @@ impl FromStr for Period {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match humantime::parse_duration(text) {
+            Ok(length) if length > LONGEST_PERIOD => Err(format!(
+                "{text:?} is more than a year; write a duration such as \"10s\" or \"2m\""
+            )),
             Ok(length) if !length.is_zero() => Ok(Self(length)),
             Ok(_) => Err(format!(
                 "{text:?} is no time at all; write a duration such as \"10s\" or \"2m\""

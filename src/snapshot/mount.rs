@@ -55,7 +55,13 @@ pub fn mount(device: &Path, kind: &str, point: &Path) -> Result<(), SnapshotErro
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     nix::mount::mount(Some(device), point, Some(kind), flags, options(kind))
         .map_err(|errno| failed(errno.into()))?;
-    let found = DevNumber::from(fs::metadata(point).map_err(failed)?.dev());
+    let found = match fs::metadata(point) {
+        Ok(found) => DevNumber::from(found.dev()),
+        Err(error) => {
+            unmount(point)?;
+            return Err(failed(error));
+        }
+    };
     if found == expected {
         return Ok(());
     }

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::{Terms, WindowError};
+use crate::backup::boundary::{Boundary, Step};
 use crate::backup::guard::give_back::give_back;
 use crate::backup::guard::{Expectation, GivenBack, Guard, GuardError, Unlocked};
 use crate::backup::timeline::Timeline;
@@ -36,7 +37,8 @@ pub async fn lock_all(
     stop: &CancellationToken,
 ) -> Vec<Locked> {
     let locking = terms.members.iter().map(|(mongod, _)| async {
-        let sent_us = monotonic_us();
+        let running = timeline.begin(Step::Lock, mongod.addr().to_string());
+        let sent_us = running.start_us;
         let mongod_in_time = mongod.with_timeout(terms.limit);
         let reply = tokio::select! {
             biased;
@@ -46,7 +48,7 @@ pub async fn lock_all(
                 detail: "it was not waited for any longer".into(),
             }),
         };
-        timeline.note("lock", mongod.addr().to_string(), sent_us, monotonic_us());
+        running.end();
         Locked {
             member: mongod.addr().clone(),
             sent_us,
@@ -106,7 +108,10 @@ pub async fn close(
     locked: &[Locked],
 ) -> Result<Vec<Unlocked>, WindowError> {
     let expected = expectations(locked);
-    match guard.release(expected.clone(), RELEASE_PATIENCE).await {
+    Boundary::Begun(Step::Unlock).reach();
+    let released = guard.release(expected.clone(), RELEASE_PATIENCE).await;
+    Boundary::Ended(Step::Unlock).reach();
+    match released {
         Ok(unlocked) => {
             note(timeline, &unlocked);
             judge(&expected, unlocked)
@@ -152,7 +157,12 @@ pub async fn close_alone(
 
 fn note(timeline: &Timeline, unlocked: &[Unlocked]) {
     for one in unlocked {
-        timeline.note("unlock", one.member.to_string(), one.sent_us, one.done_us);
+        timeline.note(
+            Step::Unlock,
+            one.member.to_string(),
+            one.sent_us,
+            one.done_us,
+        );
     }
 }
 
