@@ -16,6 +16,8 @@ mod fault_proxy;
 mod faults;
 #[path = "s3/policy.rs"]
 mod policy;
+#[path = "s3/read_back.rs"]
+mod read_back;
 #[path = "s3/s3s_fs_server.rs"]
 mod s3s_fs_server;
 #[path = "s3/schedules.rs"]

@@ -128,7 +128,7 @@ pub struct PackSummary {
 }
 
 impl PackSummary {
-    /// What the manifest says of this archive; how long it took is the caller's to tell.
+    /// What the manifest says of this archive; how long it took and what the store proves is the caller's to tell.
     pub fn record(&self, shard: &ShardName) -> ArchiveRecord {
         ArchiveRecord {
             object: format!("{}{EXTENSION}", shard.file_stem()),
@@ -140,6 +140,7 @@ impl PackSummary {
             blocks: self.blocks,
             files: self.files,
             pack_us: 0,
+            proof: None,
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod lease;
 pub mod picture;
 pub mod plan;
 pub mod preflight;
+pub mod read_back;
 pub mod release;
 pub mod resource;
 pub mod run;
@@ -30,6 +31,7 @@ use crate::store::SharedStore;
 pub use error::BackupError;
 use picture::Pictures;
 use plan::{PicturePlan, Plan, PlannedMember, View};
+use read_back::ReadBack;
 use release::Tools;
 use resource::Resource;
 use run::Run;
@@ -103,8 +105,15 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
         .split(),
     };
 
+    let read_back = ReadBack {
+        wanted: env.config.store.read_back,
+        progress: env.progress.as_ref(),
+        cancel: &env.cancel,
+    };
     let manifest = upload
-        .complete(|intent, archives, files| plan.manifest(intent, &closed, archives, files))
+        .complete(&read_back, |intent, archives, files| {
+            plan.manifest(intent, &closed, archives, files)
+        })
         .await?;
     // The backup is made. A journal that cannot say so is told of when the run ends.
     if let Err(error) = run.settled(&uploading) {

@@ -57,6 +57,16 @@ pub struct Config {
 pub struct StoreConfig {
     /// `file:///absolute/path` or `s3://bucket/prefix`
     pub url: StoreUrl,
+    /// Read archives back, before the backup counts, where the store cannot prove that it holds what was sent.
+    #[serde(default = "StoreConfig::reads_back")]
+    pub read_back: bool,
+}
+
+impl StoreConfig {
+    /// The safe choice.
+    fn reads_back() -> bool {
+        true
+    }
 }
 
 /// `[mongodb]`

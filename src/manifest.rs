@@ -78,7 +78,7 @@ pub struct Manifest {
     pub host: String,
     /// When the run began.
     pub started: Timestamp,
-    /// When the last archive was complete.
+    /// When the last archive was complete and proven.
     pub finished: Timestamp,
     /// Identity of what was backed up.
     pub deployment: Deployment,
@@ -188,6 +188,24 @@ pub struct ArchiveRecord {
     /// How long packing and storing took, in microseconds; tells the next run what to expect.
     #[serde(default)]
     pub pack_us: u64,
+    /// How it was known, before the manifest was written, that the store holds these bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
+}
+
+/// How it was known that the store holds an object as it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// The server's own hash of it is that of what was sent.
+    ServerHash,
+    /// It was read back and hashed.
+    ReadBack,
+    /// Only its size was compared.
+    Size,
+    /// In a way that this version does not know.
+    #[serde(other)]
+    Other,
 }
 
 /// The per-file table object.
@@ -201,6 +219,9 @@ pub struct FileTableRecord {
     pub hash: Hash,
     /// Number of lines.
     pub entries: u64,
+    /// How it was known, before the manifest was written, that the store holds these bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
 }
 
 /// One line of the per-file table.

@@ -34,6 +34,16 @@ pub struct ObjectInfo {
     pub size: u64,
 }
 
+/// A finished object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The object.
+    pub object: ObjectInfo,
+    /// Whether the store has shown, by a hash that it made itself, that it received the bytes that were sent. Else only
+    /// their number is known, and who must be sure reads them back.
+    pub proven: bool,
+}
+
 /// What a store can do. All calls may be made concurrently.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
@@ -207,7 +217,7 @@ pub trait ObjectWriter: Send {
     async fn write(&mut self, chunk: Vec<u8>) -> Result<(), StoreError>;
 
     /// Makes the object visible under its key, durable, with exactly the bytes written.
-    async fn finish(self: Box<Self>) -> Result<ObjectInfo, StoreError>;
+    async fn finish(self: Box<Self>) -> Result<Stored, StoreError>;
 
     /// Gives the object up and removes what was written.
     async fn abort(self: Box<Self>) -> Result<(), StoreError>;

@@ -17,10 +17,12 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::verification::{Outcome, Verification, VerificationKind};
 use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
-use crate::ids::BackupId;
+use crate::ids::{BackupId, Hash};
 use crate::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
-use crate::progress::Progress;
+use crate::progress::{Meter, Progress};
+use crate::store::object::StoredObject;
 use crate::store::{SharedStore, StoreError};
+use objects::Watch;
 use walk::Walk;
 
 /// Something that is not as it was written.
@@ -189,6 +191,36 @@ pub async fn verify(
     }
     report.seconds = begun.elapsed().as_secs();
     Ok(report)
+}
+
+/// Reads `object` of the set `id` to its end and compares its hash.
+///
+/// # Errors
+/// [`VerifyError::Damaged`] where it is another; else what keeps it from being read.
+pub async fn check_object(
+    store: &SharedStore,
+    id: BackupId,
+    object: &str,
+    hash: Hash,
+    phase: &str,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<(), VerifyError> {
+    let stored = StoredObject::open(store, &catalog::key(id, object)).await?;
+    let watch = Watch {
+        meter: Meter::expecting(stored.size()),
+        cancel: cancel.clone(),
+    };
+    let checked = walk::watched(id, phase, progress, watch, move |watch| {
+        objects::bytes(&stored, hash, watch)
+    });
+    checked.await?.map_err(|problem| VerifyError::Damaged {
+        id,
+        findings: vec![Finding {
+            object: object.to_owned(),
+            problem,
+        }],
+    })
 }
 
 /// Reads the whole file table of `manifest` and compares it with what the manifest says.

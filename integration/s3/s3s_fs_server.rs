@@ -4,10 +4,14 @@
 //! uploads are left: what is begun, completed and aborted is noted. It answers 500 where a key is a folder
 //! of its, and 403 where an upload is gone. And between looking whether a key is taken and taking it, others may take it: here one goes after the other. What ends an upload goes on
 //! when the client leaves, as on a server that notices it only when it answers.
+//!
+//! And it can be told to do wrong what other servers do wrong: see [`Misbehaviour`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -25,10 +29,22 @@ pub const ACCESS_KEY: &str = "AKIDTEST";
 /// Their secret.
 pub const SECRET_KEY: &str = "test/secret+key";
 
+/// What the server does wrong, from when it is set.
+#[derive(Debug, Default)]
+pub struct Misbehaviour {
+    /// Its ETags are no MD5s and tell nothing of the content, as with keys in KMS.
+    pub opaque_etags: AtomicBool,
+    /// It changes a byte of what is uploaded in parts, after every check of it.
+    pub changes_a_byte: AtomicBool,
+    /// It does as if there were no `If-None-Match`.
+    pub ignores_conditions: AtomicBool,
+}
+
 /// A running server; it ends when this is dropped.
 pub struct S3Server {
     address: SocketAddr,
     uploads: Uploads,
+    misbehaviour: Arc<Misbehaviour>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -38,11 +54,13 @@ impl S3Server {
     /// Serves the folders in `root` as buckets, on `port` of loopback (0: a free one).
     pub async fn start(root: &Path, port: u16) -> Self {
         let uploads = Uploads::default();
+        let misbehaviour = Arc::<Misbehaviour>::default();
         let files = Tracked {
             fs: Arc::new(FileSystem::new(root).expect("the root is a folder")),
             root: root.to_owned(),
             uploads: uploads.clone(),
             creating: Arc::default(),
+            misbehaviour: misbehaviour.clone(),
         };
         let mut service = S3ServiceBuilder::new(files);
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
@@ -70,6 +88,7 @@ impl S3Server {
         Self {
             address,
             uploads,
+            misbehaviour,
             _serving: AbortOnDropHandle::new(serving),
         }
     }
@@ -77,6 +96,11 @@ impl S3Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it is to do wrong from now on.
+    pub fn misbehaves(&self) -> &Misbehaviour {
+        &self.misbehaviour
     }
 
     /// The keys of uploads that were begun and neither completed nor aborted.
@@ -92,9 +116,33 @@ struct Tracked {
     root: PathBuf,
     uploads: Uploads,
     creating: Arc<tokio::sync::Mutex<()>>,
+    misbehaviour: Arc<Misbehaviour>,
 }
 
 impl Tracked {
+    /// The ETag as this server shows it. Backwards it is no hash of anything.
+    fn etag(&self, etag: Option<ETag>) -> Option<ETag> {
+        match self.misbehaviour.opaque_etags.load(Relaxed) {
+            true => etag.map(|etag| ETag::Strong(etag.value().chars().rev().collect())),
+            false => etag,
+        }
+    }
+
+    fn condition(&self, if_none_match: Option<IfNoneMatch>) -> Option<IfNoneMatch> {
+        if_none_match.filter(|_| !self.misbehaviour.ignores_conditions.load(Relaxed))
+    }
+
+    /// Changes a byte of the object, if it is to.
+    fn change(&self, bucket: &str, key: &str) {
+        if self.misbehaviour.changes_a_byte.load(Relaxed) {
+            let place = self.root.join(bucket).join(key);
+            let mut bytes = std::fs::read(&place).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(place, bytes).unwrap();
+        }
+    }
+
     fn known(&self, upload: &str) -> S3Result<()> {
         match self.uploads.lock().unwrap().contains_key(upload) {
             true => Ok(()),
@@ -125,7 +173,9 @@ macro_rules! pass_on {
                 request: S3Request<HeadObjectInput>,
             ) -> S3Result<S3Response<HeadObjectOutput>> {
                 self.no_folder(&request.input.bucket, &request.input.key)?;
-                self.fs.head_object(request).await
+                let mut response = self.fs.head_object(request).await?;
+                response.output.e_tag = self.etag(response.output.e_tag);
+                Ok(response)
             }
 
             async fn get_object(
@@ -148,10 +198,22 @@ macro_rules! pass_on {
 
             async fn put_object(
                 &self,
-                request: S3Request<PutObjectInput>,
+                mut request: S3Request<PutObjectInput>,
             ) -> S3Result<S3Response<PutObjectOutput>> {
                 let _turn = self.creating.lock().await;
-                self.fs.put_object(request).await
+                request.input.if_none_match = self.condition(request.input.if_none_match);
+                let mut response = self.fs.put_object(request).await?;
+                response.output.e_tag = self.etag(response.output.e_tag);
+                Ok(response)
+            }
+
+            async fn upload_part(
+                &self,
+                request: S3Request<UploadPartInput>,
+            ) -> S3Result<S3Response<UploadPartOutput>> {
+                let mut response = self.fs.upload_part(request).await?;
+                response.output.e_tag = self.etag(response.output.e_tag);
+                Ok(response)
             }
 
             async fn create_multipart_upload(
@@ -172,14 +234,17 @@ macro_rules! pass_on {
 
             async fn complete_multipart_upload(
                 &self,
-                request: S3Request<CompleteMultipartUploadInput>,
+                mut request: S3Request<CompleteMultipartUploadInput>,
             ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
                 let server = self.clone();
                 let ending = async move {
                     let id = request.input.upload_id.clone();
                     let _turn = server.creating.lock().await;
                     server.known(&id)?;
+                    let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
+                    request.input.if_none_match = server.condition(request.input.if_none_match);
                     let response = server.fs.complete_multipart_upload(request).await?;
+                    server.change(&bucket, &key);
                     server.uploads.lock().unwrap().remove(&id);
                     Ok(response)
                 };
@@ -231,5 +296,4 @@ pass_on! {
     head_bucket: HeadBucketInput => HeadBucketOutput;
     list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
     list_parts: ListPartsInput => ListPartsOutput;
-    upload_part: UploadPartInput => UploadPartOutput;
 }

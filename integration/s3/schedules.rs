@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use freezeframe::archive::{Level, SourceTree};
+use freezeframe::backup::read_back::ReadBack;
 use freezeframe::backup::release::{Tools, release};
 use freezeframe::backup::resource::Resource;
 use freezeframe::backup::upload::{Job, Upload, UploadError};
@@ -20,6 +21,7 @@ use freezeframe::mongo::Access;
 use freezeframe::progress::{Meter, Silent};
 use freezeframe::store::{SharedStore, StoreSettings};
 use freezeframe::verify::verify;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::fault_proxy::{Fault, FaultProxy};
@@ -44,38 +46,78 @@ fn documents(id: BackupId) -> (Intent, Manifest) {
     (intent, manifest)
 }
 
-/// A small backup, as `backup` makes one from its pictures.
-async fn back_up(store: SharedStore, id: BackupId, data: &Path) -> Result<Manifest, UploadError> {
-    let (intent, manifest) = documents(id);
-    let mut upload = Upload::begin(store, intent).await?;
-    for member in &manifest.members {
-        let job = Job {
-            address: member.address.clone(),
-            shard: member.shard.clone(),
-            source: SourceTree {
-                root: data.to_owned(),
-                grafts: Vec::new(),
-                exclude: Vec::new(),
-                include_diagnostics: false,
-                live: false,
-            },
-            expected: 1 << 20,
-        };
-        let level = Level::new(0).unwrap();
-        let (meter, cancel) = (Meter::expecting(1), CancellationToken::new());
-        upload = upload
-            .archive(job, level, NonZeroUsize::MIN, meter, cancel)
-            .await?;
+/// The set that these backups make.
+pub fn id() -> BackupId {
+    BackupId::at(jiff::Timestamp::from_second(1_800_000_000).unwrap())
+}
+
+/// Two files of bytes that `seed` decides.
+pub fn data(seed: u64) -> TempDir {
+    let data = tempfile::tempdir().unwrap();
+    let mut random = fastrand::Rng::with_seed(seed);
+    for (name, size) in [("small", 1000), ("larger", 300_000)] {
+        let mut bytes = vec![0; size];
+        random.fill(&mut bytes);
+        std::fs::write(data.path().join(name), bytes).unwrap();
     }
-    upload
-        .complete(|_, archives, files| {
-            let mut manifest = manifest.clone();
-            for (member, (_, archive)) in manifest.members.iter_mut().zip(archives) {
-                member.archive = archive.clone();
-            }
-            Manifest { files, ..manifest }
-        })
-        .await
+    data
+}
+
+/// A small backup, made as `backup` makes one from its pictures.
+pub struct Making<'a> {
+    pub data: &'a Path,
+    pub read_back: bool,
+    /// What happens when the archives are in the store and the manifest is not.
+    pub before_completion: &'a (dyn Fn() + Sync),
+}
+
+impl<'a> Making<'a> {
+    pub fn of(data: &'a Path) -> Self {
+        Self {
+            data,
+            read_back: true,
+            before_completion: &|| {},
+        }
+    }
+
+    pub async fn back_up(&self, store: SharedStore, id: BackupId) -> Result<Manifest, UploadError> {
+        let (intent, manifest) = documents(id);
+        let mut upload = Upload::begin(store, intent).await?;
+        for member in &manifest.members {
+            let job = Job {
+                address: member.address.clone(),
+                shard: member.shard.clone(),
+                source: SourceTree {
+                    root: self.data.to_owned(),
+                    grafts: Vec::new(),
+                    exclude: Vec::new(),
+                    include_diagnostics: false,
+                    live: false,
+                },
+                expected: 1 << 20,
+            };
+            let level = Level::new(0).unwrap();
+            let (meter, cancel) = (Meter::expecting(1), CancellationToken::new());
+            upload = upload
+                .archive(job, level, NonZeroUsize::MIN, meter, cancel)
+                .await?;
+        }
+        (self.before_completion)();
+        let read_back = ReadBack {
+            wanted: self.read_back,
+            progress: &Silent,
+            cancel: &CancellationToken::new(),
+        };
+        upload
+            .complete(&read_back, |_, archives, files| {
+                let mut manifest = manifest.clone();
+                for (member, (_, archive)) in manifest.members.iter_mut().zip(archives) {
+                    member.archive = archive.clone();
+                }
+                Manifest { files, ..manifest }
+            })
+            .await
+    }
 }
 
 /// What goes wrong with a request, most of the time nothing.
@@ -143,8 +185,10 @@ async fn one_schedule(server: &S3sFs, seed: u64, data: &Path) -> Ended {
         ..server.settings_by(&proxy.endpoint())
     };
     let prefix = format!("schedule/{seed}");
-    let id = BackupId::at(jiff::Timestamp::from_second(1_800_000_000).unwrap());
-    let made = back_up(server.store(&prefix, &settings), id, data).await;
+    let id = id();
+    let made = Making::of(data)
+        .back_up(server.store(&prefix, &settings), id)
+        .await;
     leaves.abort();
 
     // What a run does when it has failed, and `recover` when the network is back.
@@ -209,13 +253,7 @@ async fn random_faults_make_no_false_backup_and_leave_no_upload() {
     let seed = from_environment("FREEZEFRAME_TEST_SEED", fastrand::u64(..1 << 32));
     let count = from_environment("FREEZEFRAME_TEST_SCHEDULES", 500);
     println!("FREEZEFRAME_TEST_SEED={seed} FREEZEFRAME_TEST_SCHEDULES={count}");
-    let data = tempfile::tempdir().unwrap();
-    let mut random = fastrand::Rng::with_seed(seed);
-    for (name, size) in [("small", 1000), ("larger", 300_000)] {
-        let mut bytes = vec![0; size];
-        random.fill(&mut bytes);
-        std::fs::write(data.path().join(name), bytes).unwrap();
-    }
+    let data = data(seed);
     let server = Arc::new(S3sFs::start().await);
     let (good, failed) = (AtomicU32::new(0), AtomicU32::new(0));
     let data = data.path();

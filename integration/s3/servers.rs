@@ -16,7 +16,7 @@ use freezeframe::store::s3::S3Store;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::s3s_fs_server::{ACCESS_KEY, S3Server, SECRET_KEY};
+use crate::s3s_fs_server::{ACCESS_KEY, Misbehaviour, S3Server, SECRET_KEY};
 use crate::support::mongod::until;
 
 pub const BUCKET: &str = "backups";
@@ -42,6 +42,11 @@ impl S3sFs {
 
     pub fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// What it is to do wrong from now on.
+    pub fn misbehaves(&self) -> &Misbehaviour {
+        self.server.misbehaves()
     }
 
     pub fn open_uploads(&self) -> Vec<String> {

@@ -374,6 +374,7 @@ fn record(address: MemberAddr, version: &str, db_path: &Path, optime: OpTime) ->
             data_size: 1,
             hash: Hash([0; 32]),
             pack_us: 1,
+            proof: None,
             blocks: 1,
             files: 1,
         },
@@ -405,6 +406,7 @@ fn manifest(record: MemberRecord) -> Manifest {
             size: 1,
             hash: Hash([0; 32]),
             entries: 1,
+            proof: None,
         },
     }
 }

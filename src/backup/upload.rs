@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::{self, ArchiveError, Level, PackOptions, SourceTree};
 use crate::backup::boundary::{self, Boundary, Step};
+use crate::backup::read_back::ReadBack;
 use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
 use crate::ids::{BackupId, MemberAddr, ShardName};
 use crate::manifest::table::TableWriter;
-use crate::manifest::{ArchiveRecord, FILES, FileTableRecord, Intent, Manifest};
+use crate::manifest::{ArchiveRecord, FILES, FileTableRecord, Intent, Manifest, Proof};
 use crate::progress::Meter;
 use crate::store::sink::BlockingSink;
 use crate::store::{SharedStore, Store, StoreError};
@@ -37,6 +38,16 @@ pub enum UploadError {
         /// What happened.
         source: ArchiveError,
     },
+    /// The store took an object and gives back another.
+    #[error("{store} does not hold {object} as it was sent: {problem}")]
+    OtherBytes {
+        /// The store's address.
+        store: String,
+        /// The object's name in the set.
+        object: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The file table could not be written.
     #[error("cannot write the file table: {0}")]
     Table(std::io::Error),
@@ -48,6 +59,10 @@ impl Explain for UploadError {
             Self::Store(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
             Self::Archive { source, .. } => source.hint(),
+            Self::OtherBytes { .. } => Some(
+                "make the backup again; if that fails too, the store's disks, or the memory or the network before them, change what they are given"
+                    .into(),
+            ),
             Self::Table(_) => None,
         }
     }
@@ -57,6 +72,7 @@ impl Explain for UploadError {
             Self::Store(error) => error.exit(),
             Self::Archive { source, .. } => source.exit(),
             Self::Catalog(error) => error.exit(),
+            Self::OtherBytes { .. } => Exit::Store,
             Self::Table(_) => Exit::BackupFailed,
         }
     }
@@ -160,10 +176,11 @@ impl Upload {
             Boundary::Ended(Step::Archive).reach();
             match packed {
                 Ok(summary) => {
-                    sink.finish()?;
+                    let stored = sink.finish()?;
                     let pack_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                     let record = ArchiveRecord {
                         pack_us,
+                        proof: stored.proven.then_some(Proof::ServerHash),
                         ..summary.record(&job.shard)
                     };
                     self.archives.push((job.address, record));
@@ -180,31 +197,44 @@ impl Upload {
         off_thread(packing).await
     }
 
-    /// Ends the file table, and writes the manifest that `describe` makes of its record.
+    /// Ends the file table, has everything that the store has not proven read back, and writes the manifest that
+    /// `describe` makes of the records.
     ///
     /// # Errors
     /// [`UploadError`]: then there is no backup.
     pub async fn complete(
         self,
+        read_back: &ReadBack<'_>,
         describe: impl FnOnce(&Intent, &[(MemberAddr, ArchiveRecord)], FileTableRecord) -> Manifest,
     ) -> Result<Manifest, UploadError> {
         let Self {
             store,
             intent,
             table,
-            archives,
+            mut archives,
         } = self;
         let ending = move || {
             let (sink, summary) = table.finish().map_err(table_failed)?;
-            sink.finish()?;
-            Ok::<_, UploadError>(summary)
+            let stored = sink.finish()?;
+            Ok::<_, UploadError>((summary, stored.proven))
         };
-        let summary = off_thread(ending).await?;
+        let (summary, table_is_proven) = off_thread(ending).await?;
+        for (_, archive) in &mut archives {
+            let proven = archive.proof.is_some();
+            let proof = read_back
+                .prove(&store, intent.id, &archive.object, archive.hash, proven)
+                .await?;
+            archive.proof = Some(proof);
+        }
+        let proof = read_back
+            .prove(&store, intent.id, FILES, summary.hash, table_is_proven)
+            .await?;
         let record = FileTableRecord {
             object: FILES.to_owned(),
             size: summary.size,
             hash: summary.hash,
             entries: summary.entries,
+            proof: Some(proof),
         };
         let manifest = describe(&intent, &archives, record);
         // A manifest is a promise: what it names must be there, as large as it says, before it is made.

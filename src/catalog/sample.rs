@@ -183,6 +183,7 @@ pub(crate) fn table(names: &[&str]) -> (Vec<u8>, FileTableRecord) {
         size: summary.size,
         hash: summary.hash,
         entries: summary.entries,
+        proof: None,
     };
     (bytes, record)
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{CatalogError, key, missing_objects, read_intent};
+use super::{CatalogError, key, missing_objects, read_intent, read_manifest};
 use crate::ids::BackupId;
 use crate::manifest::{INTENT, Intent, MANIFEST, Manifest, seal};
 use crate::store::{Store, StoreError};
@@ -15,7 +15,8 @@ pub async fn write_intent(store: &dyn Store, intent: &Intent) -> Result<(), Cata
 /// Writes the manifest, and so makes the set a backup.
 ///
 /// First the store is asked what it holds: every object named must be there with its size, and the
-/// members must be those of the intent. There is no manifest without every byte behind it.
+/// members must be those of the intent. There is no manifest without every byte behind it. Then the manifest itself is
+/// read back: it is small, and without it the rest is nothing.
 pub async fn write_manifest(store: &dyn Store, manifest: &Manifest) -> Result<(), CatalogError> {
     let id = manifest.id;
     let inconsistent = |source| CatalogError::Inconsistent { id, source };
@@ -34,7 +35,8 @@ pub async fn write_manifest(store: &dyn Store, manifest: &Manifest) -> Result<()
     if let Some(problem) = missing_objects(manifest, &listed).into_iter().next() {
         return Err(problem);
     }
-    write_document(store, id, MANIFEST, manifest).await
+    write_document(store, id, MANIFEST, manifest).await?;
+    read_manifest(store, id).await.map(drop)
 }
 
 /// Seals `content` and puts it into the set.

@@ -381,13 +381,17 @@ async fn streams(store: SharedStore) -> Outcome {
             )?;
         }
         let info = done(RULE, writer.finish().await)?;
-        must(RULE, info.size == content.len() as u64, &info)?;
+        must(RULE, info.object.size == content.len() as u64, &info)?;
         let read = done(RULE, read_all(&store, key).await)?;
         must(RULE, read == content, key)?;
     }
     let empty = done(RULE, store.create("stream/empty", None).await)?;
     let info = done(RULE, empty.finish().await)?;
-    must("an empty stream is an empty object", info.size == 0, &info)?;
+    must(
+        "an empty stream is an empty object",
+        info.object.size == 0,
+        &info,
+    )?;
     must(
         "a finished stream is not unfinished",
         done(RULE, store.unfinished("").await)?.is_empty(),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{ObjectInfo, ObjectWriter, SharedStore, Store, StoreError};
+use super::{ObjectInfo, ObjectWriter, SharedStore, Store, StoreError, Stored};
 
 /// The calls that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,7 +260,7 @@ impl ObjectWriter for FaultWriter {
         self.inner.write(chunk).await
     }
 
-    async fn finish(self: Box<Self>) -> Result<ObjectInfo, StoreError> {
+    async fn finish(self: Box<Self>) -> Result<Stored, StoreError> {
         self.store.pass(Call::Finish, &self.key)?;
         self.inner.finish().await
     }

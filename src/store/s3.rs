@@ -193,7 +193,7 @@ impl Store for S3Store {
                 if failure.kind == Kind::Taken && shared.is_ours(key, &promise).await? => {}
             Err(failure) => return Err(shared.error("write", key, failure)),
         }
-        shared.keep_promise(key, &promise).await
+        Ok(shared.keep_promise(key, &promise).await?.object)
     }
 
     async fn create(

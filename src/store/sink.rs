@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use tokio::runtime::Handle;
 
-use super::{ObjectInfo, ObjectWriter, StoreError};
+use super::{ObjectWriter, StoreError, Stored};
 
 /// Bytes gathered before they are handed to the store.
 const CHUNK: usize = 1 << 20;
@@ -32,7 +32,7 @@ impl BlockingSink {
     }
 
     /// Makes the object visible, durable, with exactly the bytes written.
-    pub fn finish(mut self) -> Result<ObjectInfo, StoreError> {
+    pub fn finish(mut self) -> Result<Stored, StoreError> {
         self.hand_over()?;
         self.runtime.block_on(self.writer.finish())
     }

@@ -86,7 +86,7 @@ async fn a_thread_writes_and_reads_through_std_io() {
     let info = tokio::task::spawn_blocking(|| thread.join().unwrap())
         .await
         .unwrap();
-    assert_eq!(info.size, content.len() as u64);
+    assert_eq!(info.object.size, content.len() as u64);
 
     let object = StoredObject::open(&store, "object").await.unwrap();
     let read = tokio::task::spawn_blocking(move || {

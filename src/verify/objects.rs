@@ -31,7 +31,7 @@ pub(super) enum CheckError {
     Cancelled,
     #[error(transparent)]
     Store(StoreError),
-    #[error("its hash is {actual}, the manifest says {expected}")]
+    #[error("its hash is {actual}, it should be {expected}")]
     Hash { expected: Hash, actual: Hash },
     #[error(transparent)]
     Table(TableError),
@@ -166,11 +166,11 @@ pub(super) fn archive(
     }
 }
 
-/// Checks only an archive's hash, where there is no table to check more against.
-pub(super) fn archive_bytes(
+/// Checks only an object's hash, where there is nothing to check more against.
+pub(super) fn bytes(
     object: &StoredObject,
-    record: &ArchiveRecord,
+    expected: Hash,
     watch: &Watch,
 ) -> Result<(), CheckError> {
-    Hashing::new(object.reader(), watch).finish(record.hash)
+    Hashing::new(object.reader(), watch).finish(expected)
 }

@@ -10,6 +10,7 @@ use super::{VerifyError, VerifyReport};
 use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
+use crate::ids::BackupId;
 use crate::manifest::check::VERIFIED_PREFIX;
 use crate::manifest::{INTENT, MANIFEST, Manifest, MemberRecord};
 use crate::progress::{Meter, Progress};
@@ -131,7 +132,7 @@ impl Walk<'_> {
         let checked = self
             .watched(&phase, watch, move |watch| match table {
                 Some(table) => objects::archive(&object, &record, &table, shard, threads, watch),
-                None => objects::archive_bytes(&object, &record, watch),
+                None => objects::bytes(&object, record.hash, watch),
             })
             .await?;
         Ok(checked.err())
@@ -153,19 +154,28 @@ impl Walk<'_> {
         watch: Watch,
         check: impl FnOnce(&Watch) -> Result<T, objects::CheckError> + Send + 'static,
     ) -> Result<Result<T, String>, VerifyError> {
-        self.progress.begin(phase, &watch.meter);
-        let checked = off_thread(move || check(&watch)).await;
-        self.progress.end(phase);
-        match checked {
-            Ok(value) => Ok(Ok(value)),
-            Err(objects::CheckError::Cancelled) => Err(VerifyError::Cancelled {
-                id: self.manifest.id,
-            }),
-            Err(objects::CheckError::Store(error)) if error.exit() != Exit::Damaged => {
-                Err(error.into())
-            }
-            Err(damage) => Ok(Err(damage.to_string())),
+        watched(self.manifest.id, phase, self.progress, watch, check).await
+    }
+}
+
+/// Runs `check` of something in the set `id` on a thread while `progress` shows it. Damage is the inner error, as text.
+pub(super) async fn watched<T: Send + 'static>(
+    id: BackupId,
+    phase: &str,
+    progress: &dyn Progress,
+    watch: Watch,
+    check: impl FnOnce(&Watch) -> Result<T, objects::CheckError> + Send + 'static,
+) -> Result<Result<T, String>, VerifyError> {
+    progress.begin(phase, &watch.meter);
+    let checked = off_thread(move || check(&watch)).await;
+    progress.end(phase);
+    match checked {
+        Ok(value) => Ok(Ok(value)),
+        Err(objects::CheckError::Cancelled) => Err(VerifyError::Cancelled { id }),
+        Err(objects::CheckError::Store(error)) if error.exit() != Exit::Damaged => {
+            Err(error.into())
         }
+        Err(damage) => Ok(Err(damage.to_string())),
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::LocalStore;
 use super::durable::Partial;
-use crate::store::{ObjectInfo, ObjectWriter, StoreError};
+use crate::store::{ObjectInfo, ObjectWriter, StoreError, Stored};
 
 /// Chunks that wait for the disk; with the caller's chunk size this bounds memory.
 const WAITING_CHUNKS: usize = 4;
@@ -84,13 +84,17 @@ impl ObjectWriter for LocalWriter {
         }
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<ObjectInfo, StoreError> {
+    async fn finish(mut self: Box<Self>) -> Result<Stored, StoreError> {
         if self.orders.send(Order::Finish).await.is_err() {
             return Err(self.failure().await);
         }
         match self.thread.take() {
             Some(thread) => match thread.await {
-                Ok(Ok(Some(info))) => Ok(info),
+                // That the system took every byte does not tell what the disk gives back.
+                Ok(Ok(Some(object))) => Ok(Stored {
+                    object,
+                    proven: false,
+                }),
                 Ok(Err(error)) => Err(error),
                 Ok(Ok(None)) => Err(self.failure().await),
                 Err(error) => Err(self

@@ -12,7 +12,7 @@ use md5::{Digest, Md5};
 use super::retry::{self, Failure, Kind};
 use super::{Head, Promise, Shared, WRITE_ID, bare_etag, client};
 use crate::config::s3::{Checksums, Encryption};
-use crate::store::{ObjectInfo, StoreError};
+use crate::store::{ObjectInfo, StoreError, Stored};
 
 impl Shared {
     pub(super) async fn client(&self) -> Result<&Client, StoreError> {
@@ -113,12 +113,12 @@ impl Shared {
         }
     }
 
-    /// Looks at what a write has made: that it is there, ours, and what was sent.
+    /// Looks at what a write has made: that it is there, ours, and what was sent as far as the server tells.
     pub(super) async fn keep_promise(
         &self,
         key: &str,
         promise: &Promise,
-    ) -> Result<ObjectInfo, StoreError> {
+    ) -> Result<Stored, StoreError> {
         let head = self.head(key).await?;
         let broken = |detail: String| StoreError::Refused {
             action: "trust",
@@ -146,9 +146,12 @@ impl Shared {
             (Some(sent), Some(stored)) if sent != stored => Err(broken(format!(
                 "its hash is {stored}, and what was sent has {sent}"
             ))),
-            _ => Ok(ObjectInfo {
-                key: key.to_owned(),
-                size: promise.size,
+            (sent, stored) => Ok(Stored {
+                object: ObjectInfo {
+                    key: key.to_owned(),
+                    size: promise.size,
+                },
+                proven: sent.is_some() && stored.is_some(),
             }),
         }
     }

@@ -8,7 +8,7 @@ use super::parts::PartSizes;
 use super::retry::{Failure, Kind};
 use super::spool::{Part, SealedPart};
 use super::{MEMORY_UNIT, Promise, S3Store, bare_etag, new_write_id};
-use crate::store::{ObjectInfo, ObjectWriter, Store, StoreError};
+use crate::store::{ObjectWriter, Store, StoreError, Stored};
 
 /// An upload under way.
 pub(super) struct S3Writer {
@@ -210,12 +210,15 @@ impl S3Writer {
         Some(format!("{}-{}", hex(&all.finalize()), self.sent.len()))
     }
 
-    async fn finished(&mut self) -> Result<ObjectInfo, StoreError> {
+    async fn finished(&mut self) -> Result<Stored, StoreError> {
         self.all_sent().await?;
         if self.sent.is_empty() {
             // An upload needs a part, and an empty object has none.
             self.give_up().await?;
-            return self.store.put(&self.key, &[]).await;
+            return Ok(Stored {
+                object: self.store.put(&self.key, &[]).await?,
+                proven: true,
+            });
         }
         self.promise.etag = self.expected_etag();
         // A server that ignores the condition must not overwrite what came since we began.
@@ -337,7 +340,7 @@ impl ObjectWriter for S3Writer {
         Ok(())
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<ObjectInfo, StoreError> {
+    async fn finish(mut self: Box<Self>) -> Result<Stored, StoreError> {
         let finished = self.finished().await;
         if finished.is_err()
             && let Err(error) = self.give_up().await
