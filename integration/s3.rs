@@ -10,10 +10,14 @@
 #![allow(dead_code)]
 #![allow(missing_docs)]
 
+#[path = "s3/credentials.rs"]
+mod credentials;
 #[path = "s3/fault_proxy.rs"]
 mod fault_proxy;
 #[path = "s3/faults.rs"]
 mod faults;
+#[path = "s3/network.rs"]
+mod network;
 #[path = "s3/policy.rs"]
 mod policy;
 #[path = "s3/read_back.rs"]

@@ -1,6 +1,7 @@
 //! What this host offers: systemd or not, its name.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +16,16 @@ pub fn name() -> String {
         |_| "unknown".into(),
         |name| name.to_string_lossy().into_owned(),
     )
+}
+
+/// Bytes that we may still write to the file system of `path`, or of the nearest folder above it that is there.
+///
+/// # Errors
+/// What the system says.
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    let there = path.ancestors().find(|path| path.exists());
+    let stat = nix::sys::statvfs::statvfs(there.unwrap_or(path))?;
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 /// A running system manager that we may ask for scopes and timers.

@@ -121,10 +121,24 @@ pub trait Store: Send + Sync + fmt::Debug {
         }
     }
 
+    /// What of an object of `expected` bytes waits in files of this host on its way; none where nothing does.
+    fn spool(&self, _expected: u64) -> Option<Spool> {
+        None
+    }
+
     /// The folder on this host that holds the store, if it is one: it must not lie on a volume that is snapshotted.
     fn local_path(&self) -> Option<&Path> {
         None
     }
+}
+
+/// Room that a store needs on this host while an object is on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spool {
+    /// Where.
+    pub folder: PathBuf,
+    /// How much at the same time.
+    pub bytes: u64,
 }
 
 /// How an object is best read from start to end.
@@ -302,6 +316,14 @@ pub enum StoreError {
         /// How long it was tried.
         tried_for: Duration,
     },
+    /// Its certificate is signed by nobody we trust, or not for it.
+    #[error("{store} cannot be trusted: {detail}")]
+    Untrusted {
+        /// The store's address.
+        store: String,
+        /// What is wrong with its certificate.
+        detail: String,
+    },
     /// The server refused for another reason, or what it answers cannot be.
     #[error("cannot {action} {key} in {store}: {detail}")]
     Refused {
@@ -361,6 +383,11 @@ impl Explain for StoreError {
             ),
             Self::Denied { .. } => Some(
                 "packaging/s3-policy.json has every permission that is needed; see also the clock of this host, which signatures depend on".into(),
+            ),
+            Self::Untrusted { .. } => Some(
+                "where the certificate is signed by an authority of your own, name that authority's PEM file in [s3] ca_file; \
+                 see also that [s3] endpoint has the name for which the certificate is made"
+                    .into(),
             ),
             Self::Unavailable { .. } => Some(
                 "see that the store can be reached and is not throttled; [s3] retry_for says how long it is tried".into(),

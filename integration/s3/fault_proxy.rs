@@ -48,6 +48,8 @@ pub enum Fault {
     Hang,
     /// Flips one bit of this byte of the response body, if it has so many.
     FlipResponse(u64),
+    /// Forwards the request without its headers of this lower-case name. A server that checks what is signed refuses it.
+    DropHeader(&'static str),
     /// Flips one bit of this byte of the request body, if it has so many, before it reaches the server.
     FlipRequest(u64),
 }

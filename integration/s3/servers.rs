@@ -99,7 +99,7 @@ impl Moto {
         })
         .await;
         // moto checks nobody, so anybody may make the bucket.
-        let made = ask(address, "PUT", &format!("/{BUCKET}")).await;
+        let made = moto.ask("PUT", &format!("/{BUCKET}"), &[], "").await;
         assert!(made.starts_with("HTTP/1.1 200"), "{made}");
         moto
     }
@@ -119,6 +119,39 @@ impl Moto {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// As [`Moto::settings`], by way of `endpoint`.
+    pub fn settings_by(&self, endpoint: &str) -> S3Config {
+        S3Config {
+            endpoint: Some(endpoint.parse().unwrap()),
+            ..self.settings()
+        }
+    }
+
+    /// The answer to a bare request without signature.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let address = self.address;
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n{}Connection: close\r\n\r\n{body}",
+            body.len(),
+            headers.collect::<String>()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        reply
     }
 }
 
@@ -148,19 +181,6 @@ impl S3sFs {
     pub fn store(&self, prefix: &str, settings: &S3Config) -> SharedStore {
         store(prefix, settings, &self.home)
     }
-}
-
-/// The answer to a bare request without signature or body.
-async fn ask(address: SocketAddr, method: &str, path: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).await.unwrap();
-    reply
 }
 
 /// How to reach the server at `address`; patience and memory as a test can bear them.

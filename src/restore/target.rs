@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::RestoreError;
+use crate::host;
 
 /// Lies in a target from before the first byte until it is complete. mongod ignores it; people should not.
 pub const INCOMPLETE: &str = ".freezeframe-restore-incomplete";
@@ -150,9 +151,8 @@ pub fn refuse_running(db_path: &Path) -> Result<(), RestoreError> {
 /// # Errors
 /// [`RestoreError::NoSpace`], [`RestoreError::Io`].
 pub fn check_space(path: &Path, needed: u64) -> Result<(), RestoreError> {
-    let stat = nix::sys::statvfs::statvfs(path)
-        .map_err(|errno| RestoreError::io("ask for the free space of", path)(errno.into()))?;
-    let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+    let free =
+        host::free_space(path).map_err(RestoreError::io("ask for the free space of", path))?;
     if free >= needed {
         return Ok(());
     }

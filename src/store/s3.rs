@@ -21,9 +21,10 @@ use aws_sdk_s3::Client;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{ObjectInfo, ObjectWriter, ReadAhead, Store, StoreError, key};
+use super::{ObjectInfo, ObjectWriter, ReadAhead, Spool, Store, StoreError, key};
 use crate::config::s3::S3Config;
 use limit::Limit;
+use parts::PartSizes;
 use retry::{Kind, Patience};
 use writer::S3Writer;
 
@@ -34,7 +35,7 @@ const MEMORY_UNIT: u64 = 1 << 10;
 /// Parts that are sent at the same time; more connections gain nothing and annoy servers.
 const CONNECTIONS: usize = 8;
 /// Parts in files at the same time: one being filled, one on its way.
-const SPOOLED: usize = 2;
+const SPOOLED: u32 = 2;
 /// Between key and upload id in the name of an unfinished write.
 const UPLOAD: &str = "?uploadId=";
 
@@ -113,7 +114,7 @@ impl S3Store {
                 up: Limit::new(settings.upload_limit.map(|limit| limit.0)),
                 down: Limit::new(settings.download_limit.map(|limit| limit.0)),
                 memory: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
-                spooled: Arc::new(Semaphore::new(SPOOLED)),
+                spooled: Arc::new(Semaphore::new(SPOOLED as usize)),
                 connections: Arc::new(Semaphore::new(CONNECTIONS)),
                 settings: settings.clone(),
             }),
@@ -290,11 +291,27 @@ impl Store for S3Store {
         }
     }
 
+    fn spool(&self, expected: u64) -> Option<Spool> {
+        let shared = &self.shared;
+        let part = PartSizes::new(Some(expected), shared.settings.max_parts).size(1)?;
+        (!shared.fits_into_memory(part)).then(|| Spool {
+            folder: shared.spool_dir.clone(),
+            bytes: part.saturating_mul(SPOOLED.into()),
+        })
+    }
+
     fn read_ahead(&self) -> ReadAhead {
         ReadAhead {
             chunk: 8 << 20,
             at_once: 4,
         }
+    }
+}
+
+impl Shared {
+    /// Whether a part of this size waits in memory, and not in a file: two must fit.
+    fn fits_into_memory(&self, part: u64) -> bool {
+        part <= self.settings.memory.0 / 2
     }
 }
 

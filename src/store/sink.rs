@@ -79,7 +79,9 @@ impl StoreError {
             Self::NotFound { .. } => io::ErrorKind::NotFound,
             Self::Truncated { .. } => io::ErrorKind::UnexpectedEof,
             Self::InvalidKey { .. } | Self::InvalidUrl { .. } => io::ErrorKind::InvalidInput,
-            Self::Denied { .. } | Self::NoAccess { .. } => io::ErrorKind::PermissionDenied,
+            Self::Denied { .. } | Self::NoAccess { .. } | Self::Untrusted { .. } => {
+                io::ErrorKind::PermissionDenied
+            }
             Self::Unavailable { .. } => io::ErrorKind::TimedOut,
             // Not `Interrupted`, which callers of `write_all` would retry for ever.
             Self::Refused { .. } | Self::Interrupted { .. } => io::ErrorKind::Other,

@@ -147,7 +147,11 @@ async fn forward(
     let mut incoming = BufReader::with_capacity(BUFFER, incoming);
     let upload = async {
         let change = Change::of_request(&request.fault);
-        let sent = match outgoing.write_all(&head.bytes).await {
+        let head = match request.fault {
+            Fault::DropHeader(name) => head.without(name),
+            _ => head.bytes.clone(),
+        };
+        let sent = match outgoing.write_all(&head).await {
             Ok(()) => pass(&mut body, &mut outgoing, change).await,
             Err(_) => Err(Broken::Sink),
         };

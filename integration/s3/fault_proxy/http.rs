@@ -35,6 +35,16 @@ impl Head {
         }))
     }
 
+    /// The bytes without the headers of this lower-case name.
+    pub fn without(&self, name: &str) -> Vec<u8> {
+        let lines = self.bytes.split_inclusive(|byte| *byte == b'\n');
+        let other = |line: &&[u8]| {
+            let line = String::from_utf8_lossy(line).to_ascii_lowercase();
+            !line.starts_with(&format!("{name}:"))
+        };
+        lines.filter(other).collect::<Vec<_>>().concat()
+    }
+
     /// The method of a request.
     pub fn method(&self) -> &str {
         self.word(0)

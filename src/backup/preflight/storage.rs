@@ -11,6 +11,7 @@ use crate::error::Explain;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::lvm::facts::{LogicalVolume, LvmFacts};
 use crate::snapshot::lvm::plan::{Planned, needed_in, origin};
+use crate::store::Spool;
 use crate::volume::{DataLayout, DevNumber, Filesystem, HostView, VolumeError, locate};
 
 /// What of ours lies somewhere.
@@ -137,6 +138,25 @@ pub fn judge(
     }
     findings.extend(facts.ours().map(leftover));
     findings
+}
+
+/// Whether what waits on its way to the store finds room. `free` is what its file system has.
+pub fn judge_spool(spool: &Spool, free: u64) -> Finding {
+    let subject = spool.folder.display().to_string();
+    let detail = format!(
+        "parts on their way to the store take {} of {} free",
+        ByteSize::b(spool.bytes),
+        ByteSize::b(free)
+    );
+    if spool.bytes <= free {
+        return Finding::ok(subject, "spool", detail);
+    }
+    Finding::refused(
+        subject,
+        "spool",
+        detail,
+        "free space there, or move [host] state_dir to a larger file system; more [s3] memory keeps larger parts out of it",
+    )
 }
 
 fn space(facts: &LvmFacts, planned: Result<&[Planned], &SnapshotError>) -> Vec<Finding> {

@@ -43,6 +43,7 @@ impl Shared {
             Kind::NotFound => StoreError::NotFound { store, key },
             Kind::Taken => StoreError::Exists { store, key },
             Kind::Interrupted => StoreError::Interrupted { store },
+            Kind::Untrusted => StoreError::Untrusted { store, detail },
             Kind::Denied => StoreError::Denied {
                 action,
                 store,

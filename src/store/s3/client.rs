@@ -15,6 +15,9 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Builder, Connector};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::retry::chain;
 use crate::config::s3::{Checksums, S3Config};
@@ -90,11 +93,28 @@ fn region(settings: &S3Config) -> Option<String> {
     }
 }
 
+/// Whether `pem` holds certificates, and only such as can be used: the client takes it for granted, and panics.
+fn check_authorities(pem: &[u8]) -> Result<(), String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        certificate
+            .map_err(|error| error.to_string())
+            .and_then(|certificate| roots.add(certificate).map_err(|error| chain(&error)))
+            .map_err(|error| format!("a certificate in it cannot be read: {error}"))?;
+    }
+    match roots.is_empty() {
+        true => Err("there is no certificate in it".into()),
+        false => Ok(()),
+    }
+}
+
 fn http_client(settings: &S3Config) -> Result<SharedHttpClient, String> {
     let mut trusted = TrustStore::default();
     if let Some(path) = &settings.ca_file {
         let pem = std::fs::read(path)
             .map_err(|error| format!("cannot read ca_file {}: {error}", path.display()))?;
+        check_authorities(&pem)
+            .map_err(|reason| format!("ca_file {}: {reason}", path.display()))?;
         trusted = trusted.with_pem_certificate(pem);
     }
     let tls = TlsContext::builder()

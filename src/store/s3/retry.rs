@@ -33,6 +33,8 @@ pub(super) enum Kind {
     OutOfRange,
     /// We may not.
     Denied,
+    /// Its certificate is not to be trusted.
+    Untrusted,
     /// The server does not know this call or condition.
     NotImplemented,
     /// We were asked to end.
@@ -150,7 +152,15 @@ where
                 Self::new(kind(status, code), detail)
             }
             SdkError::ConstructionFailure(_) => Self::new(Kind::Refused, chain(&error)),
-            _ => Self::new(Kind::Transient, chain(&error)),
+            _ => {
+                let detail = chain(&error);
+                // The TLS library's words for every certificate it does not accept.
+                let kind = match detail.contains("invalid peer certificate") {
+                    true => Kind::Untrusted,
+                    false => Kind::Transient,
+                };
+                Self::new(kind, detail)
+            }
         }
     }
 }

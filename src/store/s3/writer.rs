@@ -103,8 +103,7 @@ impl S3Writer {
             ));
         };
         let shared = self.store.shared.clone();
-        let in_memory = size <= shared.settings.memory.0 / 2;
-        let part = if in_memory {
+        let part = if shared.fits_into_memory(size) {
             let units = u32::try_from(size / MEMORY_UNIT).unwrap_or(u32::MAX);
             let share = self
                 .wait_for(shared.memory.clone().acquire_many_owned(units))

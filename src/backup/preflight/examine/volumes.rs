@@ -17,6 +17,7 @@ use crate::blocking::off_thread;
 use crate::catalog;
 use crate::config::ProviderChoice;
 use crate::error::Explain;
+use crate::host;
 use crate::ids::RunId;
 use crate::manifest::Deployment;
 use crate::mongo::{self, MemberFacts};
@@ -85,6 +86,8 @@ pub(super) async fn look_at_volumes(
     }
     let data_bytes = planned_members.iter().map(|member| member.data_size).sum();
     let expected = expected_duration(work_bytes, rate_to_expect(env).await);
+    let largest = planned_members.iter().map(|member| member.data_size).max();
+    findings.extend(look_at_spool(env, largest.unwrap_or(0)));
     let own = own_paths(env, &host, &mut findings);
     let layouts: Vec<DataLayout> = planned_members
         .iter()
@@ -222,6 +225,20 @@ fn own_paths(env: &Environment, host: &HostView, findings: &mut Vec<Finding>) ->
         }
     }
     own
+}
+
+/// Members are archived one after the other, so the largest tells.
+fn look_at_spool(env: &Environment, largest: u64) -> Option<Finding> {
+    let spool = env.store.spool(largest)?;
+    Some(match host::free_space(&spool.folder) {
+        Ok(free) => storage::judge_spool(&spool, free),
+        Err(error) => Finding::warning(
+            spool.folder.display().to_string(),
+            "spool",
+            format!("cannot tell its free space: {error}"),
+            "see that [host] state_dir can be used",
+        ),
+    })
 }
 
 fn look_at_hold(env: &Environment, expected: Duration, findings: &mut Vec<Finding>) {

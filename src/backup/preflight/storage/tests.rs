@@ -9,6 +9,23 @@ use crate::snapshot::lvm::plan::{Sizing, plan};
 use crate::volume::fake::FakeHost;
 use crate::volume::resolve;
 
+#[test]
+fn too_little_room_for_the_spool_is_refused() {
+    let spool = Spool {
+        folder: "/var/lib/freezeframe/spool".into(),
+        bytes: 3 << 30,
+    };
+    assert_eq!(judge_spool(&spool, 3 << 30).verdict, Verdict::Ok);
+    let short = judge_spool(&spool, (3 << 30) - 1);
+    assert_eq!(short.verdict, Verdict::Refused);
+    assert!(
+        short.sentence().contains("take 3.0 GiB of 3.0 GiB free"),
+        "{}",
+        short.sentence()
+    );
+    assert!(short.sentence().contains("state_dir"));
+}
+
 /// The recorded host: data-1/mongo-db on /data, data-1/logs beside it, a root disk of its own.
 struct Host {
     fake: FakeHost,
