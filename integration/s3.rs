@@ -16,6 +16,10 @@ mod credentials;
 mod fault_proxy;
 #[path = "s3/faults.rs"]
 mod faults;
+#[path = "s3/hosts.rs"]
+mod hosts;
+#[path = "s3/lease.rs"]
+mod lease;
 #[path = "s3/network.rs"]
 mod network;
 #[path = "s3/policy.rs"]

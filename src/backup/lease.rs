@@ -30,24 +30,68 @@ struct Lease {
     ends: Timestamp,
 }
 
+/// Who has a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The host.
+    pub host: String,
+    /// The run.
+    pub run: RunId,
+    /// When it began.
+    pub since: Timestamp,
+    /// When the lease counts no more.
+    pub ends: Timestamp,
+    /// The object that says so.
+    pub key: String,
+}
+
+impl Holder {
+    fn of(lease: Lease, key: String) -> Self {
+        Self {
+            host: lease.host,
+            run: lease.run,
+            since: lease.taken,
+            ends: lease.ends,
+            key,
+        }
+    }
+
+    /// What somebody can do who wants it, too.
+    pub fn todo(&self) -> String {
+        let Self { host, key, .. } = self;
+        format!(
+            "wait until it has ended; if it died, run `freezeframe recover` on {host}; if that host is gone for good, \
+             delete {key} from the store"
+        )
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            host,
+            run,
+            since,
+            ends,
+            ..
+        } = self;
+        write!(
+            f,
+            "{host} is writing a backup of this deployment (run {run}, since {since:.0}, lease until {ends:.0})"
+        )
+    }
+}
+
 /// Why there is no lease.
 #[derive(Debug, Error)]
 pub enum LeaseError {
     /// Another host is at work.
-    #[error(
-        "{host} is writing a backup of this deployment to {store} (run {run}, since {since:.0})"
-    )]
+    #[error("{store}: {holder}")]
     Held {
         /// The store.
         store: String,
-        /// Its host.
-        host: String,
-        /// Its run.
-        run: RunId,
-        /// When it began.
-        since: Timestamp,
-        /// The object that says so.
-        key: String,
+        /// Who is.
+        holder: Holder,
     },
     /// The store failed.
     #[error(transparent)]
@@ -57,10 +101,7 @@ pub enum LeaseError {
 impl Explain for LeaseError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Held { host, key, .. } => Some(format!(
-                "wait until it has ended; if it died, run `freezeframe recover` on {host}; if that host is gone for good, \
-                 delete {key} from the store"
-            )),
+            Self::Held { holder, .. } => Some(holder.todo()),
             Self::Store(error) => error.hint(),
         }
     }
@@ -99,6 +140,28 @@ fn numbers(deployment: &DeploymentId, keys: &[String]) -> Vec<u64> {
     keys.iter().filter_map(number).collect()
 }
 
+/// Who has the lease on `deployment`, if anybody has.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn holder(
+    store: &dyn Store,
+    deployment: &DeploymentId,
+) -> Result<Option<Holder>, StoreError> {
+    let keys = keys(store, deployment).await?;
+    let Some(last) = numbers(deployment, &keys).into_iter().max() else {
+        return Ok(None);
+    };
+    let last = key(deployment, last);
+    if keys.contains(&released(&last)) {
+        return Ok(None);
+    }
+    let lease = read(store, &last).await?;
+    Ok(lease
+        .filter(|lease| lease.ends > Timestamp::now())
+        .map(|lease| Holder::of(lease, last)))
+}
+
 /// Takes the lease on `deployment` for `run`, whose backup is expected to take `expected`.
 ///
 /// # Errors
@@ -109,16 +172,10 @@ pub async fn take(
     run: RunId,
     expected: Duration,
 ) -> Result<(), LeaseError> {
-    let keys = keys(store, deployment).await?;
-    let last = numbers(deployment, &keys).into_iter().max();
-    if let Some(last) = last {
-        let last = key(deployment, last);
-        if !keys.contains(&released(&last))
-            && let Some(lease) = read(store, &last).await?
-            && lease.ends > Timestamp::now()
-        {
-            return Err(held(store, lease, last));
-        }
+    // The number first: what is taken between both looks keeps us from creating the next one.
+    let last = highest(store, deployment).await?;
+    if let Some(holder) = holder(store, deployment).await? {
+        return Err(held(store, holder));
     }
     let taken = Timestamp::now();
     let time = LEAST_TIME.max(expected.saturating_mul(4));
@@ -137,7 +194,7 @@ pub async fn take(
         Err(error @ StoreError::Exists { .. }) => {
             // Between our look and our try.
             return Err(match read(store, &ours).await? {
-                Some(lease) => held(store, lease, ours),
+                Some(lease) => held(store, Holder::of(lease, ours)),
                 None => error.into(),
             });
         }
@@ -146,19 +203,23 @@ pub async fn take(
     if !store.creates_once(&ours, &document).await? {
         tracing::warn!(
             store = store.url(),
-            "the server ignores If-None-Match: it cannot keep two hosts from writing one deployment at the same time"
+            "the server ignores If-None-Match: it cannot keep two hosts from writing one deployment at the same time; see to that \
+             yourself"
         );
+        // Of two who wrote over each other the last one has it.
+        if let Some(lease) = read(store, &ours).await?
+            && lease.run != run
+        {
+            return Err(held(store, Holder::of(lease, ours)));
+        }
     }
     // Somebody who cleaned up meanwhile may have let us take a number that others are past.
-    let highest = numbers(deployment, &self::keys(store, deployment).await?)
-        .into_iter()
-        .max();
-    match highest {
+    match highest(store, deployment).await? {
         Some(highest) if highest > number => {
             let highest = key(deployment, highest);
             give_back(store, deployment, run).await?;
             match read(store, &highest).await? {
-                Some(lease) => Err(held(store, lease, highest)),
+                Some(lease) => Err(held(store, Holder::of(lease, highest))),
                 None => Ok(()),
             }
         }
@@ -201,14 +262,16 @@ pub async fn give_back(
     Ok(())
 }
 
-fn held(store: &dyn Store, lease: Lease, key: String) -> LeaseError {
+fn held(store: &dyn Store, holder: Holder) -> LeaseError {
     LeaseError::Held {
         store: store.url(),
-        host: lease.host,
-        run: lease.run,
-        since: lease.taken,
-        key,
+        holder,
     }
+}
+
+async fn highest(store: &dyn Store, deployment: &DeploymentId) -> Result<Option<u64>, StoreError> {
+    let keys = keys(store, deployment).await?;
+    Ok(numbers(deployment, &keys).into_iter().max())
 }
 
 async fn keys(store: &dyn Store, deployment: &DeploymentId) -> Result<Vec<String>, StoreError> {
@@ -257,7 +320,10 @@ mod tests {
         let store = MemoryStore::new();
         try_take(&store, 1).await.unwrap();
         let error = try_take(&store, 2).await.unwrap_err();
-        assert!(error.to_string().contains("run 00000001"), "{error}");
+        let holder = holder(&store, &deployment()).await.unwrap().unwrap();
+        assert!(error.to_string().contains(&holder.to_string()), "{error}");
+        assert_eq!((holder.run, holder.host), (run(1), host::name()));
+        assert!(holder.ends.duration_since(holder.since) >= SignedDuration::from_hours(24));
         assert_eq!(error.exit(), Exit::Refused);
         assert!(
             error
@@ -299,6 +365,7 @@ mod tests {
         };
         let document = serde_json::to_vec(&old).unwrap();
         store.put(&key(&deployment(), 7), &document).await.unwrap();
+        assert_eq!(holder(&store, &deployment()).await.unwrap(), None);
         try_take(&store, 2).await.unwrap();
         assert!(store.size(&key(&deployment(), 8)).await.is_ok());
     }

@@ -8,9 +8,10 @@ use thiserror::Error;
 
 use super::{Finding, Verdict, worst};
 use crate::backup::Environment;
+use crate::backup::lease;
 use crate::backup::plan::Plan;
 use crate::error::{Exit, Explain};
-use crate::ids::RunId;
+use crate::ids::{DeploymentId, RunId};
 use crate::recover::leftovers;
 use crate::volume::DataLayout;
 use members::{identify, look_at_members};
@@ -100,9 +101,12 @@ pub async fn examine(env: &Environment, run: RunId) -> Result<Examination, Prefl
     let looking = async {
         let mut findings = Vec::new();
         look_at_host(env, &mut findings);
-        look_at_store(env, &mut findings).await;
+        let store_works = look_at_store(env, &mut findings).await;
         let members = look_at_members(env, run, &mut findings).await;
         let deployment = identify(&members, &mut findings);
+        if let (true, Some(deployment)) = (store_works, &deployment) {
+            look_at_lease(env, &deployment.id, &mut findings).await;
+        }
         look_at_volumes(env, run, members, deployment, findings).await
     };
     tokio::select! {
@@ -152,13 +156,34 @@ fn look_at_host(env: &Environment, findings: &mut Vec<Finding>) {
     });
 }
 
-async fn look_at_store(env: &Environment, findings: &mut Vec<Finding>) {
+/// Whether the store can be used.
+async fn look_at_store(env: &Environment, findings: &mut Vec<Finding>) -> bool {
     let url = env.store.url();
-    findings.push(match env.store.probe().await {
+    let probed = env.store.probe().await;
+    let works = probed.is_ok();
+    findings.push(match probed {
         Ok(()) => Finding::ok(url, "store", "can be written and read"),
         Err(error) => {
             let todo = error.hint().unwrap_or_else(|| "see [store] url".into());
             Finding::refused(url, "store", error.to_string(), todo)
+        }
+    });
+    works
+}
+
+/// Only a look: the lease is taken when the backup begins.
+async fn look_at_lease(env: &Environment, deployment: &DeploymentId, findings: &mut Vec<Finding>) {
+    let url = env.store.url();
+    findings.push(match lease::holder(env.store.as_ref(), deployment).await {
+        Ok(None) => Finding::ok(
+            url,
+            "lease",
+            "nobody is writing a backup of this deployment",
+        ),
+        Ok(Some(holder)) => Finding::refused(url, "lease", holder.to_string(), holder.todo()),
+        Err(error) => {
+            let todo = error.hint().unwrap_or_else(|| "see [store] url".into());
+            Finding::refused(url, "lease", error.to_string(), todo)
         }
     });
 }
