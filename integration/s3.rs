@@ -22,6 +22,8 @@ mod hosts;
 mod lease;
 #[path = "s3/network.rs"]
 mod network;
+#[path = "s3/object_lock.rs"]
+mod object_lock;
 #[path = "s3/policy.rs"]
 mod policy;
 #[path = "s3/read_back.rs"]

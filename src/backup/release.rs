@@ -218,7 +218,14 @@ async fn remove_failed_set(
     let (last, first): (Vec<_>, Vec<_>) =
         objects.into_iter().partition(|object| object.key == intent);
     for object in first.into_iter().chain(last) {
-        store.delete(&object.key).await?;
+        match store.delete(&object.key).await {
+            // Where nothing may be deleted, nothing waits for it either: without a manifest it is no backup.
+            Err(error @ StoreError::Denied { .. }) => {
+                tracing::warn!(%set, %error, "what the failed backup stored stays");
+                return Ok(());
+            }
+            deleted => deleted?,
+        }
     }
     Ok(())
 }

@@ -1,0 +1,110 @@
+//! Buckets in which nothing can be overwritten or deleted: object lock, and a policy without deletion.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+
+use crate::fault_proxy::{Fault, FaultProxy, Request};
+use crate::hosts::{Host, replica_set};
+use crate::servers::Moto;
+
+const LOCKED: &str = "locked";
+
+/// How often each key was written, and how often it was hidden by a delete marker.
+async fn versions(moto: &Moto) -> BTreeMap<String, (u32, u32)> {
+    let listed = moto
+        .ask("GET", &format!("/{LOCKED}?versions"), &[], "")
+        .await;
+    let entry = Regex::new(r"(?s)<(Version|DeleteMarker)>.*?<Key>([^<]*)</Key>").unwrap();
+    let mut found = BTreeMap::<String, (u32, u32)>::new();
+    for entry in entry.captures_iter(&listed) {
+        let (written, hidden) = found.entry(entry[2].to_owned()).or_default();
+        match &entry[1] {
+            "Version" => *written += 1,
+            _ => *hidden += 1,
+        }
+    }
+    found
+}
+
+fn list(host: &Host) -> Vec<String> {
+    let sets = host.run("list --json").with(0);
+    let sets: serde_json::Value = serde_json::from_str(&sets.stdout).unwrap();
+    let states = sets.as_array().unwrap().iter();
+    states
+        .map(|set| set["state"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_with_object_lock_is_a_good_store() {
+    let set = replica_set().await;
+    let moto = Moto::start().await;
+    let header = ("x-amz-bucket-object-lock-enabled", "true");
+    let made = moto.ask("PUT", &format!("/{LOCKED}"), &[header], "").await;
+    assert!(made.starts_with("HTTP/1.1 200"), "{made}");
+    let retention = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
+                     <Mode>COMPLIANCE</Mode><Days>30</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
+    let kept = moto
+        .ask("PUT", &format!("/{LOCKED}?object-lock"), &[], retention)
+        .await;
+    assert!(kept.starts_with("HTTP/1.1 200"), "{kept}");
+
+    let proxy = FaultProxy::start(moto.address(), |_| Fault::None).await;
+    let settings = moto.settings_by(&proxy.endpoint());
+    let host = Host::new(&format!("s3://{LOCKED}/kept"), &settings, &set);
+    let works = |host: &Host| {
+        host.run("check").with(0);
+        host.run("backup").with(0);
+        host.run("verify latest")
+            .with(0)
+            .saying("every hash is right");
+    };
+    works(&host);
+    // The lease of the first was given back, and is taken once more.
+    works(&host);
+    host.run("restore latest --to restored").with(0);
+    assert!(host.path("restored/WiredTiger.wt").exists());
+    assert_eq!(list(&host), ["complete", "complete"]);
+
+    // Nor is anything missed where not even a delete marker may be made.
+    let denied = |request: &Request| match request.operation() {
+        "DeleteObject" => Fault::Answer(403, "AccessDenied"),
+        _ => Fault::None,
+    };
+    proxy.set_plan(denied);
+    works(&host);
+    works(&host);
+    let table = |request: &Request| request.path.ends_with("/files.jsonl.zst");
+    proxy.set_plan(move |request| match table(request) {
+        true => Fault::Answer(403, "AccessDenied"),
+        false => denied(request),
+    });
+    host.run("backup").with(5);
+    proxy.set_plan(denied);
+    works(&host);
+    assert_eq!(
+        list(&host),
+        [
+            "complete",
+            "complete",
+            "complete",
+            "complete",
+            "unfinished",
+            "complete"
+        ]
+    );
+
+    let versions = versions(&moto).await;
+    let (leases, objects): (Vec<_>, Vec<_>) = versions
+        .iter()
+        .partition(|(key, _)| key.starts_with("kept/lease-"));
+    assert!(objects.len() > 20 && !leases.is_empty(), "{versions:?}");
+    for (key, (written, hidden)) in objects {
+        assert_eq!((*written, *hidden), (1, 0), "{key}");
+    }
+    // A lease's key is free again once it is hidden: never was a visible one written over.
+    for (key, (written, hidden)) in leases {
+        assert!(*written <= hidden + 1, "{key}: {written} {hidden}");
+    }
+}
