@@ -19,23 +19,26 @@ pub mod timeline;
 pub mod upload;
 pub mod window;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Level;
 use crate::config::Config;
-use crate::manifest::Manifest;
+use crate::manifest::{Intent, Manifest};
 use crate::progress::{Meter, Progress};
 use crate::store::SharedStore;
 pub use error::BackupError;
+use journal::Entry;
 use picture::Pictures;
 use plan::{PicturePlan, Plan, PlannedMember, View};
 use read_back::ReadBack;
 use release::Tools;
 use resource::Resource;
 use run::Run;
-use upload::{Job, Upload};
+use upload::{Job, Upload, UploadError};
 use window::{Closed, Terms};
 
 /// What a backup works with.
@@ -71,20 +74,10 @@ pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
 
 async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError> {
     let plan = preflight::examine(env, run.id()).await?.into_plan()?;
-    run.plan_one(Resource::Lease {
-        store: env.store.url(),
-        deployment: plan.deployment.id.clone(),
-        run: run.id(),
-    })?;
-    let store = env.store.as_ref();
-    lease::take(store, &plan.deployment.id, run.id(), plan.expected).await?;
-    let intent = plan.intent(run.id(), upload::free_second(env.store.as_ref()).await?);
-    let uploading = run.plan_one(Resource::Upload {
-        store: env.store.url(),
-        set: intent.id,
-        run: run.id(),
-    })?;
-    let upload = Upload::begin(env.store.clone(), intent).await?;
+    take_leases(run, &plan, env).await?;
+    let id = run.id();
+    let (uploading, upload) =
+        begin_set(run, &env.store, |started| plan.intent(id, started)).await?;
 
     let (closed, upload) = match &plan.picture {
         PicturePlan::Lvm(snapshots) => {
@@ -120,6 +113,49 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
         tracing::warn!(%error, "the journal does not know yet that the backup is complete");
     }
     Ok(manifest)
+}
+
+/// Takes the lease on every replica set of the plan, in one order on every host: of two that share some, the one that gets the
+/// first of these gets them all.
+async fn take_leases(run: &mut Run, plan: &Plan, env: &Environment) -> Result<(), BackupError> {
+    let shards: BTreeSet<_> = plan.members.iter().map(|member| &member.shard).collect();
+    for shard in shards {
+        let scope = lease::Scope {
+            deployment: plan.deployment.id.clone(),
+            shard: shard.clone(),
+        };
+        run.plan_one(Resource::Lease {
+            store: env.store.url(),
+            scope: scope.clone(),
+            run: run.id(),
+        })?;
+        lease::take(env.store.as_ref(), &scope, run.id(), plan.expected).await?;
+    }
+    Ok(())
+}
+
+/// Begins the set of the first second that no other host begins one in: those that back up other shards may begin at
+/// the same time.
+async fn begin_set(
+    run: &mut Run,
+    store: &SharedStore,
+    intent: impl Fn(Timestamp) -> Intent,
+) -> Result<(Vec<Entry>, Upload), BackupError> {
+    loop {
+        let intent = intent(upload::free_second(store.as_ref()).await?);
+        let uploading = run.plan_one(Resource::Upload {
+            store: store.url(),
+            set: intent.id,
+            run: run.id(),
+        })?;
+        match Upload::begin(store.clone(), intent).await {
+            Err(UploadError::SetTaken { id }) => {
+                tracing::debug!(%id, "another host has begun it");
+                run.settled(&uploading)?;
+            }
+            begun => return Ok((uploading, begun?)),
+        }
+    }
 }
 
 /// Opens the window over the plan's members for `work`.
@@ -221,3 +257,6 @@ async fn archive_member(
     env.progress.end(&phase);
     Ok(archived?)
 }
+
+#[cfg(test)]
+mod tests;

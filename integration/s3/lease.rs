@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use freezeframe::backup::lease::{self, LeaseError};
-use freezeframe::ids::{DeploymentId, RunId};
+use freezeframe::backup::lease::{self, LeaseError, Scope};
+use freezeframe::ids::RunId;
 use freezeframe::store::{SharedStore, StoreError};
 use regex::Regex;
 
@@ -18,8 +18,11 @@ use crate::support::mongod::until;
 const HOUR: Duration = Duration::from_secs(3600);
 const WARNING: &str = "the server ignores If-None-Match";
 
-fn deployment() -> DeploymentId {
-    "0123456789abcdef01234567".parse().unwrap()
+fn scope() -> Scope {
+    Scope {
+        deployment: "0123456789abcdef01234567".parse().unwrap(),
+        shard: "rs0".parse().unwrap(),
+    }
 }
 
 fn run(number: u32) -> RunId {
@@ -27,7 +30,7 @@ fn run(number: u32) -> RunId {
 }
 
 async fn take(store: &SharedStore, number: u32) -> Result<(), LeaseError> {
-    lease::take(store.as_ref(), &deployment(), run(number), HOUR).await
+    lease::take(store.as_ref(), &scope(), run(number), HOUR).await
 }
 
 /// What is logged on this thread, from now until the guard is dropped.
@@ -157,7 +160,7 @@ async fn killed_with_the_lease(
         format!("{time:.0}")
     };
     let told = format!(
-        "{} is writing a backup of this deployment (run {}, since {}, lease until {})",
+        "{} is writing a backup of rs0 (run {}, since {}, lease until {})",
         text("host"),
         text("run"),
         whole("taken"),
@@ -181,7 +184,7 @@ async fn killed_with_the_lease(
     proxy.set_plan(|_| Fault::None);
     // Nobody can tell a dead host from a silent one.
     let refused = refused(other.run("backup"));
-    Regex::new(r"delete (lease-[0-9a-f]{24}/\d{8}\.json) from the store")
+    Regex::new(r"delete (lease-[0-9a-f]{24}/rs0/\d{8}\.json) from the store")
         .unwrap()
         .captures(&refused.stderr)
         .unwrap()[1]
@@ -200,14 +203,15 @@ async fn two_hosts_do_not_write_one_deployment_at_once() {
     second
         .run("check")
         .with(0)
-        .saying("nobody is writing a backup of this deployment");
+        .saying("nobody is writing a backup of rs0");
 
     // It died, and says so when it is asked.
     killed_with_the_lease(&first, &proxy, &second, &store).await;
+    let free = "nobody is writing a backup of rs0";
     first.run("recover").with(0).saying("lease");
-    assert!(leases(&store).await.is_empty());
+    second.run("check").with(0).saying(free);
     second.run("backup").with(0);
-    assert!(leases(&store).await.is_empty());
+    second.run("check").with(0).saying(free);
 
     // It is gone for good, with its state, and an operator does what the message says.
     let key = killed_with_the_lease(&first, &proxy, &second, &store).await;

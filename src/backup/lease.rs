@@ -1,9 +1,13 @@
-//! The lease: two hosts must not write backups of one deployment at the same time.
+//! The lease: two hosts must not write backups of one replica set at the same time.
 //!
-//! It needs nothing of a store but that an object is created once: `lease-<deployment>/<number>.json`. The highest number
-//! counts. Who finds it ended (released, or past its time) creates the next one; of two who try, one succeeds. Nothing is
-//! overwritten, and where nothing may be deleted a marker beside it says that it is released.
+//! It needs nothing of a store but that an object is created once: `lease-<deployment>/<replica set>/<number>.json`. The
+//! highest number counts. Who finds it ended (released by the marker beside it, or past its time) creates the next one; of two
+//! who try, one succeeds. Nothing is overwritten, and nothing has to be deleted.
+//!
+//! Numbers only grow: the highest one is never removed, so whoever took his number from an old listing, and got a number
+//! that was in use before, finds a higher one when he looks again, and does not have the lease.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +16,7 @@ use thiserror::Error;
 
 use crate::error::{Exit, Explain};
 use crate::host;
-use crate::ids::{DeploymentId, RunId};
+use crate::ids::{DeploymentId, RunId, ShardName};
 use crate::store::{Store, StoreError};
 
 /// The least time after which a lease that nobody released counts no more: longer than backups take, and far longer
@@ -20,10 +24,55 @@ use crate::store::{Store, StoreError};
 const LEAST_TIME: Duration = Duration::from_secs(24 * 3600);
 /// A lease document is small; anything larger is none.
 const LARGEST: u64 = 64 << 10;
+/// The version of the document that is written, and the highest that is read.
+const FORMAT: u32 = 1;
+/// How often the lease is tried for where others are faster every time, though nobody has it.
+const TRIES: u32 = 20;
+/// What follows a lease's key in that of its marker.
+const RELEASED: &str = ".released";
+
+/// What a lease is on: one replica set of one deployment. Hosts may back different shards of a cluster up to one store at
+/// the same time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The replica set.
+    pub shard: ShardName,
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {}", self.shard, self.deployment)
+    }
+}
+
+impl Scope {
+    fn folder(&self) -> String {
+        format!("lease-{}/{}/", self.deployment, self.shard.file_stem())
+    }
+
+    /// Numbers are padded, so that listings are in their order.
+    fn key(&self, number: u64) -> String {
+        format!("{}{number:08}.json", self.folder())
+    }
+
+    /// The number that `key` belongs to, be it a lease or its marker.
+    fn number(&self, key: &str) -> Option<u64> {
+        let name = key.strip_prefix(&self.folder())?;
+        let digits = name
+            .strip_suffix(RELEASED)
+            .unwrap_or(name)
+            .strip_suffix(".json")?;
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| plain)
+    }
+}
 
 /// What a lease says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Lease {
+    format: u32,
     run: RunId,
     host: String,
     taken: Timestamp,
@@ -37,6 +86,8 @@ pub struct Holder {
     pub host: String,
     /// The run.
     pub run: RunId,
+    /// What it writes.
+    pub shard: ShardName,
     /// When it began.
     pub since: Timestamp,
     /// When the lease counts no more.
@@ -46,22 +97,12 @@ pub struct Holder {
 }
 
 impl Holder {
-    fn of(lease: Lease, key: String) -> Self {
-        Self {
-            host: lease.host,
-            run: lease.run,
-            since: lease.taken,
-            ends: lease.ends,
-            key,
-        }
-    }
-
     /// What somebody can do who wants it, too.
     pub fn todo(&self) -> String {
         let Self { host, key, .. } = self;
         format!(
             "wait until it has ended; if it died, run `freezeframe recover` on {host}; if that host is gone for good, \
-             delete {key} from the store"
+             delete {key} from the store, or put an empty object {key}{RELEASED} beside it"
         )
     }
 }
@@ -71,13 +112,14 @@ impl std::fmt::Display for Holder {
         let Self {
             host,
             run,
+            shard,
             since,
             ends,
             ..
         } = self;
         write!(
             f,
-            "{host} is writing a backup of this deployment (run {run}, since {since:.0}, lease until {ends:.0})"
+            "{host} is writing a backup of {shard} (run {run}, since {since:.0}, lease until {ends:.0})"
         )
     }
 }
@@ -93,6 +135,27 @@ pub enum LeaseError {
         /// Who is.
         holder: Holder,
     },
+    /// Somebody holds it, and cannot be told from what is stored.
+    #[error("{key} in {store} cannot be read ({reason}): another host may be writing a backup")]
+    Unreadable {
+        /// The store.
+        store: String,
+        /// The object.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Others were faster every time.
+    #[error("others keep taking and giving back the lease on {scope} in {store}")]
+    Contended {
+        /// The store.
+        store: String,
+        /// What it is on.
+        scope: Scope,
+    },
+    /// Our own cannot be written down; a defect of this program.
+    #[error("cannot write a lease: {0}")]
+    Encode(#[from] serde_json::Error),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -102,290 +165,211 @@ impl Explain for LeaseError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Held { holder, .. } => Some(holder.todo()),
+            Self::Unreadable { key, .. } => Some(format!(
+                "see that no other host is at work, with this or a newer version; then delete {key} from the store, or put an \
+                 empty object {key}{RELEASED} beside it"
+            )),
+            Self::Contended { .. } => {
+                Some("see what else uses this store, and try again later".into())
+            }
+            Self::Encode(_) => None,
             Self::Store(error) => error.hint(),
         }
     }
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Held { .. } => Exit::Refused,
+            Self::Held { .. } | Self::Unreadable { .. } | Self::Contended { .. } => Exit::Refused,
+            Self::Encode(_) => Exit::Failed,
             Self::Store(error) => error.exit(),
         }
     }
 }
 
-fn folder(deployment: &DeploymentId) -> String {
-    format!("lease-{deployment}/")
-}
-
-/// Numbers are padded, so that listings are in their order.
-fn key(deployment: &DeploymentId, number: u64) -> String {
-    format!("{}{number:08}.json", folder(deployment))
-}
-
-/// The marker that a lease is released.
-fn released(lease: &str) -> String {
-    format!("{lease}.released")
-}
-
-/// The numbers of the leases among `keys`.
-fn numbers(deployment: &DeploymentId, keys: &[String]) -> Vec<u64> {
-    let folder = folder(deployment);
-    let number = |key: &String| {
-        key.strip_prefix(&folder)?
-            .strip_suffix(".json")?
-            .parse()
-            .ok()
-    };
-    keys.iter().filter_map(number).collect()
-}
-
-/// Who has the lease on `deployment`, if anybody has.
+/// Who has the lease on `scope`, if anybody has.
 ///
 /// # Errors
-/// [`StoreError`].
-pub async fn holder(
-    store: &dyn Store,
-    deployment: &DeploymentId,
-) -> Result<Option<Holder>, StoreError> {
-    let keys = keys(store, deployment).await?;
-    let Some(last) = numbers(deployment, &keys).into_iter().max() else {
-        return Ok(None);
-    };
-    let last = key(deployment, last);
-    if keys.contains(&released(&last)) {
-        return Ok(None);
+/// [`LeaseError::Unreadable`] where somebody has and cannot be told; [`LeaseError::Store`].
+pub async fn holder(store: &dyn Store, scope: &Scope) -> Result<Option<Holder>, LeaseError> {
+    match numbers(store, scope).await?.pop_last() {
+        Some((number, keys)) => holder_of(store, scope, number, &keys).await,
+        None => Ok(None),
     }
-    let lease = read(store, &last).await?;
-    Ok(lease
-        .filter(|lease| lease.ends > Timestamp::now())
-        .map(|lease| Holder::of(lease, last)))
 }
 
-/// Takes the lease on `deployment` for `run`, whose backup is expected to take `expected`.
+/// Takes the lease on `scope` for `run`, whose backup is expected to take `expected`.
 ///
 /// # Errors
 /// [`LeaseError::Held`] while another run has it.
 pub async fn take(
     store: &dyn Store,
-    deployment: &DeploymentId,
+    scope: &Scope,
     run: RunId,
     expected: Duration,
 ) -> Result<(), LeaseError> {
-    // The number first: what is taken between both looks keeps us from creating the next one.
-    let last = highest(store, deployment).await?;
-    if let Some(holder) = holder(store, deployment).await? {
-        return Err(held(store, holder));
-    }
-    let taken = Timestamp::now();
-    let time = LEAST_TIME.max(expected.saturating_mul(4));
-    let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
-    let lease = Lease {
-        run,
-        host: host::name(),
-        taken,
-        ends: taken.saturating_add(time).unwrap_or(Timestamp::MAX),
-    };
-    let number = last.unwrap_or(0).saturating_add(1);
-    let ours = key(deployment, number);
-    let document = serde_json::to_vec(&lease).unwrap_or_default();
-    match store.put(&ours, &document).await {
-        Ok(_) => {}
-        Err(error @ StoreError::Exists { .. }) => {
-            // Between our look and our try.
-            return Err(match read(store, &ours).await? {
-                Some(lease) => held(store, Holder::of(lease, ours)),
-                None => error.into(),
-            });
-        }
-        Err(error) => return Err(error.into()),
-    }
-    if !store.creates_once(&ours, &document).await? {
-        tracing::warn!(
-            store = store.url(),
-            "the server ignores If-None-Match: it cannot keep two hosts from writing one deployment at the same time; see to that \
-             yourself"
-        );
-        // Of two who wrote over each other the last one has it.
-        if let Some(lease) = read(store, &ours).await?
-            && lease.run != run
+    for _ in 0..TRIES {
+        let last = numbers(store, scope).await?.pop_last();
+        if let Some((number, keys)) = &last
+            && let Some(holder) = holder_of(store, scope, *number, keys).await?
         {
-            return Err(held(store, Holder::of(lease, ours)));
+            let store = store.url();
+            return Err(LeaseError::Held { store, holder });
         }
-    }
-    // Somebody who cleaned up meanwhile may have let us take a number that others are past.
-    match highest(store, deployment).await? {
-        Some(highest) if highest > number => {
-            let highest = key(deployment, highest);
-            give_back(store, deployment, run).await?;
-            match read(store, &highest).await? {
-                Some(lease) => Err(held(store, Holder::of(lease, highest))),
-                None => Ok(()),
+        let number = last.map_or(0, |(number, _)| number).saturating_add(1);
+        let ours = scope.key(number);
+        let document = serde_json::to_vec(&lease(run, expected))?;
+        match store.put(&ours, &document).await {
+            Ok(_) => {}
+            // Somebody came between our look and our try: the next look tells who.
+            Err(StoreError::Exists { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        if !store.creates_once(&ours, &document).await? {
+            tracing::warn!(
+                store = store.url(),
+                "the server ignores If-None-Match: it cannot keep two hosts from writing one deployment at the same time; see to that \
+                 yourself"
+            );
+            // Of two who wrote over each other the last one has it.
+            if read(store, &ours).await?.run != run {
+                continue;
             }
         }
-        _ => Ok(()),
+        // Our look may have been so old that others are past this number, or have used it before. Then it counts for
+        // nothing, and all begins anew.
+        let highest = numbers(store, scope).await?.pop_last();
+        if highest.is_some_and(|(highest, keys)| highest == number && !is_released(&keys)) {
+            return Ok(());
+        }
     }
+    Err(LeaseError::Contended {
+        store: store.url(),
+        scope: scope.clone(),
+    })
 }
 
-/// Gives back every lease of `run`; well done also where there is none.
+/// Gives back the lease of `run`; well done also where it has none.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn give_back(
-    store: &dyn Store,
-    deployment: &DeploymentId,
-    run: RunId,
-) -> Result<(), StoreError> {
-    let keys = keys(store, deployment).await?;
-    let mut leases = numbers(deployment, &keys);
-    leases.sort_unstable();
-    for number in leases {
-        let lease = key(deployment, number);
-        if read(store, &lease)
-            .await?
-            .is_none_or(|lease| lease.run != run)
-        {
-            continue;
+pub async fn give_back(store: &dyn Store, scope: &Scope, run: RunId) -> Result<(), StoreError> {
+    let mut numbers = numbers(store, scope).await?;
+    // One that is not the highest counts for nothing any more.
+    let Some((number, keys)) = numbers.pop_last() else {
+        return Ok(());
+    };
+    let lease = scope.key(number);
+    let ours = match read(store, &lease).await {
+        Ok(lease) => lease.run == run,
+        Err(LeaseError::Store(StoreError::NotFound { .. })) => false,
+        Err(LeaseError::Store(error)) => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "not known to be ours, and left alone");
+            false
         }
-        if !keys.contains(&released(&lease)) {
-            store.put(&released(&lease), b"").await?;
+    };
+    if !ours {
+        return Ok(());
+    }
+    if !is_released(&keys) {
+        match store.put(&format!("{lease}{RELEASED}"), b"").await {
+            // Somebody recovered this run beside us, or for us.
+            Ok(_) | Err(StoreError::Exists { .. }) => {}
+            Err(error) => return Err(error),
         }
-        // The marker says enough where nothing may be deleted.
-        let removed = match store.delete(&lease).await {
-            Ok(()) => store.delete(&released(&lease)).await,
-            kept => kept,
-        };
-        if let Err(error) = removed {
-            tracing::debug!(%error, "a released lease stays");
+    }
+    // The one before stays, too: a listing of a folder is not made in one moment, and one that misses what
+    // is removed meanwhile must not come out empty.
+    numbers.pop_last();
+    for old in numbers.into_values().flatten() {
+        if let Err(error) = store.delete(&old).await {
+            tracing::debug!(%error, "old leases stay, which do no harm");
+            break;
         }
     }
     Ok(())
 }
 
-fn held(store: &dyn Store, holder: Holder) -> LeaseError {
-    LeaseError::Held {
-        store: store.url(),
-        holder,
+fn lease(run: RunId, expected: Duration) -> Lease {
+    let taken = Timestamp::now();
+    let time = LEAST_TIME.max(expected.saturating_mul(4));
+    let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+    Lease {
+        format: FORMAT,
+        run,
+        host: host::name(),
+        taken,
+        ends: taken.saturating_add(time).unwrap_or(Timestamp::MAX),
     }
 }
 
-async fn highest(store: &dyn Store, deployment: &DeploymentId) -> Result<Option<u64>, StoreError> {
-    let keys = keys(store, deployment).await?;
-    Ok(numbers(deployment, &keys).into_iter().max())
-}
-
-async fn keys(store: &dyn Store, deployment: &DeploymentId) -> Result<Vec<String>, StoreError> {
-    let listed = store.list(&folder(deployment)).await?;
-    Ok(listed.into_iter().map(|object| object.key).collect())
-}
-
-/// The lease under `key`; none where it is gone, or nobody can tell what it says.
-async fn read(store: &dyn Store, key: &str) -> Result<Option<Lease>, StoreError> {
-    let reading = async {
-        let size = store.size(key).await?;
-        store.read(key, 0..size.min(LARGEST)).await
-    };
-    match reading.await {
-        Ok(document) => Ok(serde_json::from_slice(&document).ok()),
-        Err(StoreError::NotFound { .. }) => Ok(None),
+/// Who has the lease `number`, whose objects are `keys`; none where nobody has.
+async fn holder_of(
+    store: &dyn Store,
+    scope: &Scope,
+    number: u64,
+    keys: &[String],
+) -> Result<Option<Holder>, LeaseError> {
+    if is_released(keys) {
+        return Ok(None);
+    }
+    let key = scope.key(number);
+    match read(store, &key).await {
+        Ok(lease) if lease.ends > Timestamp::now() => Ok(Some(Holder {
+            host: lease.host,
+            run: lease.run,
+            shard: scope.shard.clone(),
+            since: lease.taken,
+            ends: lease.ends,
+            key,
+        })),
+        Ok(_) => Ok(None),
+        // An operator removed it, as he was told; or others are far past it, which the look after our try finds.
+        Err(LeaseError::Store(StoreError::NotFound { .. })) => Ok(None),
+        // One that cannot be read among them: who cannot be told to be gone may be at work.
         Err(error) => Err(error),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::ErrorKind;
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::store::fault::{Call, FaultStore};
-    use crate::store::memory::MemoryStore;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    fn deployment() -> DeploymentId {
-        "0123456789abcdef01234567".parse().unwrap()
-    }
-
-    fn run(number: u8) -> RunId {
-        format!("0000000{number}").parse().unwrap()
-    }
-
-    async fn try_take(store: &dyn Store, number: u8) -> Result<(), LeaseError> {
-        take(store, &deployment(), run(number), HOUR).await
-    }
-
-    #[tokio::test]
-    async fn one_run_has_it_until_it_gives_it_back() {
-        let store = MemoryStore::new();
-        try_take(&store, 1).await.unwrap();
-        let error = try_take(&store, 2).await.unwrap_err();
-        let holder = holder(&store, &deployment()).await.unwrap().unwrap();
-        assert!(error.to_string().contains(&holder.to_string()), "{error}");
-        assert_eq!((holder.run, holder.host), (run(1), host::name()));
-        assert!(holder.ends.duration_since(holder.since) >= SignedDuration::from_hours(24));
-        assert_eq!(error.exit(), Exit::Refused);
-        assert!(
-            error
-                .hint()
-                .unwrap()
-                .contains("lease-0123456789abcdef01234567/00000001.json")
-        );
-        // Another deployment is another matter, and another's lease is not given back.
-        let other = "89abcdef0123456701234567".parse().unwrap();
-        take(&store, &other, run(2), HOUR).await.unwrap();
-        give_back(&store, &deployment(), run(2)).await.unwrap();
-        assert!(try_take(&store, 2).await.is_err());
-        give_back(&store, &deployment(), run(1)).await.unwrap();
-        try_take(&store, 2).await.unwrap();
-        give_back(&store, &deployment(), run(2)).await.unwrap();
-        assert!(store.list(&folder(&deployment())).await.unwrap().is_empty());
-    }
-
-    #[tokio::test]
-    async fn where_nothing_may_be_deleted_a_marker_does() {
-        let store = FaultStore::new(Arc::new(MemoryStore::new()));
-        for number in 1..=5 {
-            try_take(&store, number).await.unwrap();
-            assert!(try_take(&store, 9).await.is_err());
-            store.fail(Call::Delete, 1, ErrorKind::PermissionDenied);
-            give_back(&store, &deployment(), run(number)).await.unwrap();
+/// The objects of each number.
+async fn numbers(
+    store: &dyn Store,
+    scope: &Scope,
+) -> Result<BTreeMap<u64, Vec<String>>, StoreError> {
+    let mut numbers: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for object in store.list(&scope.folder()).await? {
+        if let Some(number) = scope.number(&object.key) {
+            numbers.entry(number).or_default().push(object.key);
         }
-        assert_eq!(store.list(&folder(&deployment())).await.unwrap().len(), 10);
     }
+    Ok(numbers)
+}
 
-    #[tokio::test]
-    async fn one_past_its_time_counts_no_more() {
-        let store = MemoryStore::new();
-        let old = Lease {
-            run: run(1),
-            host: "gone".into(),
-            taken: "2026-01-01T00:00:00Z".parse().unwrap(),
-            ends: "2026-01-02T00:00:00Z".parse().unwrap(),
-        };
-        let document = serde_json::to_vec(&old).unwrap();
-        store.put(&key(&deployment(), 7), &document).await.unwrap();
-        assert_eq!(holder(&store, &deployment()).await.unwrap(), None);
-        try_take(&store, 2).await.unwrap();
-        assert!(store.size(&key(&deployment(), 8)).await.is_ok());
+fn is_released(keys: &[String]) -> bool {
+    keys.iter().any(|key| key.ends_with(RELEASED))
+}
+
+/// The lease under `key`.
+async fn read(store: &dyn Store, key: &str) -> Result<Lease, LeaseError> {
+    let unreadable = |reason: String| LeaseError::Unreadable {
+        store: store.url(),
+        key: key.to_owned(),
+        reason,
+    };
+    let size = store.size(key).await?;
+    if size > LARGEST {
+        return Err(unreadable(format!("it has {size} bytes")));
     }
-
-    #[tokio::test]
-    async fn of_many_that_try_at_once_one_has_it() {
-        for _ in 0..50 {
-            let store: crate::store::SharedStore = Arc::new(MemoryStore::new());
-            let trying = (1..=8).map(|number| {
-                let store = store.clone();
-                tokio::spawn(async move { try_take(store.as_ref(), number).await.is_ok() })
-            });
-            let taken = futures_util::future::join_all(trying).await;
-            assert_eq!(
-                taken
-                    .into_iter()
-                    .filter(|taken| *taken.as_ref().unwrap())
-                    .count(),
-                1
-            );
-        }
+    let document = store.read(key, 0..size).await?;
+    let value: serde_json::Value =
+        serde_json::from_slice(&document).map_err(|error| unreadable(error.to_string()))?;
+    match value.get("format").and_then(serde_json::Value::as_u64) {
+        Some(format) if format > u64::from(FORMAT) => Err(unreadable(format!(
+            "its format is {format}, and this version knows {FORMAT}"
+        ))),
+        _ => serde_json::from_value(value).map_err(|error| unreadable(error.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,13 +147,9 @@ pub async fn resume_origins(planned: &[Resource], tools: &Tools) {
 pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseError> {
     match resource {
         Resource::Upload { store, set, run } => remove_failed_set(store, *set, *run, tools).await,
-        Resource::Lease {
-            store,
-            deployment,
-            run,
-        } => {
+        Resource::Lease { store, scope, run } => {
             let store = store::open(store, &tools.stores, &CancellationToken::new())?;
-            Ok(lease::give_back(store.as_ref(), deployment, *run).await?)
+            Ok(lease::give_back(store.as_ref(), scope, *run).await?)
         }
         Resource::Snapshot(snapshot) => {
             let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());

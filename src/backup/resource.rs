@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BackupId, DeploymentId, MemberAddr, RunId};
+use crate::backup::lease::Scope;
+use crate::ids::{BackupId, MemberAddr, RunId};
 use crate::mongo::ServerProcess;
 use crate::snapshot::LvmSnapshot;
 
@@ -28,12 +29,12 @@ pub enum Resource {
         /// The run that writes it; a set that names another one is not ours.
         run: RunId,
     },
-    /// The lease on a deployment in the store.
+    /// The lease on a replica set in the store.
     Lease {
         /// The store's address.
         store: String,
-        /// The deployment.
-        deployment: DeploymentId,
+        /// What it is on.
+        scope: Scope,
         /// The run that has it; another's is not ours to give back.
         run: RunId,
     },
@@ -74,9 +75,7 @@ impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Upload { store, set, .. } => write!(f, "unfinished objects of {set} in {store}"),
-            Self::Lease {
-                store, deployment, ..
-            } => write!(f, "lease on {deployment} in {store}"),
+            Self::Lease { store, scope, .. } => write!(f, "lease on {scope} in {store}"),
             Self::Snapshot(snapshot) => {
                 write!(f, "snapshot {}/{}", snapshot.origin.vg, snapshot.lv)
             }

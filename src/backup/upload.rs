@@ -48,6 +48,12 @@ pub enum UploadError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Another host began a set of this name.
+    #[error("another host has begun {id}")]
+    SetTaken {
+        /// The set.
+        id: BackupId,
+    },
     /// The file table could not be written.
     #[error("cannot write the file table: {0}")]
     Table(std::io::Error),
@@ -63,7 +69,7 @@ impl Explain for UploadError {
                 "make the backup again; if that fails too, the store's disks, or the memory or the network before them, change what they are given"
                     .into(),
             ),
-            Self::Table(_) => None,
+            Self::SetTaken { .. } | Self::Table(_) => None,
         }
     }
 
@@ -73,7 +79,7 @@ impl Explain for UploadError {
             Self::Archive { source, .. } => source.exit(),
             Self::Catalog(error) => error.exit(),
             Self::OtherBytes { .. } => Exit::Store,
-            Self::Table(_) => Exit::BackupFailed,
+            Self::SetTaken { .. } | Self::Table(_) => Exit::BackupFailed,
         }
     }
 }
@@ -122,9 +128,14 @@ impl Upload {
     /// Begins the set of `intent`.
     ///
     /// # Errors
-    /// [`UploadError`] when the store cannot be written, or the set exists.
+    /// [`UploadError`] when the store cannot be written; [`UploadError::SetTaken`] when the set exists.
     pub async fn begin(store: SharedStore, intent: Intent) -> Result<Self, UploadError> {
-        catalog::write_intent(store.as_ref(), &intent).await?;
+        match catalog::write_intent(store.as_ref(), &intent).await {
+            Err(CatalogError::Store(StoreError::Exists { .. })) => {
+                return Err(UploadError::SetTaken { id: intent.id });
+            }
+            written => written?,
+        };
         let writer = store.create(&catalog::key(intent.id, FILES), None).await?;
         let sink = BlockingSink::new(writer, Handle::current());
         let table = TableWriter::new(sink).map_err(table_failed)?;

@@ -74,6 +74,11 @@ pub enum Fault {
         /// What it is XORed with.
         mask: u8,
     },
+    /// The next listing does not show what ends so, like one made a moment before it was there.
+    Unlisted {
+        /// The end of the key.
+        ending: String,
+    },
     /// `key` seems to end at this size.
     Cut {
         /// The object.
@@ -170,6 +175,13 @@ impl Store for FaultStore {
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         self.pass(Call::List, prefix)?;
         let mut found = self.inner.list(prefix).await?;
+        self.script().retain(|fault| match fault {
+            Fault::Unlisted { ending } => {
+                found.retain(|info| !info.key.ends_with(ending));
+                false
+            }
+            _ => true,
+        });
         for info in &mut found {
             info.size = self.seen_size(&info.key, info.size);
         }

@@ -3,15 +3,17 @@
 mod members;
 mod volumes;
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use thiserror::Error;
 
 use super::{Finding, Verdict, worst};
 use crate::backup::Environment;
-use crate::backup::lease;
+use crate::backup::lease::{self, Scope};
 use crate::backup::plan::Plan;
 use crate::error::{Exit, Explain};
-use crate::ids::{DeploymentId, RunId};
+use crate::ids::RunId;
 use crate::recover::leftovers;
 use crate::volume::DataLayout;
 use members::{identify, look_at_members};
@@ -105,7 +107,16 @@ pub async fn examine(env: &Environment, run: RunId) -> Result<Examination, Prefl
         let members = look_at_members(env, run, &mut findings).await;
         let deployment = identify(&members, &mut findings);
         if let (true, Some(deployment)) = (store_works, &deployment) {
-            look_at_lease(env, &deployment.id, &mut findings).await;
+            let shards = members
+                .iter()
+                .filter_map(|member| member.facts.hello.set.clone());
+            for shard in shards.collect::<BTreeSet<_>>() {
+                let scope = Scope {
+                    deployment: deployment.id.clone(),
+                    shard,
+                };
+                look_at_lease(env, &scope, &mut findings).await;
+            }
         }
         look_at_volumes(env, run, members, deployment, findings).await
     };
@@ -172,14 +183,13 @@ async fn look_at_store(env: &Environment, findings: &mut Vec<Finding>) -> bool {
 }
 
 /// Only a look: the lease is taken when the backup begins.
-async fn look_at_lease(env: &Environment, deployment: &DeploymentId, findings: &mut Vec<Finding>) {
+async fn look_at_lease(env: &Environment, scope: &Scope, findings: &mut Vec<Finding>) {
     let url = env.store.url();
-    findings.push(match lease::holder(env.store.as_ref(), deployment).await {
-        Ok(None) => Finding::ok(
-            url,
-            "lease",
-            "nobody is writing a backup of this deployment",
-        ),
+    findings.push(match lease::holder(env.store.as_ref(), scope).await {
+        Ok(None) => {
+            let detail = format!("nobody is writing a backup of {}", scope.shard);
+            Finding::ok(url, "lease", detail)
+        }
         Ok(Some(holder)) => Finding::refused(url, "lease", holder.to_string(), holder.todo()),
         Err(error) => {
             let todo = error.hint().unwrap_or_else(|| "see [store] url".into());
