@@ -12,6 +12,8 @@
 
 #[path = "s3/credentials.rs"]
 mod credentials;
+#[path = "s3/ending.rs"]
+mod ending;
 #[path = "s3/fault_proxy.rs"]
 mod fault_proxy;
 #[path = "s3/faults.rs"]

@@ -62,6 +62,11 @@ pub struct Environment {
 pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
     let mut run = Run::begin_alone(&env.config.host.state_dir, "backup")?;
     let made = make(&mut run, env).await;
+    if made.is_err()
+        && let Err(error) = env.store.give_up_open().await
+    {
+        tracing::warn!(%error, "an unfinished object stays in the store, for `freezeframe recover`");
+    }
     match (made, run.finish(&env.tools).await) {
         (Ok(manifest), Ok(unreleased)) if unreleased.is_empty() => Ok(manifest),
         (made, Ok(unreleased)) => Err(BackupError::settle(made, unreleased)),
@@ -126,6 +131,7 @@ async fn take_leases(run: &mut Run, plan: &Plan, env: &Environment) -> Result<()
         };
         run.plan_one(Resource::Lease {
             store: env.store.url(),
+            server: env.store.server(),
             scope: scope.clone(),
             run: run.id(),
         })?;
@@ -145,6 +151,7 @@ async fn begin_set(
         let intent = intent(upload::free_second(store.as_ref()).await?);
         let uploading = run.plan_one(Resource::Upload {
             store: store.url(),
+            server: store.server(),
             set: intent.id,
             run: run.id(),
         })?;

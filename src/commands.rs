@@ -28,7 +28,8 @@ use crate::config::{Config, ConfigError};
 use crate::error::{Exit, Explain};
 use crate::exec::SystemExec;
 use crate::host::Systemd;
-use crate::store::{self, SharedStore, StoreError};
+use crate::store::releasing::Stores;
+use crate::store::{self, SharedStore, StoreError, StoreSettings};
 use crate::terminal::Terminal;
 
 /// Any error, as the edge sees it.
@@ -40,6 +41,8 @@ pub struct Context {
     pub config: Config,
     /// How to run commands, reach mongod and give things back.
     pub tools: Tools,
+    /// How to open the store.
+    pub stores: StoreSettings,
     /// Where progress goes.
     pub terminal: Terminal,
     /// Cancelled by SIGINT and SIGTERM.
@@ -51,11 +54,7 @@ pub struct Context {
 impl Context {
     /// The configured store.
     fn store(&self) -> Result<SharedStore, StoreError> {
-        store::open(
-            self.config.store.url.as_str(),
-            &self.tools.stores,
-            &self.cancel,
-        )
+        store::open(self.config.store.url.as_str(), &self.stores, &self.cancel)
     }
 
     /// What a backup works with.
@@ -103,6 +102,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         return boundaries();
     }
     let config = Config::load(&cli.config)?;
+    let stores = config.store_settings();
     let context = Context {
         tools: Tools {
             program: std::env::current_exe().map_err(EdgeError::Runtime)?,
@@ -111,9 +111,10 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
             exec: Arc::new(SystemExec),
             access: config.access().map_err(ConfigError::from)?,
             timeout: config.mongodb.timeout.0,
-            stores: config.store_settings(),
+            stores: Stores::new(stores.clone()),
             systemd: Systemd::detect(),
         },
+        stores,
         config,
         terminal: terminal.clone(),
         cancel: CancellationToken::new(),
@@ -150,7 +151,8 @@ fn boundaries() -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Runs a verb with SIGINT and SIGTERM turned into cancellation, so that it gives back what it holds.
+/// Runs a verb with SIGINT and SIGTERM turned into cancellation, so that it gives back what it holds. A second one ends the
+/// waiting for a store that does not answer.
 fn interruptible<F>(context: Context, verb: impl FnOnce(Context) -> F) -> Result<Exit, Failure>
 where
     F: Future<Output = Result<Exit, Failure>>,
@@ -160,7 +162,7 @@ where
         .build()
         .map_err(EdgeError::Runtime)?;
     runtime.block_on(async {
-        let cancel = context.cancel.clone();
+        let (cancel, hurry) = (context.cancel.clone(), context.stores.hurry.clone());
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
                 .map_err(EdgeError::Runtime)?;
@@ -171,13 +173,19 @@ where
         let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
             .map_err(EdgeError::Runtime)?;
         tokio::spawn(async move {
-            tokio::select! {
-                _ = hangup.recv() => {}
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let mut asked = async || {
+                tokio::select! {
+                    _ = hangup.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            asked().await;
             tracing::warn!("asked to end: giving back what is held");
             cancel.cancel();
+            asked().await;
+            tracing::warn!("asked again: not waiting for the store; what stays there is left to `freezeframe recover`");
+            hurry.cancel();
         });
         verb(context).await
     })

@@ -425,6 +425,7 @@ impl Config {
         StoreSettings {
             s3: self.s3.clone(),
             spool_dir: self.host.state_dir.join("spool"),
+            ..StoreSettings::default()
         }
     }
 

@@ -9,6 +9,8 @@ mod key;
 pub mod local;
 pub mod memory;
 pub mod object;
+mod probe;
+pub mod releasing;
 pub mod s3;
 pub mod sink;
 
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +53,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The store's address as the configuration gives it, without secrets.
     fn url(&self) -> String;
 
+    /// Where the address does not say it: which server the store is on.
+    fn server(&self) -> Option<String> {
+        None
+    }
+
     /// Every whole object whose key begins with `prefix`, in key order.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
 
@@ -73,9 +81,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Removes `key`; well done also where it does not exist.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
-    /// Proves that the store can be written: creates, reads back and removes a small object.
+    /// Proves that the store can be written: creates, reads back and removes a small object. Removes what probes that were
+    /// killed have left, too.
     async fn probe(&self) -> Result<(), StoreError> {
-        let key = format!("freezeframe-probe-{}/object", uuid::Uuid::new_v4().simple());
+        probe::sweep(self, Timestamp::now()).await?;
+        let key = format!("{}/object", probe::name(Timestamp::now()));
         let content = key.as_bytes();
         let written = self.put(&key, content).await;
         let read = match &written {
@@ -106,6 +116,18 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Removes one unfinished write named by [`Store::unfinished`]; well done also where it is gone.
     async fn discard_unfinished(&self, id: &str) -> Result<(), StoreError>;
+
+    /// The same store, whose objects are not waited for any more when `unwanted` is cancelled: they fail with
+    /// [`StoreError::Interrupted`]. None where nobody waits long anyway.
+    fn while_wanted(&self, _unwanted: &CancellationToken) -> Option<SharedStore> {
+        None
+    }
+
+    /// Ends every write that was begun by way of this handle and neither finished nor given up, such as those whose writers
+    /// were dropped. Not every server lists them for [`Store::unfinished`], and then nobody else can.
+    async fn give_up_open(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Whether creating `key`, which holds `content`, once more is refused, as it must be for two hosts to exclude each
     /// other. Stores that cannot fail here need not be asked.
@@ -160,6 +182,27 @@ pub struct StoreSettings {
     pub s3: S3Config,
     /// Where parts wait that are too large for memory.
     pub spool_dir: PathBuf,
+    /// Cancelled when nothing at all is to be waited for any more.
+    pub hurry: CancellationToken,
+}
+
+/// When the calls of a store end before they are done.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// Cancelled when we were asked to end: nothing is tried again then, but a change under way is waited for, so that
+    /// whoever cleans up sees what became of it.
+    pub cancel: CancellationToken,
+    /// Cancelled when that is not to be waited for, either.
+    pub hurry: CancellationToken,
+}
+
+impl From<CancellationToken> for Ending {
+    fn from(cancel: CancellationToken) -> Self {
+        Self {
+            cancel,
+            hurry: CancellationToken::new(),
+        }
+    }
 }
 
 /// Opens the store at `url`: `file:///an/absolute/folder`, just `/an/absolute/folder`, or `s3://bucket/prefix`.
@@ -198,8 +241,12 @@ pub fn open(
             if !prefix.is_empty() && key::check(prefix).is_err() {
                 return Err(invalid("its prefix is no plain relative path"));
             }
+            let ending = Ending {
+                cancel: cancel.clone(),
+                hurry: settings.hurry.clone(),
+            };
             let (settings, spool) = (&settings.s3, settings.spool_dir.clone());
-            let store = s3::S3Store::new(bucket, prefix, settings, spool, cancel.clone());
+            let store = s3::S3Store::new(bucket, prefix, settings, spool, ending);
             Ok(Arc::new(store))
         }
         _ => Err(invalid(
@@ -289,6 +336,18 @@ pub enum StoreError {
         store: String,
         /// What is missing.
         reason: String,
+    },
+    /// The settings lead to another server than the one that was written to.
+    #[error(
+        "{store} is on {found} by the settings of now, and what is to be given back was written to {written}"
+    )]
+    OtherServer {
+        /// The store's address.
+        store: String,
+        /// The server that was written to.
+        written: String,
+        /// The server of now.
+        found: String,
     },
     /// The server does not let us.
     #[error("{store} does not let us {action} {key}: {detail}")]
@@ -381,6 +440,10 @@ impl Explain for StoreError {
             Self::NoAccess { .. } => Some(
                 "credentials come from the environment, a profile, a web identity or the instance's role; see [s3] in the configuration".into(),
             ),
+            Self::OtherServer { written, .. } => Some(format!(
+                "set [s3] endpoint so that it is {written} again and run `freezeframe recover`; if that server is gone for good, remove \
+                 the run's journal"
+            )),
             Self::Denied { .. } => Some(
                 "packaging/s3-policy.json has every permission that is needed; see also the clock of this host, which signatures depend on".into(),
             ),

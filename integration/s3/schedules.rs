@@ -19,6 +19,7 @@ use freezeframe::ids::BackupId;
 use freezeframe::manifest::{Intent, Manifest};
 use freezeframe::mongo::Access;
 use freezeframe::progress::{Meter, Silent};
+use freezeframe::store::releasing::Stores;
 use freezeframe::store::{SharedStore, StoreSettings};
 use freezeframe::verify::verify;
 use tempfile::TempDir;
@@ -35,7 +36,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
 }
 
 /// The documents of the frozen set, as those of another.
-fn documents(id: BackupId) -> (Intent, Manifest) {
+pub fn documents(id: BackupId) -> (Intent, Manifest) {
     let set = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("integration/fixtures/format-1/mongo_backup-20260131_020000");
     let read = |name: &str| std::fs::read(set.join(name)).unwrap();
@@ -198,6 +199,7 @@ async fn one_schedule(server: &S3sFs, seed: u64, data: &Path) -> Ended {
         assert!(!error.to_string().is_empty());
         let resource = Resource::Upload {
             store: format!("s3://{BUCKET}/{prefix}"),
+            server: direct.server(),
             set: id,
             run,
         };
@@ -233,16 +235,22 @@ async fn one_schedule(server: &S3sFs, seed: u64, data: &Path) -> Ended {
     }
 }
 
-fn tools(server: &S3sFs) -> Tools {
+pub fn tools(server: &S3sFs) -> Tools {
+    tools_with(StoreSettings {
+        s3: server.settings(),
+        spool_dir: std::env::temp_dir(),
+        ..StoreSettings::default()
+    })
+}
+
+/// What giving back needs, with stores reached by `stores`.
+pub fn tools_with(stores: StoreSettings) -> Tools {
     Tools {
         exec: Arc::new(SystemExec),
         access: Access::default(),
         timeout: Duration::from_secs(10),
         systemd: None,
-        stores: StoreSettings {
-            s3: server.settings(),
-            spool_dir: std::env::temp_dir(),
-        },
+        stores: Stores::new(stores),
         program: "/nonexistent".into(),
         config: "/nonexistent".into(),
     }

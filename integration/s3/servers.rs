@@ -181,6 +181,23 @@ impl S3sFs {
     pub fn store(&self, prefix: &str, settings: &S3Config) -> SharedStore {
         store(prefix, settings, &self.home)
     }
+
+    /// The same, whose calls end when `cancel` is cancelled.
+    pub fn store_until(
+        &self,
+        prefix: &str,
+        settings: &S3Config,
+        cancel: &CancellationToken,
+    ) -> SharedStore {
+        let spool = self.home.path().join("spool");
+        Arc::new(S3Store::new(
+            BUCKET,
+            prefix,
+            settings,
+            spool,
+            cancel.clone(),
+        ))
+    }
 }
 
 /// How to reach the server at `address`; patience and memory as a test can bear them.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::backup::guard::Expectation;
 use crate::backup::guard::give_back::give_back;
@@ -23,7 +22,8 @@ use crate::manifest::{INTENT, MANIFEST};
 use crate::mongo::{self, Access, MongoError};
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::{SnapshotError, mount};
-use crate::store::{self, StoreError, StoreSettings};
+use crate::store::releasing::Stores;
+use crate::store::{Store, StoreError};
 
 /// How long an unlock is tried before `recover` is left to do it.
 const UNLOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ pub struct Tools {
     /// The system manager, if there is one.
     pub systemd: Option<Systemd>,
     /// How to reach stores.
-    pub stores: StoreSettings,
+    pub stores: Stores,
     /// This very program, which guard and timer run.
     pub program: PathBuf,
     /// The configuration file, which guard and timer read.
@@ -146,9 +146,22 @@ pub async fn resume_origins(planned: &[Resource], tools: &Tools) {
 /// [`ReleaseError`]; then it is still there, or nobody knows.
 pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseError> {
     match resource {
-        Resource::Upload { store, set, run } => remove_failed_set(store, *set, *run, tools).await,
-        Resource::Lease { store, scope, run } => {
-            let store = store::open(store, &tools.stores, &CancellationToken::new())?;
+        Resource::Upload {
+            store,
+            server,
+            set,
+            run,
+        } => {
+            let store = tools.stores.open(store, server.as_deref())?;
+            remove_failed_set(store.as_ref(), *set, *run).await
+        }
+        Resource::Lease {
+            store,
+            server,
+            scope,
+            run,
+        } => {
+            let store = tools.stores.open(store, server.as_deref())?;
             Ok(lease::give_back(store.as_ref(), scope, *run).await?)
         }
         Resource::Snapshot(snapshot) => {
@@ -183,15 +196,12 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
 /// Removes what `run` wrote of a set that never became a backup. One with a manifest is a backup, and stays;
 /// so does one that another run is writing, whose name differs by nothing if both began in the same second.
 async fn remove_failed_set(
-    store: &str,
+    store: &dyn Store,
     set: BackupId,
     run: RunId,
-    tools: &Tools,
 ) -> Result<(), ReleaseError> {
-    // Giving back goes on when everything else is asked to end.
-    let store = store::open(store, &tools.stores, &CancellationToken::new())?;
     let folder = format!("{set}/");
-    match catalog::read_intent(store.as_ref(), set).await {
+    match catalog::read_intent(store, set).await {
         Ok(intent) if intent.run == run => {}
         Ok(intent) => {
             tracing::warn!(%set, other = %intent.run, "the set belongs to another run and is left alone");

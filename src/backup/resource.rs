@@ -24,6 +24,9 @@ pub enum Resource {
     Upload {
         /// The store's address.
         store: String,
+        /// The server it is on, where the address does not say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
         /// The set.
         set: BackupId,
         /// The run that writes it; a set that names another one is not ours.
@@ -33,6 +36,9 @@ pub enum Resource {
     Lease {
         /// The store's address.
         store: String,
+        /// The server it is on, where the address does not say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
         /// What it is on.
         scope: Scope,
         /// The run that has it; another's is not ours to give back.

@@ -161,7 +161,10 @@ impl Upload {
     ) -> Result<Self, UploadError> {
         let object = format!("{}{}", job.shard.file_stem(), archive::EXTENSION);
         let key = catalog::key(self.intent.id, &object);
-        let writer = self.store.create(&key, Some(job.expected)).await?;
+        // Nobody waits for a store that hangs once the picture has overflowed, or the window has broken.
+        let store = self.store.while_wanted(&cancel);
+        let store = store.as_ref().unwrap_or(&self.store);
+        let writer = store.create(&key, Some(job.expected)).await?;
         let runtime = Handle::current();
         let packing = move || {
             Boundary::Begun(Step::Archive).reach();

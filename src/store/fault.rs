@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 use super::{ObjectInfo, ObjectWriter, SharedStore, Store, StoreError, Stored};
 
@@ -252,6 +253,17 @@ impl Store for FaultStore {
     async fn discard_unfinished(&self, id: &str) -> Result<(), StoreError> {
         self.pass(Call::Discard, id)?;
         self.inner.discard_unfinished(id).await
+    }
+
+    fn while_wanted(&self, unwanted: &CancellationToken) -> Option<SharedStore> {
+        Some(Arc::new(Self {
+            inner: self.inner.while_wanted(unwanted)?,
+            script: self.script.clone(),
+        }))
+    }
+
+    async fn give_up_open(&self) -> Result<(), StoreError> {
+        self.inner.give_up_open().await
     }
 
     fn local_path(&self) -> Option<&Path> {

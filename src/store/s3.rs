@@ -12,20 +12,24 @@ mod retry;
 mod spool;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use jiff::Timestamp;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{ObjectInfo, ObjectWriter, ReadAhead, Spool, Store, StoreError, key};
+use super::{
+    Ending, ObjectInfo, ObjectWriter, ReadAhead, SharedStore, Spool, Store, StoreError, key, probe,
+};
 use crate::config::s3::S3Config;
 use limit::Limit;
 use parts::PartSizes;
-use retry::{Kind, Patience};
+use retry::{Call, Failure, Kind, Patience};
 use writer::S3Writer;
 
 /// Metadata that names the write which made an object.
@@ -43,6 +47,8 @@ const UPLOAD: &str = "?uploadId=";
 #[derive(Debug, Clone)]
 pub struct S3Store {
     shared: Arc<Shared>,
+    /// Cancelled when the objects that are written by way of this handle are not wanted any more.
+    unwanted: Option<CancellationToken>,
 }
 
 #[derive(Debug)]
@@ -55,6 +61,8 @@ struct Shared {
     spool_dir: PathBuf,
     patience: Patience,
     client: OnceCell<Client>,
+    /// Uploads that were begun and have not ended.
+    open: Mutex<BTreeMap<String, String>>,
     up: Limit,
     down: Limit,
     memory: Arc<Semaphore>,
@@ -82,13 +90,13 @@ struct Promise {
 impl S3Store {
     /// The store `bucket/prefix`. Nothing is asked of the server yet.
     ///
-    /// Calls end with [`StoreError::Interrupted`] when `cancel` is cancelled.
+    /// Calls end with [`StoreError::Interrupted`] as `ending` says.
     pub fn new(
         bucket: &str,
         prefix: &str,
         settings: &S3Config,
         spool_dir: PathBuf,
-        cancel: CancellationToken,
+        ending: impl Into<Ending>,
     ) -> Self {
         let prefix = prefix.trim_matches('/');
         let url = match prefix {
@@ -97,6 +105,7 @@ impl S3Store {
         };
         let units = usize::try_from(settings.memory.0 / MEMORY_UNIT).unwrap_or(usize::MAX);
         Self {
+            unwanted: None,
             shared: Arc::new(Shared {
                 bucket: bucket.to_owned(),
                 prefix: match prefix {
@@ -105,12 +114,9 @@ impl S3Store {
                 },
                 url,
                 spool_dir,
-                patience: Patience {
-                    retry_for: settings.retry_for.0,
-                    attempt: settings.timeout.0,
-                    cancel,
-                },
+                patience: Patience::new(settings.retry_for.0, settings.timeout.0, ending.into()),
                 client: OnceCell::new(),
+                open: Mutex::default(),
                 up: Limit::new(settings.upload_limit.map(|limit| limit.0)),
                 down: Limit::new(settings.download_limit.map(|limit| limit.0)),
                 memory: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
@@ -122,10 +128,34 @@ impl S3Store {
     }
 }
 
+impl S3Store {
+    /// The patience with the object that is being written.
+    fn patience(&self) -> Patience {
+        self.shared.patience.while_wanted(self.unwanted.clone())
+    }
+
+    /// A look for the sake of that object.
+    async fn look<T>(
+        &self,
+        looking: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let patience = self.patience();
+        tokio::select! {
+            biased;
+            () = patience.ended() => Err(StoreError::Interrupted { store: self.url() }),
+            looked = looking => looked,
+        }
+    }
+}
+
 #[async_trait]
 impl Store for S3Store {
     fn url(&self) -> String {
         self.shared.url.clone()
+    }
+
+    fn server(&self) -> Option<String> {
+        Some(client::server(&self.shared.settings))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
@@ -147,7 +177,7 @@ impl Store for S3Store {
             };
             let page = shared
                 .patience
-                .call(0, listing)
+                .call(Call::LOOK, listing)
                 .await
                 .map_err(|failure| shared.error("list", prefix, failure))?;
             for object in page.contents() {
@@ -183,9 +213,14 @@ impl Store for S3Store {
             size: content.len() as u64,
             etag: None,
         };
-        let mut sent = shared.put_object(key, content, &promise, true).await;
+        let client = shared.client().await?;
+        let mut sent = shared
+            .put_object(client, key, content, &promise, true)
+            .await;
         if matches!(&sent, Err(failure) if failure.kind == Kind::NotImplemented) {
-            sent = shared.put_object(key, content, &promise, false).await;
+            sent = shared
+                .put_object(client, key, content, &promise, false)
+                .await;
         }
         match sent {
             Ok(etag) => promise.etag = etag,
@@ -203,7 +238,7 @@ impl Store for S3Store {
         expected: Option<u64>,
     ) -> Result<Box<dyn ObjectWriter>, StoreError> {
         key::check(key)?;
-        self.shared.refuse_taken(key).await?;
+        self.look(self.shared.refuse_taken(key)).await?;
         Ok(Box::new(
             S3Writer::begin(self.clone(), key, expected).await?,
         ))
@@ -244,7 +279,7 @@ impl Store for S3Store {
                 .await?;
             Ok(())
         };
-        match shared.patience.call(0, deleting).await {
+        match shared.patience.call(Call::CHANGE, deleting).await {
             Err(failure) if failure.kind != Kind::NotFound => {
                 Err(shared.error("delete", key, failure))
             }
@@ -252,17 +287,27 @@ impl Store for S3Store {
         }
     }
 
-    /// Lists, and begins an upload and gives it up: a bucket that lets nothing be deleted is a good store.
+    /// Lists, asks for an object that is not there, and begins an upload and gives it up: a bucket that lets nothing be deleted is
+    /// a good store.
     async fn probe(&self) -> Result<(), StoreError> {
-        let key = format!("freezeframe-probe-{}", new_write_id());
-        self.list(&key).await?;
+        probe::sweep(self, Timestamp::now()).await?;
+        let key = probe::name(Timestamp::now());
+        match self.read(&key, 0..1).await {
+            Err(StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+            Ok(_) => {
+                let odd = Failure::new(Kind::Refused, "the server gives what it does not hold");
+                return Err(self.shared.error("read", &key, odd));
+            }
+        }
         let writer = self.create(&key, None).await?;
         writer.abort().await
     }
 
     async fn unfinished(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         key::check_prefix(prefix)?;
-        let uploads = self.shared.uploads(prefix).await?;
+        let shared = &self.shared;
+        let uploads = shared.uploads(prefix, &shared.patience).await?;
         Ok(uploads
             .into_iter()
             .map(|(key, id)| format!("{key}{UPLOAD}{id}"))
@@ -275,6 +320,22 @@ impl Store for S3Store {
         self.shared.abort(key, upload).await
     }
 
+    fn while_wanted(&self, unwanted: &CancellationToken) -> Option<SharedStore> {
+        Some(Arc::new(Self {
+            shared: self.shared.clone(),
+            unwanted: Some(unwanted.clone()),
+        }))
+    }
+
+    async fn give_up_open(&self) -> Result<(), StoreError> {
+        let open = self.shared.open().clone();
+        let mut ended = Ok(());
+        for (upload, key) in open {
+            ended = ended.and(self.shared.abort(&key, &upload).await);
+        }
+        ended
+    }
+
     async fn creates_once(&self, key: &str, content: &[u8]) -> Result<bool, StoreError> {
         key::check(key)?;
         let promise = Promise {
@@ -283,7 +344,12 @@ impl Store for S3Store {
             etag: None,
         };
         // Where it is not refused it has changed nothing: the content is the same.
-        match self.shared.put_object(key, content, &promise, true).await {
+        let client = self.shared.client().await?;
+        let sent = self
+            .shared
+            .put_object(client, key, content, &promise, true)
+            .await;
+        match sent {
             Ok(_) => Ok(false),
             Err(failure) if failure.kind == Kind::Taken => Ok(true),
             Err(failure) if failure.kind == Kind::NotImplemented => Ok(false),

@@ -78,7 +78,9 @@ impl StoreError {
             Self::Exists { .. } => io::ErrorKind::AlreadyExists,
             Self::NotFound { .. } => io::ErrorKind::NotFound,
             Self::Truncated { .. } => io::ErrorKind::UnexpectedEof,
-            Self::InvalidKey { .. } | Self::InvalidUrl { .. } => io::ErrorKind::InvalidInput,
+            Self::InvalidKey { .. } | Self::InvalidUrl { .. } | Self::OtherServer { .. } => {
+                io::ErrorKind::InvalidInput
+            }
             Self::Denied { .. } | Self::NoAccess { .. } | Self::Untrusted { .. } => {
                 io::ErrorKind::PermissionDenied
             }

@@ -251,10 +251,8 @@ impl Store for Hesitant {
 
 #[tokio::test(start_paused = true)]
 async fn however_hosts_come_and_go_never_two_have_it() {
-    let seed = std::env::var("FREEZEFRAME_TEST_SEED").map_or_else(
-        |_| fastrand::u64(..1 << 32),
-        |seed| seed.parse().unwrap(),
-    );
+    let seed = std::env::var("FREEZEFRAME_TEST_SEED")
+        .map_or_else(|_| fastrand::u64(..1 << 32), |seed| seed.parse().unwrap());
     println!("FREEZEFRAME_TEST_SEED={seed}");
     let mut taken_in_all = 0;
     for round in 0..200 {

@@ -100,10 +100,11 @@ impl Examination {
 /// # Errors
 /// Only [`PreflightError::Interrupted`]; whatever else goes wrong is a finding.
 pub async fn examine(env: &Environment, run: RunId) -> Result<Examination, PreflightError> {
+    let mut findings = Vec::new();
+    look_at_host(env, &mut findings);
+    // It ends by itself when asked to, and takes along what it tried the store with.
+    let store_works = look_at_store(env, &mut findings).await;
     let looking = async {
-        let mut findings = Vec::new();
-        look_at_host(env, &mut findings);
-        let store_works = look_at_store(env, &mut findings).await;
         let members = look_at_members(env, run, &mut findings).await;
         let deployment = identify(&members, &mut findings);
         if let (true, Some(deployment)) = (store_works, &deployment) {
@@ -121,8 +122,9 @@ pub async fn examine(env: &Environment, run: RunId) -> Result<Examination, Prefl
         look_at_volumes(env, run, members, deployment, findings).await
     };
     tokio::select! {
-        examined = looking => Ok(examined),
+        biased;
         () = env.cancel.cancelled() => Err(PreflightError::Interrupted),
+        examined = looking => Ok(examined),
     }
 }
 

@@ -1,6 +1,9 @@
 //! The calls to the server, each tried again as [`super::retry`] says, and what their failures mean to users of a store.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -9,20 +12,27 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use md5::{Digest, Md5};
 
-use super::retry::{self, Failure, Kind};
+use super::retry::{self, Call, Failure, Kind, Patience};
 use super::{Head, Promise, Shared, WRITE_ID, bare_etag, client};
 use crate::config::s3::{Checksums, Encryption};
 use crate::store::{ObjectInfo, StoreError, Stored};
 
+/// How long credentials are tried to be had: what withholds them is as likely to be lasting as not.
+const CONNECTING: Duration = Duration::from_secs(60);
+
 impl Shared {
     pub(super) async fn client(&self) -> Result<&Client, StoreError> {
         let connecting = || async {
-            client::connect(&self.settings)
-                .await
-                .map_err(|reason| StoreError::NoAccess {
+            let patience = self.patience.at_most(CONNECTING);
+            let connect = || client::connect(&self.settings);
+            let connected = patience.call(Call::LOOK, connect).await;
+            connected.map_err(|failure| match failure.kind {
+                Kind::Refused => StoreError::NoAccess {
                     store: self.url.clone(),
-                    reason,
-                })
+                    reason: failure.detail,
+                },
+                _ => self.error("get", "credentials", failure),
+            })
         };
         self.client.get_or_try_init(connecting).await
     }
@@ -89,7 +99,7 @@ impl Shared {
             })
         };
         self.patience
-            .call(0, asking)
+            .call(Call::LOOK, asking)
             .await
             .map_err(|failure| self.error("look at", key, failure))
     }
@@ -159,19 +169,15 @@ impl Shared {
 
     pub(super) async fn put_object(
         &self,
+        client: &Client,
         key: &str,
         content: &[u8],
         promise: &Promise,
         conditional: bool,
     ) -> Result<Option<String>, Failure> {
-        let client = self
-            .client()
-            .await
-            .map_err(|error| Failure::new(Kind::Refused, error.to_string()))?;
         let digest = Md5::digest(content);
         let size = content.len() as u64;
         let sending = || async {
-            self.up.pass(size).await;
             let settings = &self.settings;
             let reply = client
                 .put_object()
@@ -189,7 +195,8 @@ impl Shared {
                 .await?;
             Ok(reply.e_tag().map(bare_etag))
         };
-        self.patience.call(size, sending).await
+        let call = Call::CHANGE.moving(size, &self.up);
+        self.patience.call(call, sending).await
     }
 
     pub(super) fn content_md5(&self, digest: &[u8]) -> Option<String> {
@@ -221,7 +228,14 @@ impl Shared {
         Some(pairs.collect::<Vec<_>>().join("&"))
     }
 
+    /// Ends an upload, also when we were asked to end. Not where the store was given up on a moment ago: whoever aborts holds
+    /// other things meanwhile, and `recover` does it.
     pub(super) async fn abort(&self, key: &str, upload_id: &str) -> Result<(), StoreError> {
+        const ACTION: &str = "abort the upload of";
+        if self.patience.is_gone() {
+            let failure = Failure::new(Kind::Transient, "the store is gone");
+            return Err(self.error(ACTION, key, failure));
+        }
         let client = self.client().await?;
         let aborting = || async {
             client
@@ -233,16 +247,34 @@ impl Shared {
                 .await?;
             Ok(())
         };
-        match self.patience.call(0, aborting).await {
+        match self
+            .patience
+            .for_cleaning_up()
+            .call(Call::CHANGE, aborting)
+            .await
+        {
             Err(failure) if !matches!(failure.kind, Kind::NoSuchUpload | Kind::NotFound) => {
-                Err(self.error("abort the upload of", key, failure))
+                Err(self.error(ACTION, key, failure))
             }
-            _ => Ok(()),
+            _ => {
+                self.open().remove(upload_id);
+                Ok(())
+            }
         }
     }
 
+    /// The uploads that were begun here and have not ended: their keys, by their ids.
+    pub(super) fn open(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        // Every change is one map operation: a panic elsewhere leaves nothing half done.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keys and upload ids of the uploads under way whose key begins with `prefix`.
-    pub(super) async fn uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+    pub(super) async fn uploads(
+        &self,
+        prefix: &str,
+        patience: &Patience,
+    ) -> Result<Vec<(String, String)>, StoreError> {
         let client = self.client().await?;
         let mut found = Vec::new();
         let (mut key_marker, mut id_marker) = (None, None);
@@ -258,7 +290,7 @@ impl Shared {
                     .await?;
                 Ok(page)
             };
-            let page = match self.patience.call(0, listing).await {
+            let page = match patience.call(Call::LOOK, listing).await {
                 Ok(page) => page,
                 // Then the server keeps no uploads that anybody could see, either.
                 Err(failure) if failure.kind == Kind::NotImplemented => return Ok(found),
@@ -336,11 +368,9 @@ impl Shared {
             content.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
             Ok((content, None))
         };
-        match self.patience.call(wanted, reading).await {
-            Ok((content, None)) => {
-                self.down.pass(content.len() as u64).await;
-                Ok(content)
-            }
+        let call = Call::LOOK.moving(wanted, &self.down);
+        match self.patience.call(call, reading).await {
+            Ok((content, None)) => Ok(content),
             Ok((_, Some(size))) => Err(self.truncated(key, size, range.end)),
             Err(failure) if failure.kind == Kind::OutOfRange => {
                 Err(self.truncated(key, self.head(key).await?.size, range.end))

@@ -6,6 +6,7 @@ use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
@@ -19,7 +20,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::retry::chain;
+use super::retry::{Failure, Kind, chain};
 use crate::config::s3::{Checksums, S3Config};
 use crate::error::Explain;
 use crate::secret::refuse_exposed;
@@ -29,9 +30,13 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Where instance credentials come from; no proxy stands before it.
 const INSTANCE_METADATA: &str = "169.254.169.254,169.254.170.2,fd00:ec2::254";
 
-/// A client by the settings and the standard credential chain; `Err` says what is missing.
-pub(super) async fn connect(settings: &S3Config) -> Result<Client, String> {
-    let http = http_client(settings)?;
+/// A client by the settings and the standard credential chain.
+///
+/// # Errors
+/// [`Kind::Refused`] says what is missing, [`Kind::Transient`] who did not give us credentials now.
+pub(super) async fn connect(settings: &S3Config) -> Result<Client, Failure> {
+    let refused = |reason: String| Failure::new(Kind::Refused, reason);
+    let http = http_client(settings).map_err(refused)?;
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).build();
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http)
@@ -47,7 +52,7 @@ pub(super) async fn connect(settings: &S3Config) -> Result<Client, String> {
         // The chain would go on without a file that is named and not there.
         refuse_exposed(path).map_err(|error| {
             let hint = error.hint().map(|hint| format!("; {hint}"));
-            format!("{error}{}", hint.unwrap_or_default())
+            refused(format!("{error}{}", hint.unwrap_or_default()))
         })?;
         let files = EnvConfigFiles::builder()
             .include_default_config_file(true)
@@ -58,11 +63,13 @@ pub(super) async fn connect(settings: &S3Config) -> Result<Client, String> {
     let shared = loader.load().await;
     let credentials = shared
         .credentials_provider()
-        .ok_or("no AWS credentials were found")?;
-    credentials
-        .provide_credentials()
-        .await
-        .map_err(|error| format!("no AWS credentials: {}", chain(&error)))?;
+        .ok_or_else(|| refused("no AWS credentials were found".into()))?;
+    credentials.provide_credentials().await.map_err(|error| {
+        Failure::new(
+            lasting(&error),
+            format!("no AWS credentials: {}", chain(&error)),
+        )
+    })?;
 
     let mut config =
         aws_sdk_s3::config::Builder::from(&shared).force_path_style(settings.path_style);
@@ -70,7 +77,7 @@ pub(super) async fn connect(settings: &S3Config) -> Result<Client, String> {
         config = config.endpoint_url(endpoint.as_str());
     }
     if shared.region().is_none() {
-        return Err("no region: set [s3] region, or AWS_REGION".into());
+        return Err(refused("no region: set [s3] region, or AWS_REGION".into()));
     }
     if settings.checksums == Checksums::Md5 {
         config = config
@@ -78,6 +85,27 @@ pub(super) async fn connect(settings: &S3Config) -> Result<Client, String> {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     }
     Ok(Client::from_conf(config.build()))
+}
+
+/// Whether it may be otherwise the next time: an STS or an instance's metadata service has its hiccups, too.
+fn lasting(error: &CredentialsError) -> Kind {
+    match error {
+        CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => {
+            Kind::Transient
+        }
+        _ => Kind::Refused,
+    }
+}
+
+/// Which server a bucket is on: the address, or AWS, where names of buckets are everybody's, whatever the region.
+pub(super) fn server(settings: &S3Config) -> String {
+    let named = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok());
+    match &settings.endpoint {
+        Some(endpoint) => endpoint.to_string(),
+        None => named.unwrap_or_else(|| "AWS".into()),
+    }
 }
 
 /// The region, where the chain need not be asked. Servers other than AWS mostly do not care, but the signature needs
@@ -138,4 +166,24 @@ fn http_client(settings: &S3Config) -> Result<SharedHttpClient, String> {
             builder.build()
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_that_fails_is_asked_again_and_one_that_is_missing_is_not() {
+        for (error, expected) in [
+            (CredentialsError::provider_error("503"), Kind::Transient),
+            (
+                CredentialsError::provider_timed_out(CONNECT),
+                Kind::Transient,
+            ),
+            (CredentialsError::not_loaded_no_source(), Kind::Refused),
+            (CredentialsError::invalid_configuration("x"), Kind::Refused),
+        ] {
+            assert_eq!(lasting(&error), expected, "{error}");
+        }
+    }
 }

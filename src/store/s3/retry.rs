@@ -3,6 +3,8 @@
 //! The SDK's own retries are off: they know nothing of how long an operator wants to wait, nor of being asked to end.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
@@ -10,11 +12,16 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::limit::Limit;
+use crate::store::Ending;
+
 /// The first pause; each further one is twice as long, up to [`LONGEST_PAUSE`], and a random share of that.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// The slowest transfer that is not given up as hung, in bytes a second.
 const SLOWEST: u64 = 64 << 10;
+/// How long is tried to clean up.
+const CLEANING_UP: Duration = Duration::from_secs(60);
 /// Failures in a row after which a warning is logged, so that a hiccup is no news and a store that is gone is.
 const WORTH_TELLING: u32 = 3;
 
@@ -62,34 +69,174 @@ impl Failure {
     }
 }
 
+/// What a call does besides asking.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    /// Bytes that one attempt moves.
+    bytes: u64,
+    /// The limit they pass first.
+    limit: Option<&'a Limit>,
+    /// Whether an attempt under way is waited for when we are asked to end.
+    is_waited_for: bool,
+}
+
+impl<'a> Call<'a> {
+    /// One that may be left at any time.
+    pub(super) const LOOK: Self = Self {
+        bytes: 0,
+        limit: None,
+        is_waited_for: false,
+    };
+
+    /// One that changes what the store shows: were it left under way, it might still land after whoever cleans up has looked.
+    pub(super) const CHANGE: Self = Self {
+        is_waited_for: true,
+        ..Self::LOOK
+    };
+
+    /// The same, moving `bytes` as `limit` allows.
+    pub(super) fn moving(self, bytes: u64, limit: &'a Limit) -> Self {
+        Self {
+            bytes,
+            limit: Some(limit),
+            ..self
+        }
+    }
+}
+
 /// How long and how eagerly calls are tried again.
 #[derive(Debug, Clone)]
 pub(super) struct Patience {
-    pub retry_for: Duration,
+    retry_for: Duration,
     /// How long one attempt may take besides moving its bytes.
-    pub attempt: Duration,
-    pub cancel: CancellationToken,
+    attempt: Duration,
+    ending: Ending,
+    /// Cancelled when the one object that is being written is not wanted any more.
+    unwanted: Option<CancellationToken>,
+    /// Whether the last call ended without any answer that helps; clones share it.
+    gone: Arc<AtomicBool>,
 }
 
 impl Patience {
-    /// Tries `attempt`, which moves `bytes`, until it succeeds, fails for good, or time is up.
+    pub(super) fn new(retry_for: Duration, attempt: Duration, ending: Ending) -> Self {
+        Self {
+            retry_for,
+            attempt,
+            ending,
+            unwanted: None,
+            gone: Arc::default(),
+        }
+    }
+
+    /// The same, which ends also when `unwanted` is cancelled.
+    pub(super) fn while_wanted(&self, unwanted: Option<CancellationToken>) -> Self {
+        Self {
+            unwanted,
+            ..self.clone()
+        }
+    }
+
+    /// For cleaning up: it goes on when we were asked to end, and not for long.
+    pub(super) fn for_cleaning_up(&self) -> Self {
+        Self {
+            ending: Ending {
+                cancel: CancellationToken::new(),
+                hurry: self.ending.hurry.clone(),
+            },
+            unwanted: None,
+            ..self.at_most(CLEANING_UP)
+        }
+    }
+
+    /// The same, for no longer than `time`.
+    pub(super) fn at_most(&self, time: Duration) -> Self {
+        Self {
+            retry_for: self.retry_for.min(time),
+            attempt: self.attempt.min(time),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the store was given up on a moment ago: asking it anything more would only take as long again.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Waits until nobody wants an answer any more.
+    pub(super) async fn ended(&self) {
+        let unwanted = async {
+            match &self.unwanted {
+                Some(unwanted) => unwanted.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.ending.cancel.cancelled() => {}
+            () = self.ending.hurry.cancelled() => {}
+            () = unwanted => {}
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let unwanted = self.unwanted.as_ref();
+        self.ending.cancel.is_cancelled()
+            || self.ending.hurry.is_cancelled()
+            || unwanted.is_some_and(CancellationToken::is_cancelled)
+    }
+
+    /// Tries `attempt` until it succeeds, fails for good, or time is up.
     pub(super) async fn call<T, F>(
         &self,
-        bytes: u64,
+        call: Call<'_>,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let outcome = self.try_until_done(call, attempt).await;
+        let gone = matches!(&outcome, Err(failure) if failure.kind == Kind::Transient);
+        if !matches!(&outcome, Err(failure) if failure.kind == Kind::Interrupted) {
+            self.gone.store(gone, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    async fn try_until_done<T, F>(
+        &self,
+        call: Call<'_>,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {
         let began = Instant::now();
-        let limit = self.attempt + Duration::from_secs(bytes / SLOWEST);
+        let longest = self.attempt + Duration::from_secs(call.bytes / SLOWEST);
         let mut pause = FIRST_PAUSE;
         let mut failures = 0u32;
+        // Waiting for one's turn under a limit is no failure of the store.
+        let mut waited = Duration::ZERO;
         loop {
+            if let Some(limit) = call.limit {
+                let queued = Instant::now();
+                tokio::select! {
+                    biased;
+                    () = self.ended() => return Err(interrupted(began)),
+                    () = limit.pass(call.bytes) => waited += queued.elapsed(),
+                }
+            }
+            let leave = async {
+                match call.is_waited_for {
+                    true => self.ending.hurry.cancelled().await,
+                    false => self.ended().await,
+                }
+            };
+            if self.has_ended() {
+                return Err(interrupted(began));
+            }
             let outcome = tokio::select! {
                 biased;
-                () = self.cancel.cancelled() => return Err(interrupted(began)),
-                outcome = tokio::time::timeout(limit, attempt()) => outcome,
+                () = leave => return Err(interrupted(began)),
+                outcome = tokio::time::timeout(longest, attempt()) => outcome,
             };
             let failure = match outcome {
                 Ok(Ok(value)) => return Ok(value),
@@ -97,7 +244,7 @@ impl Patience {
                 Err(_) => Failure::new(Kind::Transient, "no answer in time"),
             };
             failures += 1;
-            let spent = began.elapsed();
+            let spent = began.elapsed().saturating_sub(waited);
             let wait = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
             if failure.kind != Kind::Transient || spent + wait > self.retry_for {
                 return Err(Failure {
@@ -119,7 +266,8 @@ impl Patience {
                 );
             }
             tokio::select! {
-                () = self.cancel.cancelled() => return Err(interrupted(began)),
+                biased;
+                () = self.ended() => return Err(interrupted(began)),
                 () = tokio::time::sleep(wait) => {}
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -220,11 +368,11 @@ mod tests {
     use super::*;
 
     fn patience(retry_for: u64) -> Patience {
-        Patience {
-            retry_for: Duration::from_secs(retry_for),
-            attempt: Duration::from_secs(60),
-            cancel: CancellationToken::new(),
-        }
+        Patience::new(
+            Duration::from_secs(retry_for),
+            Duration::from_secs(60),
+            CancellationToken::new().into(),
+        )
     }
 
     async fn fail_times(
@@ -234,7 +382,7 @@ mod tests {
     ) -> (Result<u32, Failure>, u32) {
         let mut calls = 0;
         let outcome = patience
-            .call(0, || {
+            .call(Call::LOOK, || {
                 calls += 1;
                 let failed = calls <= times;
                 let calls = calls;
@@ -279,14 +427,109 @@ mod tests {
     async fn a_hang_is_no_answer_and_an_interruption_ends_it() {
         let waiting = patience(200);
         let hung = waiting
-            .call(0, std::future::pending::<Result<(), Failure>>)
+            .call(Call::LOOK, std::future::pending::<Result<(), Failure>>)
             .await;
+        assert!(waiting.is_gone());
         assert_eq!(hung.unwrap_err().kind, Kind::Transient);
-        waiting.cancel.cancel();
-        let ended = waiting
-            .call(0, std::future::pending::<Result<(), Failure>>)
-            .await;
+        waiting.ending.cancel.cancel();
+        for call in [Call::LOOK, Call::CHANGE] {
+            let ended = waiting
+                .call(call, std::future::pending::<Result<(), Failure>>)
+                .await;
+            assert_eq!(ended.unwrap_err().kind, Kind::Interrupted);
+        }
+        assert!(waiting.is_gone(), "an interruption tells nothing");
+        // Who cleans up goes on, for a minute.
+        let cleaning = waiting.for_cleaning_up();
+        let (outcome, _) = fail_times(&cleaning, 3, Kind::Transient).await;
+        assert_eq!(outcome.unwrap(), 4);
+        assert!(!waiting.is_gone());
+        let (outcome, _) = fail_times(&cleaning, u32::MAX, Kind::Transient).await;
+        assert!(outcome.unwrap_err().tried_for <= CLEANING_UP);
+    }
+
+    /// Calls, and cancels `token` while the first attempt is under way; the attempt then ends as `last` says.
+    async fn interrupted_under_way(
+        waiting: &Patience,
+        call: Call<'_>,
+        token: &CancellationToken,
+        last: Result<u32, Failure>,
+    ) -> Result<u32, Failure> {
+        waiting
+            .call(call, || {
+                let last = last.clone();
+                async move {
+                    token.cancel();
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    last
+                }
+            })
+            .await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_under_way_is_waited_for_and_a_look_is_not() {
+        let hiccup = || Err(Failure::new(Kind::Transient, "x"));
+        for (call, last, expected) in [
+            (Call::LOOK, Ok(1), Err(Kind::Interrupted)),
+            (Call::CHANGE, Ok(1), Ok(1)),
+            (Call::CHANGE, hiccup(), Err(Kind::Interrupted)),
+        ] {
+            for unwanted in [false, true] {
+                let mut waiting = patience(900);
+                let token = waiting.ending.cancel.clone();
+                let token = match unwanted {
+                    true => waiting.unwanted.insert(CancellationToken::new()).clone(),
+                    false => token,
+                };
+                let ended = interrupted_under_way(&waiting, call, &token, last.clone()).await;
+                assert_eq!(ended.map_err(|failure| failure.kind), expected);
+            }
+            // Who is in a hurry waits for nothing.
+            let waiting = patience(900);
+            let token = waiting.ending.hurry.clone();
+            let ended = interrupted_under_way(&waiting, call, &token, last).await;
+            assert_eq!(ended.unwrap_err().kind, Kind::Interrupted);
+        }
+        // Nor is one that hangs waited for beyond its time.
+        let waiting = patience(900);
+        let began = Instant::now();
+        let hanging = || {
+            waiting.ending.cancel.cancel();
+            std::future::pending::<Result<(), Failure>>()
+        };
+        let ended = waiting.call(Call::CHANGE, hanging).await;
         assert_eq!(ended.unwrap_err().kind, Kind::Interrupted);
+        assert_eq!(began.elapsed(), waiting.attempt);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_the_limit_is_no_failure() {
+        // As many parts as are sent at once, under a limit that the last waits for longer than one may take.
+        const PART: u64 = 8 << 20;
+        let limit = Limit::new(Some(128 << 10));
+        let waiting = patience(100);
+        let (attempts, began) = (std::sync::atomic::AtomicU32::new(0), Instant::now());
+        let sending = (0..8).map(|_| {
+            waiting.call(Call::LOOK.moving(PART, &limit), || async {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_secs(100)).await;
+                Ok::<(), Failure>(())
+            })
+        });
+        for sent in futures_util::future::join_all(sending).await {
+            sent.unwrap();
+        }
+        assert_eq!(attempts.into_inner(), 8);
+        assert!(began.elapsed() >= Duration::from_secs(7 * 64));
+        // A queue can be left.
+        waiting.ending.cancel.cancel();
+        let left = waiting
+            .call(Call::CHANGE.moving(PART, &limit), || async {
+                Ok::<(), Failure>(())
+            })
+            .await;
+        assert_eq!(left.unwrap_err().kind, Kind::Interrupted);
     }
 
     #[test]

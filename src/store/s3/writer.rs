@@ -1,11 +1,12 @@
 //! An object on its way to S3: a multipart upload whose parts are sent side by side.
 
+use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use md5::{Digest, Md5};
 use tokio::task::JoinSet;
 
 use super::parts::PartSizes;
-use super::retry::{Failure, Kind};
+use super::retry::{Call, Failure, Kind};
 use super::spool::{Part, SealedPart};
 use super::{MEMORY_UNIT, Promise, S3Store, bare_etag, new_write_id};
 use crate::store::{ObjectWriter, Store, StoreError, Stored};
@@ -64,9 +65,10 @@ impl S3Writer {
                     .ok_or_else(|| Failure::new(Kind::Refused, "the server gave the upload no id"))
             }
         };
-        let begun = shared.patience.call(0, beginning).await;
+        let begun = store.patience().call(Call::CHANGE, beginning).await;
         let upload_id =
             begun.map_err(|failure| shared.error("begin the upload of", key, failure))?;
+        shared.open().insert(upload_id.clone(), key.to_owned());
         Ok(Self {
             sizes: PartSizes::new(expected, shared.settings.max_parts),
             store,
@@ -127,9 +129,11 @@ impl S3Writer {
         share: impl Future<Output = Result<P, tokio::sync::AcquireError>>,
     ) -> Result<P, StoreError> {
         let mut share = std::pin::pin!(share);
+        let (store, patience) = (self.store.url(), self.store.patience());
         loop {
             tokio::select! {
                 biased;
+                () = patience.ended() => return Err(StoreError::Interrupted { store }),
                 Some(joined) = self.sending.join_next() => self.note(joined)?,
                 share = &mut share => return share.map_err(|error| self.refused(error.to_string())),
             }
@@ -166,12 +170,8 @@ impl S3Writer {
     }
 
     /// Makes the object of its parts, on condition that there is none.
-    async fn complete(&mut self, conditional: bool) -> Result<(), Failure> {
-        let shared = self.store.shared.clone();
-        let client = shared
-            .client()
-            .await
-            .map_err(|error| Failure::new(Kind::Refused, error.to_string()))?;
+    async fn complete(&self, client: &Client, conditional: bool) -> Result<(), Failure> {
+        let shared = &self.store.shared;
         let part = |part: &SentPart| {
             CompletedPart::builder()
                 .part_number(i32::try_from(part.number).unwrap_or(i32::MAX))
@@ -193,7 +193,7 @@ impl S3Writer {
                 .await?;
             Ok(())
         };
-        shared.patience.call(0, completing).await
+        self.store.patience().call(Call::CHANGE, completing).await
     }
 
     /// The ETag that S3 gives an object of these parts, where it makes it by MD5: the hash of their hashes and their number.
@@ -221,30 +221,37 @@ impl S3Writer {
         }
         self.promise.etag = self.expected_etag();
         // A server that ignores the condition must not overwrite what came since we began.
-        let taken = self.store.shared.refuse_taken(&self.key).await;
-        taken?;
-        let mut done = self.complete(true).await;
-        if matches!(&done, Err(failure) if failure.kind == Kind::NotImplemented) {
-            done = self.complete(false).await;
-        }
         let shared = self.store.shared.clone();
+        self.store.look(shared.refuse_taken(&self.key)).await?;
+        let client = shared.client().await?;
+        let mut done = self.complete(client, true).await;
+        if matches!(&done, Err(failure) if failure.kind == Kind::NotImplemented) {
+            done = self.complete(client, false).await;
+        }
         if let Err(failure) = done {
             // The answer to an earlier try may have been lost.
             let unsure = matches!(
                 failure.kind,
                 Kind::NoSuchUpload | Kind::Taken | Kind::NotFound | Kind::Transient
             );
-            if !(unsure && shared.is_ours(&self.key, &self.promise).await?) {
-                let taken = failure.kind == Kind::NoSuchUpload
-                    && shared.refuse_taken(&self.key).await.is_err();
-                let failure = match taken {
-                    true => Failure::new(Kind::Taken, failure.detail),
-                    false => failure,
-                };
+            let ours = unsure
+                && self
+                    .store
+                    .look(shared.is_ours(&self.key, &self.promise))
+                    .await?;
+            if !ours {
+                // Who took the key may have had our upload aborted.
+                if failure.kind == Kind::NoSuchUpload {
+                    self.store.look(shared.refuse_taken(&self.key)).await?;
+                }
                 return Err(shared.error("finish", &self.key, failure));
             }
         }
-        let made = shared.keep_promise(&self.key, &self.promise).await?;
+        shared.open().remove(&self.upload_id);
+        let made = self
+            .store
+            .look(shared.keep_promise(&self.key, &self.promise))
+            .await?;
         if self.begun_twice {
             self.sweep().await?;
         }
@@ -265,9 +272,11 @@ impl S3Writer {
 
     /// Ends uploads whose beginning was not answered: their ids are known to the server alone.
     async fn sweep(&self) -> Result<(), StoreError> {
-        for (key, id) in self.store.shared.uploads(&self.key).await? {
+        let shared = &self.store.shared;
+        let patience = shared.patience.for_cleaning_up();
+        for (key, id) in shared.uploads(&self.key, &patience).await? {
             if key == self.key {
-                self.store.shared.abort(&key, &id).await?;
+                shared.abort(&key, &id).await?;
             }
         }
         Ok(())
@@ -285,7 +294,6 @@ async fn send_part(
     let client = shared.client().await?;
     let _connection = shared.connections.acquire().await;
     let sending = || async {
-        shared.up.pass(part.len).await;
         let body = part
             .body()
             .await
@@ -306,9 +314,10 @@ async fn send_part(
             .map(str::to_owned)
             .ok_or_else(|| Failure::new(Kind::Refused, "the server gave the part no ETag"))
     };
-    let etag = shared
-        .patience
-        .call(part.len, sending)
+    // A part that lands late lands in an upload that is aborted: it need not be waited for.
+    let etag = store
+        .patience()
+        .call(Call::LOOK.moving(part.len, &shared.up), sending)
         .await
         .map_err(|failure| shared.error("write", key, failure))?;
     Ok(SentPart {
