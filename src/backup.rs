@@ -62,12 +62,14 @@ pub struct Environment {
 pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
     let mut run = Run::begin_alone(&env.config.host.state_dir, "backup")?;
     let made = make(&mut run, env).await;
+    let finished = run.finish(&env.tools).await;
+    // After all else: a store that does not answer must not keep snapshots waiting.
     if made.is_err()
         && let Err(error) = env.store.give_up_open().await
     {
-        tracing::warn!(%error, "an unfinished object stays in the store, for `freezeframe recover`");
+        tracing::warn!(%error, "an unfinished upload may stay in the store; a lifecycle rule for incomplete uploads ends it");
     }
-    match (made, run.finish(&env.tools).await) {
+    match (made, finished) {
         (Ok(manifest), Ok(unreleased)) if unreleased.is_empty() => Ok(manifest),
         (made, Ok(unreleased)) => Err(BackupError::settle(made, unreleased)),
         (made, Err(source)) => Err(BackupError::JournalStays {

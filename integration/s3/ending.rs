@@ -1,6 +1,7 @@
 //! Being asked to end, and giving back, while the store is slow, gone, or does not let us.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use freezeframe::backup::lease::{self, Scope};
@@ -11,11 +12,15 @@ use freezeframe::config::Period;
 use freezeframe::config::s3::S3Config;
 use freezeframe::ids::BackupId;
 use freezeframe::store::{SharedStore, StoreError, StoreSettings};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio_util::sync::CancellationToken;
 
 use crate::fault_proxy::{Fault, FaultProxy, Request};
+use crate::hosts::{Host, replica_set};
 use crate::schedules::{documents, tools_with};
 use crate::servers::{BUCKET, S3sFs};
+use crate::support::mongod::until;
 
 /// Far longer than anything here takes, and far shorter than what would be waited for otherwise.
 const SOON: Duration = Duration::from_secs(60);
@@ -218,6 +223,54 @@ async fn who_is_in_a_hurry_does_not_wait_for_a_store_that_hangs() {
         ),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_leaves_what_hangs_to_recover() {
+    let set = replica_set().await;
+    let server = S3sFs::start().await;
+    let proxy = FaultProxy::start(server.address(), |_| Fault::None).await;
+    let url = format!("s3://{BUCKET}/signals");
+    let host = Host::new(&url, &server.settings_by(&proxy.endpoint()), &set);
+    // The store hangs from the moment at which the lease is taken and the intent is written.
+    let hangs = std::sync::atomic::AtomicBool::new(false);
+    proxy.set_plan(move |request| {
+        if request.operation() == "PutObject" && request.path.ends_with("/intent.json") {
+            hangs.store(true, Ordering::SeqCst);
+        }
+        match hangs.load(Ordering::SeqCst) {
+            true => Fault::Hang,
+            false => Fault::None,
+        }
+    });
+    let backup = host.start("backup");
+    until("the store hangs", async || {
+        let hung = |request: &Request| request.fault == Fault::Hang;
+        proxy.seen().iter().any(hung)
+    })
+    .await;
+    // Two of one kind might arrive as one.
+    let pid = Pid::from_raw(i32::try_from(backup.id()).unwrap());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        kill(pid, signal).unwrap();
+    }
+    let ended = tokio::task::spawn_blocking(|| backup.wait_with_output())
+        .await
+        .unwrap()
+        .unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(8), "{said}");
+    // Not that it was tried for as long as may be.
+    for expected in [
+        "asked again",
+        "could not be given back: interrupted while using s3://",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    proxy.set_plan(|_| Fault::None);
+    host.run("backup").with(3).saying("freezeframe recover");
+    host.run("recover").with(0).saying("lease on rs0");
+    host.run("backup").with(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
