@@ -211,6 +211,10 @@ async fn archive_pictures(
             Ok(view) => archive_member(member, &view, upload, env, pictures.overflowed()).await,
             Err(error) => Err(error.into()),
         };
+        let archived = match archived {
+            Ok(upload) => upload.finish_archives().await.map_err(Into::into),
+            error => error,
+        };
         upload = match archived {
             Ok(upload) => upload,
             // That a snapshot overflowed tells more than that it cannot be read, or that the archive was cancelled.

@@ -103,6 +103,7 @@ impl<'a> Making<'a> {
                 .archive(job, level, NonZeroUsize::MIN, meter, cancel)
                 .await?;
         }
+        let upload = upload.finish_archives().await?;
         (self.before_completion)();
         let read_back = ReadBack {
             wanted: self.read_back,

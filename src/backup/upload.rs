@@ -89,7 +89,15 @@ pub struct Upload {
     store: SharedStore,
     intent: Intent,
     table: TableWriter<BlockingSink>,
+    packed: Vec<Packed>,
     archives: Vec<(MemberAddr, ArchiveRecord)>,
+}
+
+/// An archive whose last byte was handed to the store, which has not made an object of it yet.
+struct Packed {
+    address: MemberAddr,
+    sink: BlockingSink,
+    record: ArchiveRecord,
 }
 
 /// Waits for a second that no set in `store` is named by: two short backups in a row may begin in the same one.
@@ -143,11 +151,13 @@ impl Upload {
             store,
             intent,
             table,
+            packed: Vec::new(),
             archives: Vec::new(),
         })
     }
 
-    /// Archives one member into the set.
+    /// Archives one member into the set. The source is not needed any more then; the store may have much to do yet, which
+    /// [`Upload::finish_archives`] waits for, so that nobody need hold the source for it.
     ///
     /// # Errors
     /// [`UploadError`]; the set can then never be completed.
@@ -190,14 +200,16 @@ impl Upload {
             Boundary::Ended(Step::Archive).reach();
             match packed {
                 Ok(summary) => {
-                    let stored = sink.finish()?;
                     let pack_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                     let record = ArchiveRecord {
                         pack_us,
-                        proof: stored.proven.then_some(Proof::ServerHash),
                         ..summary.record(&job.shard)
                     };
-                    self.archives.push((job.address, record));
+                    self.packed.push(Packed {
+                        address: job.address,
+                        sink,
+                        record,
+                    });
                     Ok(self)
                 }
                 Err(error) => {
@@ -211,7 +223,26 @@ impl Upload {
         off_thread(packing).await
     }
 
-    /// Ends the file table, has everything that the store has not proven read back, and writes the manifest that
+    /// Has the store make objects of the archives that were packed.
+    ///
+    /// # Errors
+    /// [`UploadError`]; the set can then never be completed.
+    pub async fn finish_archives(mut self) -> Result<Self, UploadError> {
+        let finishing = move || {
+            for packed in self.packed.drain(..) {
+                let stored = packed.sink.finish()?;
+                let record = ArchiveRecord {
+                    proof: stored.proven.then_some(Proof::ServerHash),
+                    ..packed.record
+                };
+                self.archives.push((packed.address, record));
+            }
+            Ok(self)
+        };
+        off_thread(finishing).await
+    }
+
+    /// Ends archives and file table, has everything that the store has not proven read back, and writes the manifest that
     /// `describe` makes of the records.
     ///
     /// # Errors
@@ -226,7 +257,8 @@ impl Upload {
             intent,
             table,
             mut archives,
-        } = self;
+            packed: _,
+        } = self.finish_archives().await?;
         let ending = move || {
             let (sink, summary) = table.finish().map_err(table_failed)?;
             let stored = sink.finish()?;
@@ -284,5 +316,47 @@ fn table_failed(error: std::io::Error) -> UploadError {
     match StoreError::from_io(error) {
         Ok(store) => UploadError::Store(store),
         Err(error) => UploadError::Table(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::catalog::sample;
+    use crate::store::memory::MemoryStore;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_store_finishes_an_archive_only_when_nobody_holds_the_source_for_it() {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join("file"), [7; 1000]).unwrap();
+        let store: SharedStore = Arc::new(MemoryStore::new());
+        let upload = Upload::begin(store.clone(), sample::intent())
+            .await
+            .unwrap();
+        let member = sample::member("rs0");
+        let job = Job {
+            address: member.address,
+            shard: member.shard,
+            source: SourceTree {
+                root: data.path().to_owned(),
+                grafts: Vec::new(),
+                exclude: Vec::new(),
+                include_diagnostics: false,
+                live: false,
+            },
+            expected: 1000,
+        };
+        let (meter, cancel) = (Meter::expecting(1), CancellationToken::new());
+        let (level, threads) = (Level::default(), NonZeroUsize::MIN);
+        let upload = upload
+            .archive(job, level, threads, meter, cancel)
+            .await
+            .unwrap();
+        let objects = async || store.list("").await.unwrap().len();
+        let before = objects().await;
+        let _finished = upload.finish_archives().await.unwrap();
+        assert_eq!(objects().await, before + 1);
     }
 }
