@@ -221,6 +221,7 @@ $ freezeframe config
 # DIR/freezeframe.toml
 [store]
 url = "file://DIR/store"
+read_back = true
 
 [s3]
 path_style = false
