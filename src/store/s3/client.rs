@@ -24,6 +24,7 @@ use super::retry::{Failure, Kind, chain};
 use crate::config::s3::{Checksums, S3Config};
 use crate::error::Explain;
 use crate::secret::refuse_exposed;
+use crate::store::without_secrets;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -104,7 +105,8 @@ pub(super) fn server(settings: &S3Config) -> String {
         .find_map(|name| std::env::var(name).ok());
     match &settings.endpoint {
         Some(endpoint) => endpoint.to_string(),
-        None => named.unwrap_or_else(|| "AWS".into()),
+        // It is written down and shown.
+        None => named.map_or_else(|| "AWS".into(), |url| without_secrets(&url)),
     }
 }
 
