@@ -9,6 +9,7 @@ mod encode;
 mod error;
 mod extents;
 mod file_index;
+pub mod forge;
 mod pack;
 mod path;
 mod read;
@@ -156,6 +157,9 @@ pub struct ExpectedArchive {
     pub blocks: u64,
     /// Size of the tar stream in bytes.
     pub tar_size: u64,
+    /// Sum of the files' sizes in bytes, holes included. An archive with more is refused before the first byte too many
+    /// is hashed or written: a hole costs its writer nothing.
+    pub data_size: u64,
 }
 
 impl From<&ArchiveRecord> for ExpectedArchive {
@@ -165,6 +169,7 @@ impl From<&ArchiveRecord> for ExpectedArchive {
             hash: record.hash,
             blocks: record.blocks,
             tar_size: record.tar_size,
+            data_size: record.data_size,
         }
     }
 }

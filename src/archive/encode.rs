@@ -144,9 +144,11 @@ impl<'a> Driver<'a> {
             Ok(())
         })?;
         let index = tail.len().checked_sub(EDGE).and_then(|end| tail.get(..end));
-        xz::parse_index(index.unwrap_or_default()).map_err(|what| ArchiveError::Container {
-            offset: 0,
-            what: format!("as the compressor wrote it: {what}"),
+        xz::parse_index(index.unwrap_or_default(), u64::MAX).map_err(|what| {
+            ArchiveError::Container {
+                offset: 0,
+                what: format!("as the compressor wrote it: {what}"),
+            }
         })
     }
 }

@@ -95,6 +95,14 @@ pub enum ArchiveError {
         /// Of the bytes read.
         found: crate::ids::Hash,
     },
+    /// The files together are larger or smaller than the manifest says.
+    #[error("the archive's files come to {found} bytes, the manifest says {expected}")]
+    DataSize {
+        /// By the manifest.
+        expected: u64,
+        /// Sum of the sizes up to the first that is too much, or of all.
+        found: u64,
+    },
     /// The compressed container breaks its format.
     #[error("damaged archive, byte {offset}: {what}")]
     Container {
@@ -208,6 +216,7 @@ impl Explain for ArchiveError {
             Self::Table(error) => error.exit(),
             Self::Size { .. }
             | Self::Hash { .. }
+            | Self::DataSize { .. }
             | Self::Container { .. }
             | Self::Tar { .. }
             | Self::UnsafePath { .. }

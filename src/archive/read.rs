@@ -160,7 +160,8 @@ impl Layout {
             ));
         };
         let mut tail = fetch(archive, index_offset..footer_offset)?;
-        let records = xz::parse_index(&tail).map_err(|what| damaged(index_offset, what))?;
+        let records = xz::parse_index(&tail, index_offset - edge)
+            .map_err(|what| damaged(index_offset, what))?;
         tail.extend_from_slice(footer);
         if records.len() as u64 != expected.blocks {
             return Err(damaged(

@@ -28,7 +28,7 @@ pub fn check(
     cancel: &CancellationToken,
 ) -> Result<UnpackSummary, ArchiveError> {
     let mut nowhere = Nowhere;
-    let mut verifier = Verifier::new(&mut nowhere, meter, cancel);
+    let mut verifier = Verifier::new(&mut nowhere, expected.data_size, meter, cancel);
     everything(archive, expected, entries, threads, &mut verifier)?;
     Ok(verifier.summary)
 }
@@ -47,7 +47,7 @@ pub fn unpack(
     cancel: &CancellationToken,
 ) -> Result<UnpackSummary, ArchiveError> {
     let mut target = Target::new(target, options.owners)?;
-    let mut verifier = Verifier::new(&mut target, meter, cancel);
+    let mut verifier = Verifier::new(&mut target, expected.data_size, meter, cancel);
     if options.only.is_empty() {
         everything(archive, expected, entries, options.threads, &mut verifier)?;
     } else {
@@ -134,7 +134,7 @@ fn everything(
             found,
         });
     }
-    Ok(())
+    verifier.end()
 }
 
 /// The table's lines for `only`, and for the directories above and below them, in order.

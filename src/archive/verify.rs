@@ -46,12 +46,15 @@ pub(super) struct Verifier<'a> {
     pub meter: &'a Meter,
     pub cancel: &'a CancellationToken,
     order: Order,
+    /// What the manifest says that all files together have.
+    data_size: u64,
     pub summary: UnpackSummary,
 }
 
 impl<'a> Verifier<'a> {
     pub(super) fn new(
         sink: &'a mut dyn Sink,
+        data_size: u64,
         meter: &'a Meter,
         cancel: &'a CancellationToken,
     ) -> Self {
@@ -60,6 +63,7 @@ impl<'a> Verifier<'a> {
             meter,
             cancel,
             order: Order::default(),
+            data_size,
             summary: UnpackSummary::default(),
         }
     }
@@ -76,6 +80,13 @@ impl<'a> Verifier<'a> {
         let path = &line.path;
         same(path, "place", line.tar_offset, offset)?;
         self.order.accept(entry)?;
+        let room = self.data_size.saturating_sub(self.summary.data_size);
+        if entry.size > room {
+            return Err(ArchiveError::DataSize {
+                expected: self.data_size,
+                found: self.summary.data_size.saturating_add(entry.size),
+            });
+        }
         let hash = match entry.kind {
             EntryKind::Directory => {
                 self.sink.directory(entry)?;
@@ -95,6 +106,15 @@ impl<'a> Verifier<'a> {
         self.summary.files += 1;
         self.summary.data_size += entry.size;
         Ok(())
+    }
+
+    /// To be called behind the last entry of a whole archive.
+    pub(super) fn end(&self) -> Result<(), ArchiveError> {
+        let (expected, found) = (self.data_size, self.summary.data_size);
+        if expected == found {
+            return Ok(());
+        }
+        Err(ArchiveError::DataSize { expected, found })
     }
 
     fn content<S: Source>(

@@ -1,7 +1,7 @@
 //! The .xz container around the blocks: stream header, index and stream footer.
 //!
 //! After "The .xz File Format", version 1.2.1: integers, section 1.2; stream header and footer, 2.1; index, 4.
-//! The blocks themselves are liblzma's. Reading trusts nothing and takes no more memory than twice the bytes given.
+//! The blocks themselves are liblzma's. Reading trusts nothing: an index may not tell of more blocks than fit in front of it.
 
 /// Bytes of a stream header and of a stream footer.
 pub(super) const EDGE: usize = 12;
@@ -78,8 +78,9 @@ pub(super) fn index(records: &[Record]) -> Vec<u8> {
     out
 }
 
-/// The inverse of [`index`]: exactly the bytes between the last block and the footer.
-pub(super) fn parse_index(bytes: &[u8]) -> Result<Vec<Record>, &'static str> {
+/// The inverse of [`index`]: exactly the bytes between the last block and the footer. `room` is what the blocks take in
+/// the file: a record may cost two bytes and eight times as much memory, but not without a block of its own.
+pub(super) fn parse_index(bytes: &[u8], room: u64) -> Result<Vec<Record>, &'static str> {
     let (body, checksum) = bytes
         .split_last_chunk::<4>()
         .ok_or("the index is too short")?;
@@ -92,6 +93,7 @@ pub(super) fn parse_index(bytes: &[u8]) -> Result<Vec<Record>, &'static str> {
     };
     let count = take_integer(&mut rest)?;
     let mut records = Vec::new();
+    let mut left = room;
     for _ in 0..count {
         let record = Record {
             unpadded: take_integer(&mut rest)?,
@@ -103,6 +105,9 @@ pub(super) fn parse_index(bytes: &[u8]) -> Result<Vec<Record>, &'static str> {
         if record.uncompressed == 0 {
             return Err("the index holds an empty block");
         }
+        left = left
+            .checked_sub(record.total())
+            .ok_or("the index tells of more blocks than there are")?;
         records.push(record);
     }
     if rest.len() > 3 || rest.iter().any(|b| *b != 0) {
@@ -157,7 +162,7 @@ mod tests {
         #[test]
         fn index_round_trips(records in records()) {
             let bytes = index(&records);
-            prop_assert_eq!(parse_index(&bytes).unwrap(), records);
+            prop_assert_eq!(parse_index(&bytes, u64::MAX).unwrap(), records);
             let backward = parse_footer(&footer(bytes.len())).unwrap();
             prop_assert_eq!(backward, bytes.len() as u64);
         }
@@ -166,7 +171,7 @@ mod tests {
         fn a_changed_bit_is_noticed(records in records(), place: prop::sample::Index, bit in 0..8u8) {
             let mut bytes = index(&records);
             *place.get_mut(&mut bytes[..]) ^= 1 << bit;
-            prop_assert!(parse_index(&bytes).is_err());
+            prop_assert!(parse_index(&bytes, u64::MAX).is_err());
             let mut bytes = footer(1024);
             *place.get_mut(&mut bytes[..]) ^= 1 << bit;
             prop_assert!(parse_footer(&bytes).is_err());
@@ -181,7 +186,7 @@ mod tests {
             }
             let checksum = crc32fast::hash(&bytes);
             bytes.extend(checksum.to_le_bytes());
-            if let Ok(records) = parse_index(&bytes) {
+            if let Ok(records) = parse_index(&bytes, u64::MAX) {
                 prop_assert_eq!(index(&records), bytes);
             }
         }

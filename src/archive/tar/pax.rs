@@ -1,5 +1,7 @@
 //! pax extended header records: `LENGTH KEY=VALUE\n`.
 
+use std::collections::HashSet;
+
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// Records being written.
@@ -55,6 +57,8 @@ pub(super) fn parse(body: &[u8]) -> Result<Attributes, String> {
     const BAD: &str = "a pax header is malformed";
     let mut found = Attributes::default();
     let mut version = Vec::new();
+    // A list would be searched from its start for each of the 50,000 attributes that a megabyte can hold.
+    let mut names = HashSet::new();
     let mut rest = body;
     while !rest.is_empty() {
         let space = rest.iter().take(8).position(|b| *b == b' ').ok_or(BAD)?;
@@ -90,7 +94,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Attributes, String> {
                     )
                 })?;
                 let name = xattr_name(name);
-                let fresh = found.xattrs.iter().all(|(other, _)| *other != name);
+                let fresh = names.insert(name.clone());
                 found.xattrs.push((name, value.to_vec()));
                 fresh
             }

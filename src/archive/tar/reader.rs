@@ -3,7 +3,7 @@
 use super::super::ArchiveError;
 use super::super::extents::{self, Segment};
 use super::header::{BLOCK, Header, entry_path};
-use super::{Entry, LONGEST_PAX, padding, pax};
+use super::{Entry, LONGEST_PAX, Xattr, padding, pax};
 use crate::manifest::EntryKind;
 
 /// Where the stream comes from.
@@ -124,6 +124,11 @@ impl<S: Source> Reader<S> {
             self.zeros(padding(size) as u64)?;
             attributes = pax::parse(&body).map_err(|what| self.damaged(what))?;
             block = self.block()?;
+        }
+        // Others mean something to the host (capabilities, labels, lists of who may), and no archive of ours holds them.
+        let foreign = |(name, _): &Xattr| !name.starts_with(b"user.");
+        if attributes.xattrs.iter().any(foreign) {
+            return Err(self.damaged("an extended attribute that is none of a user's"));
         }
         let header = Header::parse(&block).map_err(|what| self.damaged(what))?;
         let kind = match header.typeflag {
