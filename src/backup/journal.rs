@@ -6,6 +6,7 @@
 
 mod error;
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -352,9 +353,9 @@ impl Journal {
     }
 }
 
-struct Contents {
+pub(crate) struct Contents {
     owner: Owner,
-    outstanding: Vec<(Entry, Resource)>,
+    pub(crate) outstanding: Vec<(Entry, Resource)>,
     next: u32,
     /// Length of the whole records; what follows was torn by a power cut.
     whole: u64,
@@ -370,9 +371,17 @@ fn read(mut file: &File, path: &Path) -> Result<Contents, JournalError> {
     };
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0)).map_err(fail)?;
-    file.take(MAX_JOURNAL)
+    file.take(MAX_JOURNAL.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(fail)?;
+    // Its end tells of things as its beginning does: half a journal must not pass for a whole one.
+    if bytes.len() as u64 > MAX_JOURNAL {
+        return Err(JournalError::Damaged {
+            path: path.to_owned(),
+            line: bytes.iter().filter(|byte| **byte == b'\n').count() + 1,
+            reason: format!("it is longer than any ({MAX_JOURNAL} bytes)"),
+        });
+    }
     // Without one whole line there is no owner yet either, and an owner is written before anything is acquired.
     if !bytes.contains(&b'\n') {
         return Err(JournalError::NotBegun {
@@ -387,9 +396,9 @@ fn read(mut file: &File, path: &Path) -> Result<Contents, JournalError> {
 }
 
 /// The records in `bytes`, or the 1-based line that is none and why.
-fn parse(bytes: &[u8]) -> Result<Contents, (usize, String)> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Contents, (usize, String)> {
     let mut owner = None;
-    let mut outstanding: Vec<(Entry, Resource)> = Vec::new();
+    let mut outstanding: BTreeMap<Entry, Resource> = BTreeMap::new();
     let mut next = 0u32;
     let mut whole = 0u64;
     let mut lines = bytes
@@ -403,10 +412,16 @@ fn parse(bytes: &[u8]) -> Result<Contents, (usize, String)> {
         match serde_json::from_slice(line) {
             Ok(Record::Begin { owner: begun }) => owner = Some(begun),
             Ok(Record::Plan { entry, resource }) => {
-                next = next.max(entry.0.saturating_add(1));
-                outstanding.push((entry, resource));
+                // Numbers rise, so that each names one resource; of two under one number one would be forgotten.
+                if entry.0 < next || entry.0 == u32::MAX {
+                    return Err((index + 1, "its entry's number was in use before".into()));
+                }
+                next = entry.0.saturating_add(1);
+                outstanding.insert(entry, resource);
             }
-            Ok(Record::Released { entry }) => outstanding.retain(|(other, _)| *other != entry),
+            Ok(Record::Released { entry }) => {
+                outstanding.remove(&entry);
+            }
             Err(_) if lines.peek().is_none() => break,
             Err(error) => return Err((index + 1, error.to_string())),
         }
@@ -415,7 +430,7 @@ fn parse(bytes: &[u8]) -> Result<Contents, (usize, String)> {
     let owner = owner.ok_or_else(|| (1, "no owner is named".to_owned()))?;
     Ok(Contents {
         owner,
-        outstanding,
+        outstanding: outstanding.into_iter().collect(),
         next,
         whole,
     })

@@ -25,20 +25,22 @@ macro_rules! written_as_string {
 }
 pub(super) use written_as_string;
 
-/// No setting means more than this; an instant so far away can still be computed.
-const LONGEST_PERIOD: Duration = Duration::from_secs(366 * 24 * 3600);
-
 /// A length of time: `"10s"`, `"1h 30m"`. Never zero, a year at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
+
+impl Period {
+    /// A year. Any moment that much later is one that clocks can tell.
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+}
 
 impl FromStr for Period {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match humantime::parse_duration(text) {
-            Ok(length) if length > LONGEST_PERIOD => Err(format!(
-                "{text:?} is more than a year; write a duration such as \"10s\" or \"2m\""
+            Ok(length) if length > Self::LONGEST => Err(format!(
+                "{text:?} is longer than a year; write a duration such as \"10s\" or \"2m\""
             )),
             Ok(length) if !length.is_zero() => Ok(Self(length)),
             Ok(_) => Err(format!(
@@ -192,6 +194,13 @@ mod tests {
             prop_assert_eq!(share.to_string().parse::<SnapshotSize>().unwrap(), share);
             let period = Period(Duration::from_secs(seconds));
             prop_assert_eq!(period.to_string().parse::<Period>().unwrap(), period);
+        }
+
+        #[test]
+        fn no_period_is_beyond_what_clocks_can_tell(seconds: u64) {
+            if let Ok(period) = format!("{seconds}s").parse::<Period>() {
+                prop_assert!(period.0 <= Period::LONGEST);
+            }
         }
 
         #[test]

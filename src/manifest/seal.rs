@@ -15,6 +15,9 @@ use crate::ids::Hash;
 const HEAD: &[u8] = b",\n  \"seal\": \"";
 const TAIL: &[u8] = b"\"\n}\n";
 const DIGITS: usize = 64;
+/// Ten thousand times what a manifest of one replica set holds. A value costs two bytes in the document and more than
+/// thirty in memory.
+const MOST_VALUES: usize = 1 << 20;
 
 /// Why a sealed document cannot be read.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -29,6 +32,9 @@ pub enum SealError {
         /// What is wrong there.
         reason: String,
     },
+    /// It holds more values than any document, and reading them would take many times its size in memory.
+    #[error("it holds more than {MOST_VALUES} values")]
+    TooMuch,
     /// A newer program wrote it.
     #[error("made by a newer freezeframe (format {format}; this one reads up to {FORMAT_VERSION})")]
     Future {
@@ -81,11 +87,16 @@ pub fn seal<T: Serialize>(document: &T) -> Result<Vec<u8>, serde_json::Error> {
         ));
     }
     bytes.truncate(bytes.len().saturating_sub(2));
-    let hash = Hash::from(blake3::hash(&bytes));
-    bytes.extend_from_slice(HEAD);
-    bytes.extend_from_slice(hash.to_string().as_bytes());
-    bytes.extend_from_slice(TAIL);
-    Ok(bytes)
+    Ok(seal_body(bytes))
+}
+
+/// Appends the seal of `body` to it.
+pub(crate) fn seal_body(mut body: Vec<u8>) -> Vec<u8> {
+    let hash = Hash::from(blake3::hash(&body));
+    body.extend_from_slice(HEAD);
+    body.extend_from_slice(hash.to_string().as_bytes());
+    body.extend_from_slice(TAIL);
+    body
 }
 
 /// The one member that every version of every document has.
@@ -98,6 +109,13 @@ struct Header {
 ///
 /// Members that this version does not know are passed over: within one format version they may be added.
 pub fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SealError> {
+    // Every value but the first in its list or object has a comma before it. One inside a text is counted, too.
+    let values = bytes
+        .iter()
+        .filter(|byte| matches!(byte, b',' | b'[' | b'{'));
+    if values.count() > MOST_VALUES {
+        return Err(SealError::TooMuch);
+    }
     let header: Header = parse(bytes)?;
     let future = header.format > u64::from(FORMAT_VERSION);
     match check(bytes) {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::fs;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -161,7 +163,7 @@ fn sockets(pid: u32) -> HashSet<u64> {
 }
 
 /// The listening sockets of a `/proc/net/tcp` or `tcp6` table: inode and address.
-fn listening(table: &str) -> Vec<(u64, SocketAddr)> {
+pub(crate) fn listening(table: &str) -> Vec<(u64, SocketAddr)> {
     const LISTEN: &str = "0A";
     table
         .lines()
@@ -200,7 +202,7 @@ fn kernel_address(text: &str) -> Option<SocketAddr> {
 }
 
 /// One member address for each address listened on: "any" is reached by loopback, and loopback comes first.
-fn reachable(addresses: impl Iterator<Item = SocketAddr>) -> Vec<MemberAddr> {
+pub(crate) fn reachable(addresses: impl Iterator<Item = SocketAddr>) -> Vec<MemberAddr> {
     let ordered: BTreeSet<(bool, IpAddr, u16)> = addresses
         .map(|address| {
             let ip = match address.ip() {
@@ -257,7 +259,7 @@ pub fn data_directory(pid: u32, db_path: &Path) -> Result<PathBuf, NotHere> {
     };
     let base = PathBuf::from(format!("/proc/{pid}/cwd"));
     let path = fs::canonicalize(base.join(db_path)).map_err(unreadable)?;
-    let found = fs::read_to_string(path.join("mongod.lock")).map_err(unreadable)?;
+    let found = lock_file(&path.join("mongod.lock")).map_err(unreadable)?;
     if found.trim() == pid.to_string() {
         Ok(path)
     } else {
@@ -267,6 +269,19 @@ pub fn data_directory(pid: u32, db_path: &Path) -> Result<PathBuf, NotHere> {
             found: found.trim().to_owned(),
         })
     }
+}
+
+/// What a `mongod.lock` says. It belongs to mongod's user, who may have put anything in its place: a pipe is not waited
+/// for, and of a long file only the beginning is read.
+fn lock_file(path: &Path) -> std::io::Result<String> {
+    const LONGEST: u64 = 64;
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    let mut text = String::new();
+    file.take(LONGEST).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]

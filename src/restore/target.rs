@@ -132,7 +132,12 @@ fn check_empty(path: &Path) -> Result<bool, RestoreError> {
 /// [`RestoreError::TargetInUse`], [`RestoreError::Io`].
 pub fn refuse_running(db_path: &Path) -> Result<(), RestoreError> {
     let lock = db_path.join("mongod.lock");
-    let file = match File::open(&lock) {
+    // Not waiting, should it be a pipe.
+    let opening = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&lock);
+    let file = match opening {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(RestoreError::io("open", lock)(error)),

@@ -9,6 +9,8 @@ use super::{DevNumber, Layer, LayerKind};
 
 /// Longer chains of devices than this do not exist; it ends a walk through links that loop.
 const MAX_DEPTH: usize = 16;
+/// A device that several lie on is read once for each: layers of layers of them would multiply.
+const MOST_LAYERS: usize = 4096;
 /// sysfs counts sizes in these, whatever the device's own block size.
 const SECTOR: u64 = 512;
 
@@ -18,16 +20,20 @@ const SECTOR: u64 = 512;
 /// Whatever reading `sys` brings, and a chain of devices that does not end.
 pub fn layers(sys: &Path, number: DevNumber) -> io::Result<Option<Layer>> {
     match fs::canonicalize(sys.join(format!("dev/block/{number}"))) {
-        Ok(device) => read_device(&device, MAX_DEPTH).map(Some),
+        Ok(device) => read_device(&device, MAX_DEPTH, &mut 0).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn read_device(device: &Path, depth: usize) -> io::Result<Layer> {
+fn read_device(device: &Path, depth: usize, count: &mut usize) -> io::Result<Layer> {
     let depth = depth
         .checked_sub(1)
         .ok_or_else(|| invalid(device, "devices lie on one another without end"))?;
+    *count += 1;
+    if *count > MOST_LAYERS {
+        return Err(invalid(device, "too many devices lie on one another"));
+    }
     let number = attribute(device, "dev")?
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| invalid(device, "no device number in `dev`"))?;
@@ -40,10 +46,10 @@ fn read_device(device: &Path, depth: usize) -> io::Result<Layer> {
         let disk = device
             .parent()
             .ok_or_else(|| invalid(device, "a partition without a disk"))?;
-        below.push(read_device(disk, depth)?);
+        below.push(read_device(disk, depth, count)?);
     }
     for slave in slaves(device)? {
-        below.push(read_device(&slave, depth)?);
+        below.push(read_device(&slave, depth, count)?);
     }
     below.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Layer {
@@ -74,7 +80,7 @@ fn kind(device: &Path, partition: bool) -> io::Result<LayerKind> {
 
 /// An LV's own device has the uuid `LVM-`, then the group's and the volume's ids of 32 characters each; what LVM
 /// builds it from (`-real`, `-cow`, `-tpool`, images) has a suffix.
-fn device_mapper(name: String, uuid: String) -> LayerKind {
+pub(crate) fn device_mapper(name: String, uuid: String) -> LayerKind {
     let is_lv = uuid
         .strip_prefix("LVM-")
         .is_some_and(|ids| ids.len() == 64 && !ids.contains('-'));
@@ -215,6 +221,30 @@ mod tests {
         host.dm("dm-0", 254, 0, "a", "CRYPT-x", &["dm-1"]);
         host.dm("dm-1", 254, 1, "b", "CRYPT-y", &["dm-0"]);
         assert!(layers(&host.sys(), number(0)).is_err());
+    }
+
+    #[test]
+    fn devices_that_multiply_are_refused() {
+        let host = FakeHost::default();
+        let name = |level: u32, one: u32| format!("dm-{}", level * 4 + one);
+        for level in 0..12 {
+            let below: Vec<String> = (0..4).map(|one| name(level + 1, one)).collect();
+            let below: Vec<&str> = below.iter().map(String::as_str).collect();
+            for one in 0..4 {
+                // Four to the power of eleven, were each read once for each that lies on it.
+                let below = if level < 11 { below.as_slice() } else { &[] };
+                host.dm(
+                    &name(level, one),
+                    254,
+                    level * 4 + one,
+                    "a",
+                    "CRYPT-x",
+                    below,
+                );
+            }
+        }
+        let error = layers(&host.sys(), number(0)).unwrap_err();
+        assert!(error.to_string().contains("too many"), "{error}");
     }
 
     #[test]
