@@ -28,6 +28,7 @@ use crate::config::{Config, ConfigError};
 use crate::error::{Exit, Explain};
 use crate::exec::SystemExec;
 use crate::host::Systemd;
+use crate::shown::without_controls;
 use crate::store::releasing::Stores;
 use crate::store::{self, SharedStore, StoreError, StoreSettings};
 use crate::terminal::Terminal;
@@ -213,7 +214,7 @@ fn print<T: Serialize>(json: bool, data: &T, text: impl FnOnce() -> String) -> R
             .map_err(std::io::Error::from)
             .and_then(|()| writeln!(out))
     } else {
-        write!(out, "{}", text())
+        write!(out, "{}", without_controls(&text()))
     };
     match written.and_then(|()| out.flush()) {
         // `freezeframe list | head` is no failure.

@@ -20,6 +20,7 @@ pub mod progress;
 pub mod recover;
 pub mod restore;
 pub mod secret;
+pub mod shown;
 pub mod snapshot;
 pub mod store;
 pub mod terminal;

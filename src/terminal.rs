@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::error::Explain;
 use crate::progress::{Meter, Progress};
+use crate::shown::without_controls;
 
 /// How often a line is logged where no bar can be drawn.
 const LOG_EVERY: Duration = Duration::from_secs(30);
@@ -77,7 +78,7 @@ impl Terminal {
         if let Some(hint) = error.hint() {
             let _ = write!(text, "\n  hint: {hint}");
         }
-        self.print(&text);
+        self.print(&without_controls(&text));
     }
 
     fn print(&self, text: &str) {
@@ -156,13 +157,14 @@ fn log(phase: &str, meter: &Meter, stopped: &std::sync::atomic::AtomicBool) {
         logged = Instant::now();
         let (done, expected) = (meter.done(), meter.expected());
         let rate = done as f64 / began.elapsed().as_secs_f64();
-        let left = Duration::from_secs_f64(expected.saturating_sub(done) as f64 / rate.max(1.0));
+        // What is expected comes out of a manifest and may be any number.
+        let left = expected.saturating_sub(done) as f64 / rate.max(1.0);
         tracing::info!(
             "{phase}: {} of {}, {}/s, {} left",
             bytesize::ByteSize(done),
             bytesize::ByteSize(expected),
             bytesize::ByteSize(rate as u64),
-            humantime::format_duration(Duration::from_secs(left.as_secs())),
+            humantime::format_duration(Duration::from_secs(left as u64)),
         );
     }
 }
