@@ -13,6 +13,7 @@ pub mod config;
 pub mod error;
 pub mod exec;
 pub mod host;
+pub mod hostile;
 pub mod ids;
 pub mod manifest;
 pub mod mongo;

@@ -9,7 +9,7 @@
 mod binary;
 mod error;
 pub mod fetch;
-mod log;
+pub(crate) mod log;
 pub mod owner;
 pub mod prove;
 pub mod server;

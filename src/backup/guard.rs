@@ -53,7 +53,7 @@ pub enum Expectation {
 /// From us to the guard, one JSON value a line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
-enum ToGuard {
+pub(crate) enum ToGuard {
     Plan(GuardPlan),
     Arm,
     Release {
@@ -64,7 +64,7 @@ enum ToGuard {
 /// From the guard to us, one JSON value a line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
-enum FromGuard {
+pub(crate) enum FromGuard {
     Ready,
     Armed,
     CannotGuard {

@@ -95,7 +95,7 @@ fn own_set(facts: &MemberFacts) -> Vec<MemberAddr> {
 }
 
 /// The members in `set/host:port,host:port`.
-fn members_of(connection_string: &str) -> Vec<MemberAddr> {
+pub(crate) fn members_of(connection_string: &str) -> Vec<MemberAddr> {
     let hosts = connection_string
         .split_once('/')
         .map_or(connection_string, |(_, hosts)| hosts);
@@ -164,7 +164,7 @@ async fn read(
 }
 
 /// A balancer is on unless `config.settings` says that it is stopped or its mode moves nothing.
-fn balancer_on(settings: &[Document]) -> bool {
+pub(crate) fn balancer_on(settings: &[Document]) -> bool {
     let balancer = settings
         .iter()
         .find(|setting| setting.get_str("_id").is_ok_and(|id| id == "balancer"));
@@ -180,7 +180,7 @@ fn balancer_on(settings: &[Document]) -> bool {
     !stopped && (moves || !has_mode)
 }
 
-fn migration_name(migration: &Document, from: &str, to: &str) -> String {
+pub(crate) fn migration_name(migration: &Document, from: &str, to: &str) -> String {
     let text = |name| migration.get_str(name).unwrap_or("?");
     let collection = ["ns", "nss"]
         .into_iter()

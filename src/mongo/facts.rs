@@ -1,6 +1,6 @@
 //! What a mongod says about itself, read once and kept as plain data to be judged.
 
-mod parse;
+pub(crate) mod parse;
 
 use std::path::PathBuf;
 

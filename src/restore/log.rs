@@ -37,7 +37,7 @@ fn tail(path: &Path) -> std::io::Result<String> {
 
 /// The line that names the cause: a fatal one that carries an error, else the first error (those after it are its
 /// consequences), else any fatal one, else the last.
-fn most_telling(text: &str) -> Option<String> {
+pub(crate) fn most_telling(text: &str) -> Option<String> {
     let (mut cause, mut error, mut fatal, mut last) = (None, None, None, None);
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         // Servers before 4.4, and option errors, write plain lines.

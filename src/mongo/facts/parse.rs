@@ -10,7 +10,7 @@ use super::{
 };
 use crate::manifest::Role;
 
-pub(super) fn hello_facts(hello: &Document) -> Hello {
+pub(crate) fn hello_facts(hello: &Document) -> Hello {
     let flag = |name| hello.get_bool(name).unwrap_or(false);
     let text = |name| hello.get_str(name).ok();
     Hello {
@@ -23,7 +23,7 @@ pub(super) fn hello_facts(hello: &Document) -> Hello {
     }
 }
 
-pub(super) fn replica_set(status: &Document, config: &Document) -> Option<ReplicaSet> {
+pub(crate) fn replica_set(status: &Document, config: &Document) -> Option<ReplicaSet> {
     let seen: Vec<&Document> = documents(status, "members");
     let members: Vec<SetMember> = documents(config, "members")
         .into_iter()
@@ -76,7 +76,7 @@ fn set_member(config: &Document, status: Option<&Document>) -> SetMember {
     }
 }
 
-pub(super) fn storage_engine(status: &Document) -> Option<StorageEngine> {
+pub(crate) fn storage_engine(status: &Document) -> Option<StorageEngine> {
     let engine = status.get_document("storageEngine").ok()?;
     Some(StorageEngine {
         name: engine.get_str("name").ok()?.to_owned(),
@@ -85,7 +85,7 @@ pub(super) fn storage_engine(status: &Document) -> Option<StorageEngine> {
     })
 }
 
-pub(super) fn start_options(reply: &Document) -> Option<StartOptions> {
+pub(crate) fn start_options(reply: &Document) -> Option<StartOptions> {
     let parsed = reply.get_document("parsed").ok()?;
     let text = |path: &str| nested(parsed, path).and_then(Bson::as_str);
     let flag = |path: &str| nested(parsed, path).and_then(truth);
@@ -110,7 +110,7 @@ const WINDOW_ACTIONS: [&str; 3] = ["fsync", "unlock", "inprog"];
 
 /// Those of [`WINDOW_ACTIONS`] that the reply to `connectionStatus` with `showPrivileges` does not grant. Without a user
 /// there is no access control, or nothing else could have been read.
-pub(super) fn missing_actions(reply: &Document) -> Vec<String> {
+pub(crate) fn missing_actions(reply: &Document) -> Vec<String> {
     let list = |name: &str| {
         reply
             .get_document("authInfo")
@@ -143,7 +143,7 @@ pub(super) fn missing_actions(reply: &Document) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn cache(status: &Document) -> Cache {
+pub(crate) fn cache(status: &Document) -> Cache {
     let counter = |name: &str| {
         status
             .get_document("wiredTiger")
@@ -159,7 +159,7 @@ pub(super) fn cache(status: &Document) -> Cache {
     }
 }
 
-pub(super) fn feature_compatibility(versions: &[Document]) -> String {
+pub(crate) fn feature_compatibility(versions: &[Document]) -> String {
     let by_id = |id: &str| {
         versions
             .iter()
@@ -171,7 +171,7 @@ pub(super) fn feature_compatibility(versions: &[Document]) -> String {
         .to_owned()
 }
 
-pub(super) fn shard_identity(versions: &[Document]) -> Option<ShardIdentity> {
+pub(crate) fn shard_identity(versions: &[Document]) -> Option<ShardIdentity> {
     let identity = versions
         .iter()
         .find(|doc| doc.get_str("_id").is_ok_and(|id| id == "shardIdentity"))?;
@@ -204,7 +204,7 @@ fn unsigned(document: &Document, name: &str) -> Option<u64> {
     integer(document, name).and_then(|value| u64::try_from(value).ok())
 }
 
-pub(super) fn instant(document: &Document, name: &str) -> Option<Timestamp> {
+pub(crate) fn instant(document: &Document, name: &str) -> Option<Timestamp> {
     match document.get(name)? {
         Bson::DateTime(at) => Timestamp::from_millisecond(at.timestamp_millis()).ok(),
         _ => None,
