@@ -14,9 +14,13 @@ use crate::volume::sysfs;
 
 /// The run journal, read as `recover` reads it.
 pub(super) fn journal(data: &[u8]) -> usize {
-    let outstanding = journal::parse(data).map(|contents| contents.outstanding);
-    let resources = outstanding.into_iter().flatten();
-    resources.map(|(_, resource)| resource.to_string()).count()
+    let Ok(contents) = journal::parse(data) else {
+        return 0;
+    };
+    for (_, resource) in &contents.outstanding {
+        let _ = resource.to_string();
+    }
+    contents.outstanding.len()
 }
 
 /// Both ends of the pipe between run and guard.
