@@ -107,7 +107,7 @@ lab_mongod() {
     local name=$1 port=$2 path=$3
     shift 3
     mkdir -p "$path" "$LAB_STATE"
-    must mongod --dbpath "$path" --port "$port" --bind_ip 127.0.0.1 --wiredTigerCacheSizeGB 0.25 --fork \
+    must mongod --dbpath "$path" --port "$port" --bind_ip 127.0.0.1 --nounixsocket --wiredTigerCacheSizeGB 0.25 --fork \
         --logpath "$LAB_STATE/$name.log" --logappend --pidfilepath "$LAB_STATE/$name.pid" "$@"
 }
 

@@ -122,7 +122,7 @@ def check(folder, client, at):
     if len(found) > 20:
         print(f"... and {len(found) - 20} more")
     verdict = "differs" if found else "equal"
-    print(f"replay: {verdict} at {at[0]},{at[1]}: {operations_done} operations up to there, {later} after it")
+    print(f"replay: {verdict} at {at[0]},{at[1]}: the first {operations_done} operations of the writer's log are in it, the {later} after that optime are not")
     return not found
 
 
