@@ -8,6 +8,8 @@
 )]
 
 mod support;
+#[path = "window/watched.rs"]
+mod watched;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +22,9 @@ use freezeframe::backup::resource::Resource;
 use freezeframe::backup::run::Run;
 use freezeframe::backup::window::{Closed, Terms, WindowError, WorkError, around};
 use freezeframe::exec::SystemExec;
-use freezeframe::mongo::{Access, LockCount, Mongod, ServerProcess, UnlockOutcome, connect};
+use freezeframe::mongo::{
+    Access, HostProcess, LockCount, Mongod, ServerProcess, UnlockOutcome, connect,
+};
 use freezeframe::recover::recover;
 use mongodb::bson::doc;
 use mongodb::options::{Acknowledgment, WriteConcern};
@@ -33,6 +37,7 @@ struct Scene {
     tools: Tools,
     state: PathBuf,
     member: usize,
+    watched: bool,
 }
 
 const HIDDEN: usize = 1;
@@ -66,6 +71,7 @@ impl Scene {
             tools,
             state,
             member,
+            watched: false,
         }
     }
 
@@ -105,6 +111,7 @@ impl Scene {
             members: &members,
             limit,
             provider: "test",
+            watched: self.watched,
             tools: &self.tools,
         };
         let mut run = Run::begin(&self.state, "test").unwrap();
@@ -331,6 +338,7 @@ async fn a_restarted_mongod_voids_the_window() {
         members: &members,
         limit: LONG,
         provider: "test",
+        watched: false,
         tools: &scene.tools,
     };
     let mut run = Run::begin(&scene.state, "test").unwrap();
@@ -472,6 +480,7 @@ async fn recover_takes_back_a_dead_runs_lock_and_no_other() {
             member: mongod.addr().clone(),
             process,
             comment: "freezeframe-test".into(),
+            host: None,
         };
         run.plan_one(lock).unwrap();
         run

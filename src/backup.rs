@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::Level;
 use crate::config::Config;
+use crate::human;
 use crate::manifest::{Intent, Manifest};
 use crate::progress::{Meter, Progress};
 use crate::store::SharedStore;
@@ -40,6 +41,9 @@ use resource::Resource;
 use run::Run;
 use upload::{Job, Upload, UploadError};
 use window::{Closed, Terms};
+
+/// What a backup's run journal says it does.
+pub const BACKUP: &str = "backup";
 
 /// What a backup works with.
 pub struct Environment {
@@ -60,7 +64,8 @@ pub struct Environment {
 /// # Errors
 /// [`BackupError`]; there is no backup then, and nothing is held, unless it is [`BackupError::StillHeld`].
 pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
-    let mut run = Run::begin_alone(&env.config.host.state_dir, "backup")?;
+    let begun = Run::begin_alone(&env.config.host.state_dir, BACKUP);
+    let mut run = begun.map_err(BackupError::NotBegun)?;
     let made = make(&mut run, env).await;
     let finished = run.finish(&env.tools).await;
     // After all else: a store that does not answer must not keep snapshots waiting.
@@ -80,8 +85,19 @@ pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
 }
 
 async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError> {
-    let plan = preflight::examine(env, run.id()).await?.into_plan()?;
+    let examined = preflight::examine(env, run.id()).await?;
+    for finding in examined.left_lying() {
+        tracing::warn!("{}", finding.sentence());
+    }
+    let plan = examined.into_plan()?;
+    tracing::debug!(
+        "nothing stands in the way: {} by provider {}, about {}",
+        plan.names(),
+        plan.picture.provider(),
+        human::duration(plan.expected)
+    );
     take_leases(run, &plan, env).await?;
+    tracing::debug!("took the lease on {}", plan.deployment.id);
     let id = run.id();
     let (uploading, upload) =
         begin_set(run, &env.store, |started| plan.intent(id, started)).await?;
@@ -115,6 +131,7 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
             plan.manifest(intent, &closed, archives, files)
         })
         .await?;
+    tracing::debug!("wrote the manifest of {}", manifest.id);
     // The backup is made. A journal that cannot say so is told of when the run ends.
     if let Err(error) = run.settled(&uploading) {
         tracing::warn!(%error, "the journal does not know yet that the backup is complete");
@@ -186,15 +203,22 @@ where
         members: &members,
         limit: env.config.max_window(),
         provider: plan.picture.provider(),
+        watched: matches!(plan.picture, PicturePlan::Hold),
         tools: &env.tools,
     };
     let closed = window::around(run, &terms, &env.cancel, work).await?;
     preflight::cluster::stood_still(plan, run.id(), &env.tools.access, env.tools.timeout)
         .await
         .map_err(|detail| BackupError::ChunksMoved { detail })?;
+    for step in &closed.record.steps {
+        let length = human::duration(std::time::Duration::from_micros(step.length_us));
+        tracing::debug!("{} {}: {length}", step.step, step.subject);
+    }
     let held = std::time::Duration::from_micros(closed.record.held_us);
-    env.progress
-        .say(&format!("the database was held for {held:.3?}"));
+    env.progress.say(&format!(
+        "the database was held for {}",
+        human::duration(held)
+    ));
     Ok(closed)
 }
 
@@ -263,6 +287,11 @@ async fn archive_member(
     };
     let phase = format!("archive {}", member.shard);
     let meter = Meter::expecting(member.data_size);
+    tracing::debug!(
+        "archiving {} ({})",
+        member.shard,
+        human::size(member.data_size)
+    );
     env.progress.begin(&phase, &meter);
     let archived = upload
         .archive(job, level, settings.thread_count(), meter, cancel)

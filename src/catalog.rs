@@ -135,7 +135,7 @@ impl Explain for CatalogError {
                 "make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date".into(),
             ),
             Self::BadId { .. } => Some(
-                "name a backup as `freezeframe list` shows it, by its date and time (20260131_020000), or `latest`".into(),
+                "name a backup as `freezeframe list` shows it, by its date and time (20260131_020000 or 2026-01-31T02:00:00Z), or `latest`".into(),
             ),
             Self::Unfinished { .. } => Some(
                 "wait for the run that makes it; if none does, `freezeframe recover` cleans up".into(),
@@ -172,12 +172,17 @@ pub fn key(id: BackupId, object: &str) -> String {
     format!("{id}/{object}")
 }
 
-/// Which set `text` means: a full name, its date and time alone, or `latest` complete one.
+/// Which set `text` means: a full name, its date and time alone, the same as an RFC 3339 instant, or `latest` complete one.
 pub async fn resolve(store: &dyn Store, text: &str) -> Result<BackupId, CatalogError> {
     if text == "latest" {
         return latest(store).await;
     }
-    text.parse().map_err(|_| CatalogError::BadId {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    // As `started` is printed, whatever its fraction of a second and its offset from UTC.
+    let instant = text.parse::<jiff::Timestamp>();
+    instant.map(BackupId::at).map_err(|_| CatalogError::BadId {
         text: text.to_owned(),
     })
 }
@@ -189,7 +194,7 @@ pub async fn latest(store: &dyn Store) -> Result<BackupId, CatalogError> {
         match set.state {
             SetState::Complete => return Ok(set.id),
             SetState::Unfinished => {}
-            SetState::Damaged | SetState::Future => {
+            SetState::Damaged | SetState::Future | SetState::Unreadable => {
                 let reason = set.reason.as_deref().unwrap_or_default();
                 tracing::warn!("not `latest`, because it cannot be used: {reason}");
             }

@@ -10,7 +10,8 @@ use crate::config::DEFAULT_PATH;
 use crate::error::Exit;
 use crate::ids::{MemberAddr, RunId, ShardName};
 
-const EXIT_CODES: &str = "\
+/// What the program can end with, one line each below a headline.
+pub const EXIT_CODES: &str = "\
 EXIT CODES:
   0    everything asked for was done
   1    failed in a way that fits no other code
@@ -35,7 +36,7 @@ pub struct Cli {
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// Log more (-v: steps, -vv: every command)
+    /// Log more (-v: steps, -vv: every command run and every call to mongod, with how long it took)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
@@ -98,7 +99,7 @@ pub enum Verb {
 /// A backup by name.
 #[derive(Debug, Args)]
 pub struct Which {
-    /// The backup: its name, its date and time, or "latest"
+    /// The backup: its name, its date and time (20260131_020000 or 2026-01-31T02:00:00Z), or "latest"
     #[arg(value_name = "ID")]
     pub id: String,
 }

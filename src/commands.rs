@@ -59,14 +59,14 @@ impl Context {
     }
 
     /// What a backup works with.
-    fn environment(self) -> Result<Environment, StoreError> {
-        Ok(Environment {
-            store: self.store()?,
+    fn environment(self, store: SharedStore) -> Environment {
+        Environment {
+            store,
             config: self.config,
             tools: self.tools,
             progress: Arc::new(self.terminal),
             cancel: self.cancel,
-        })
+        }
     }
 }
 
@@ -90,6 +90,26 @@ impl Explain for EdgeError {
     }
 }
 
+/// The configuration. At night there may be none: for members named by hand `unlock` goes on without.
+fn load(cli: &Cli) -> Result<Config, ConfigError> {
+    let named = matches!(&cli.verb, Verb::Unlock(arguments) if !arguments.member.is_empty());
+    match Config::load(&cli.config) {
+        Err(ConfigError::Read { path, source })
+            if named && source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            tracing::warn!(
+                "there is no configuration {}: going on with the defaults, without a user and without TLS",
+                path.display()
+            );
+            Ok(Config::without_store())
+        }
+        loaded => {
+            tracing::debug!("read the configuration {}", cli.config.display());
+            loaded
+        }
+    }
+}
+
 /// Does what the command line says.
 ///
 /// # Errors
@@ -102,7 +122,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
     if let Verb::Boundaries = &cli.verb {
         return boundaries();
     }
-    let config = Config::load(&cli.config)?;
+    let config = load(&cli)?;
     let stores = config.store_settings();
     let context = Context {
         tools: Tools {

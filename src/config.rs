@@ -309,7 +309,14 @@ impl Explain for ConfigError {
             Self::Invalid { .. } => {
                 Some("every key is explained in the shipped freezeframe.toml; only [store] url must be there".into())
             }
-            Self::Read { .. } | Self::Secret(_) => None,
+            Self::Read { source, path } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some(format!(
+                    "run freezeframe as root (sudo), or let this user's group read it: chgrp GROUP {0}; chmod 640 {0}",
+                    path.display()
+                ))
+            }
+            Self::Secret(error) => error.hint(),
+            Self::Read { .. } => None,
         }
     }
 
@@ -333,6 +340,23 @@ impl Config {
             refuse_exposed(path)?;
         }
         Ok(config)
+    }
+
+    /// Every default, for what needs no store: its address leads nowhere.
+    pub fn without_store() -> Self {
+        Self {
+            store: StoreConfig {
+                url: StoreUrl::nowhere(),
+                read_back: StoreConfig::reads_back(),
+            },
+            s3: S3Config::default(),
+            mongodb: MongoConfig::default(),
+            window: WindowConfig::default(),
+            lvm: LvmConfig::default(),
+            archive: ArchiveConfig::default(),
+            host: HostConfig::default(),
+            restore: RestoreConfig::default(),
+        }
     }
 
     /// Checks the configuration in `text`; `path` is only for messages.
@@ -427,6 +451,20 @@ impl Config {
             spool_dir: self.host.state_dir.join("spool"),
             ..StoreSettings::default()
         }
+    }
+
+    /// Where `verify --deep` unpacks.
+    pub fn scratch_dir(&self) -> PathBuf {
+        let given = self.restore.scratch_dir.clone();
+        given.unwrap_or_else(|| self.host.state_dir.join("scratch"))
+    }
+
+    /// The same configuration with everything written out that depends on this host or on other settings.
+    pub fn in_force(&self) -> Self {
+        let mut config = self.clone();
+        config.archive.threads = Some(self.archive.thread_count());
+        config.restore.scratch_dir = Some(self.scratch_dir());
+        config
     }
 
     /// How long the members may be held: `max_lock`, or `max_hold` for the provider "hold".

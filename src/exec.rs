@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::human;
 use crate::secret::without_secrets;
 
 /// One command to run: program, arguments and how long it may take.
@@ -79,7 +80,7 @@ pub enum ExecError {
         stderr: String,
     },
     /// It did not end in time and was killed.
-    #[error("`{command}` did not end within {}", humantime::format_duration(*.timeout))]
+    #[error("`{command}` did not end within {}", human::duration(*.timeout))]
     TimedOut {
         /// The command line.
         command: String,
@@ -140,7 +141,8 @@ impl Exec for SystemExec {
                 });
             }
         };
-        tracing::debug!(%command, status = %output.status, elapsed = ?started.elapsed(), "command ended");
+        let took = human::duration(started.elapsed());
+        tracing::trace!("ran `{command}` in {took}: {}", output.status);
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {

@@ -204,6 +204,20 @@ pub struct MemberAddr {
     pub port: u16,
 }
 
+impl MemberAddr {
+    /// Whether both lead to one server of this host, or are written alike: `localhost` is whatever the loopback addresses are.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let same_host = self.host.eq_ignore_ascii_case(&other.host);
+        self.port == other.port && (same_host || (self.is_loopback() && other.is_loopback()))
+    }
+
+    fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<std::net::IpAddr>();
+        address.is_ok_and(|address| address.is_loopback())
+            || self.host.eq_ignore_ascii_case("localhost")
+    }
+}
+
 impl fmt::Display for MemberAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -387,6 +401,20 @@ mod tests {
         ] {
             assert!(bad.parse::<BackupId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn localhost_and_the_loopback_addresses_are_one_place() {
+        let same = |one: &str, other: &str| {
+            let parse = |text: &str| text.parse::<MemberAddr>().unwrap();
+            parse(one).is_same_place(&parse(other))
+        };
+        assert!(same("localhost:27018", "127.0.0.1:27018"));
+        assert!(same("LOCALHOST:27018", "[::1]:27018"));
+        assert!(same("db3.example.net:1", "DB3.example.net:1"));
+        assert!(!same("localhost:27018", "127.0.0.1:27019"));
+        assert!(!same("localhost:1", "10.0.0.1:1"));
+        assert!(!same("10.0.0.2:1", "10.0.0.1:1"));
     }
 
     #[test]

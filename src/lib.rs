@@ -14,6 +14,7 @@ pub mod error;
 pub mod exec;
 pub mod host;
 pub mod hostile;
+pub mod human;
 pub mod ids;
 pub mod manifest;
 pub mod mongo;

@@ -22,9 +22,10 @@ pub use crate::secret::Secret;
 pub use client::{Mongod, connect};
 pub use facts::MemberFacts;
 pub use fsync::{LockCount, LockState, UnlockOutcome};
-pub use process::ServerProcess;
+pub use process::{HostProcess, ServerProcess};
 
 use crate::error::{Exit, Explain};
+use crate::human;
 use crate::ids::MemberAddr;
 
 /// How to introduce ourselves to mongod.
@@ -93,6 +94,12 @@ pub enum MongoError {
         /// What the server said.
         detail: String,
     },
+    /// The server wants to know who we are, and nobody has told us.
+    #[error("mongod at {addr} asks for a user and a password, and none is configured")]
+    NoCredential {
+        /// Where.
+        addr: MemberAddr,
+    },
     /// An arbiter: it holds neither data nor users, so there is nothing to ask of it.
     #[error("mongod at {addr} is an arbiter{}", .set.as_ref().map(|set| format!(" of {set}")).unwrap_or_default())]
     Arbiter {
@@ -114,7 +121,7 @@ pub enum MongoError {
         detail: String,
     },
     /// No answer in time to a command that only reads.
-    #[error("{addr} did not answer {command} within {}", humantime::format_duration(*.timeout))]
+    #[error("{addr} did not answer {command} within {}", human::duration(*.timeout))]
     TimedOut {
         /// Where.
         addr: MemberAddr,
@@ -170,6 +177,7 @@ impl MongoError {
             Self::Settings { addr, .. }
             | Self::Unreachable { addr, .. }
             | Self::Authentication { addr, .. }
+            | Self::NoCredential { addr }
             | Self::Arbiter { addr, .. }
             | Self::Unauthorized { addr, .. }
             | Self::TimedOut { addr, .. }
@@ -193,13 +201,18 @@ impl Explain for MongoError {
             Self::Authentication { .. } => Some(
                 "check user, password, auth_source and mechanism in [mongodb]; mongodb-role.js makes the user".into(),
             ),
+            Self::NoCredential { .. } => Some(
+                "set username and password_file in [mongodb]; mongodb-role.js makes the user".into(),
+            ),
             Self::Arbiter { .. } => {
                 Some("an arbiter holds no data; name a hidden secondary instead".into())
             }
             Self::Unauthorized { privilege, .. } => Some(format!(
                 "grant {privilege}, or run mongodb-role.js, which makes the minimum role"
             )),
-            Self::TimedOut { .. } => Some("see whether the server is overloaded or stuck".into()),
+            Self::TimedOut { .. } => Some(
+                "it is overloaded, stopped or stuck: see its log and the load of its host".into(),
+            ),
             Self::LockOutcomeUnknown { .. } | Self::UnlockOutcomeUnknown { .. } => {
                 Some("run `freezeframe recover`, which unlocks what this run may have locked".into())
             }

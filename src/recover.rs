@@ -68,42 +68,6 @@ impl Explain for RecoverError {
     }
 }
 
-/// A run that left something behind.
-#[derive(Debug, Serialize)]
-pub struct Leftover {
-    /// The run.
-    pub run: RunId,
-    /// What its journal says is outstanding.
-    pub resources: Vec<String>,
-}
-
-/// The runs in `state_dir` that are dead, without touching anything.
-///
-/// # Errors
-/// [`JournalError`] when a journal cannot be read.
-pub fn leftovers(state_dir: &Path) -> Result<Vec<Leftover>, JournalError> {
-    let mut found = Vec::new();
-    for path in Journal::all(state_dir)? {
-        match Journal::take_over(&path) {
-            // A run that died with nothing in hand left nothing but its journal.
-            Ok(journal) if journal.outstanding().is_empty() => {}
-            Ok(journal) => found.push(Leftover {
-                run: journal.owner().run,
-                resources: journal
-                    .outstanding()
-                    .iter()
-                    .map(|(_, resource)| resource.to_string())
-                    .collect(),
-            }),
-            Err(
-                JournalError::Alive { .. } | JournalError::Busy | JournalError::NotBegun { .. },
-            ) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(found)
-}
-
 /// Gives back what dead runs left: all of them, or only `wanted`.
 ///
 /// # Errors

@@ -62,6 +62,8 @@ pub struct Restored {
     pub seconds: f64,
     /// What settling did; none without `--member`.
     pub settled: Option<settle::SettleReport>,
+    /// How mongod is started on it: every argument but the program's name.
+    pub start: Vec<String>,
 }
 
 /// Restores one member of a backup: checks, unpacks, and settles where a member is named.
@@ -86,29 +88,38 @@ pub async fn restore(
     };
     fetch.check_table().await?;
     let target = target::Target::prepare(order.to, record.archive.data_size)?;
-    let unpacked = fetch
-        .archive(record, target.path())
-        .await
-        .map_err(|error| match error {
-            ArchiveError::Cancelled => RestoreError::Cancelled,
-            error => RestoreError::Unpack {
-                shard: record.shard.clone(),
-                cause: error.into(),
-            },
-        })?;
-    let settled = match (order.member, &binary) {
-        (Some(member), Some(binary)) => {
-            let settling = settle::Settling {
-                db_path: target.path(),
-                record,
-                member,
-                replset: order.replset,
-                binary,
-            };
-            Some(settle::settle(settling, fetch.cancel).await?)
-        }
-        _ => None,
+    let filling = async {
+        let unpacked = fetch
+            .archive(record, target.path())
+            .await
+            .map_err(|error| match error {
+                ArchiveError::Cancelled => RestoreError::Cancelled,
+                error => RestoreError::Unpack {
+                    shard: record.shard.clone(),
+                    cause: error.into(),
+                },
+            })?;
+        let settled = match (order.member, &binary) {
+            (Some(member), Some(binary)) => {
+                let settling = settle::Settling {
+                    db_path: target.path(),
+                    record,
+                    member,
+                    replset: order.replset,
+                    binary,
+                };
+                Some(settle::settle(settling, fetch.cancel).await?)
+            }
+            _ => None,
+        };
+        Ok((unpacked, settled))
     };
+    let (unpacked, settled) = filling.await.map_err(|error| match error {
+        RestoreError::Cancelled => RestoreError::Interrupted {
+            path: order.to.to_owned(),
+        },
+        error => error,
+    })?;
     target.finish()?;
     Ok(Restored {
         id: fetch.manifest.id,
@@ -118,8 +129,27 @@ pub async fn restore(
         files: unpacked.files,
         data_bytes: unpacked.data_size,
         seconds: begun.elapsed().as_secs_f64(),
+        start: start_arguments(order, record),
         settled,
     })
+}
+
+/// How mongod is started on what was restored. Data that is not settled still names the old set's members, so it is started alone.
+fn start_arguments(order: &Order<'_>, record: &MemberRecord) -> Vec<String> {
+    let mut arguments = vec!["--dbpath".to_owned(), order.to.display().to_string()];
+    match order.member {
+        Some(member) => {
+            let replset = order.replset.unwrap_or(&record.shard);
+            arguments.extend(["--port".into(), member.port.to_string()]);
+            arguments.extend(["--replSet".into(), replset.to_string()]);
+        }
+        None => arguments.extend([
+            "--setParameter".into(),
+            "recoverFromOplogAsStandalone=true".into(),
+        ]),
+    }
+    arguments.extend(server::layout_arguments(&record.layout));
+    arguments
 }
 
 /// The member that is meant.
@@ -144,5 +174,66 @@ fn choose<'a>(
             }),
         (None, [only]) => Ok(only),
         (None, _) => Err(RestoreError::WhichShard { there_are: names() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::sync::Arc;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::catalog;
+    use crate::error::{Exit, Explain};
+    use crate::progress::{Meter, Progress};
+    use crate::store::SharedStore;
+    use crate::store::local::LocalStore;
+
+    /// Asks the restore to end when it begins to unpack.
+    struct Interrupting(CancellationToken);
+
+    impl Progress for Interrupting {
+        fn begin(&self, phase: &str, _meter: &Meter) {
+            if phase.starts_with("unpack") {
+                self.0.cancel();
+            }
+        }
+        fn end(&self, _phase: &str) {}
+        fn say(&self, _line: &str) {}
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_restore_says_what_to_do_with_what_it_left() {
+        let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/fixtures/format-1");
+        let store: SharedStore = Arc::new(LocalStore::open(&frozen).unwrap());
+        let id = "20260131_020000".parse().unwrap();
+        let manifest = catalog::load(store.as_ref(), id).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (to, cancel) = (dir.path().join("restored"), CancellationToken::new());
+        let shard = "rs1".parse().unwrap();
+        let fetch = fetch::Fetch {
+            store: &store,
+            manifest: &manifest,
+            threads: NonZeroUsize::MIN,
+            progress: &Interrupting(cancel.clone()),
+            cancel: &cancel,
+        };
+        let order = Order {
+            to: &to,
+            shard: Some(&shard),
+            member: None,
+            replset: None,
+            mongod: None,
+        };
+        let error = restore(&fetch, &order).await.unwrap_err();
+        let hint = error.hint().unwrap();
+        assert!(
+            hint.contains(&format!("remove {} and restore again", to.display())),
+            "{hint}"
+        );
+        assert_eq!(error.exit(), Exit::Interrupted);
+        assert!(to.join(target::INCOMPLETE).exists());
     }
 }

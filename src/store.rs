@@ -3,6 +3,7 @@
 //! Keys are `/`-separated relative paths (`mongo_backup-20260131_020000/rs0.tar.xz`). Nothing is ever
 //! overwritten: every write creates a new object or fails. An object is visible only when it is whole.
 
+pub mod closed;
 pub mod conformance;
 pub mod fault;
 mod key;
@@ -60,6 +61,15 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Every whole object whose key begins with `prefix`, in key order.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
+
+    /// As [`Store::list`], but folders of the first level that may not be opened, and files below them that may not be
+    /// looked at, are told by themselves: the folder's name and why. A store without folders has none.
+    async fn list_what_opens(
+        &self,
+        prefix: &str,
+    ) -> Result<(Vec<ObjectInfo>, Vec<(String, StoreError)>), StoreError> {
+        Ok((self.list(prefix).await?, Vec::new()))
+    }
 
     /// Creates `key` with `content`; durable when it returns. Fails with [`StoreError::Exists`] where it exists.
     async fn put(&self, key: &str, content: &[u8]) -> Result<ObjectInfo, StoreError>;
@@ -362,7 +372,7 @@ pub enum StoreError {
         detail: String,
     },
     /// The server did not answer, or had no time for us, for as long as we tried.
-    #[error("cannot {action} {key} in {store}: {detail} (tried for {})", humantime::format_duration(Duration::from_secs(.tried_for.as_secs())))]
+    #[error("cannot {action} {key} in {store}: {detail} (tried for {})", crate::human::duration(*.tried_for))]
     Unavailable {
         /// What was tried.
         action: &'static str,

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::error::Explain;
+use crate::human;
 use crate::progress::{Meter, Progress};
 use crate::shown::without_controls;
 
@@ -43,8 +44,9 @@ impl Terminal {
             (true, _) => "error",
             // What the SDK tries in vain is told by our own error, where it matters.
             (false, 0) => "warn,aws_config=error,freezeframe=info",
-            (false, 1) => "warn,freezeframe=debug",
-            (false, _) => "debug",
+            (false, 1) => "warn,aws_config=error,freezeframe=debug",
+            // Not what libraries tell of themselves: theirs may hold what is secret. RUST_LOG gives it to who asks.
+            (false, _) => "warn,aws_config=error,freezeframe=trace",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
         let lines = tracing_subscriber::fmt()
@@ -161,10 +163,10 @@ fn log(phase: &str, meter: &Meter, stopped: &std::sync::atomic::AtomicBool) {
         let left = expected.saturating_sub(done) as f64 / rate.max(1.0);
         tracing::info!(
             "{phase}: {} of {}, {}/s, {} left",
-            bytesize::ByteSize(done),
-            bytesize::ByteSize(expected),
-            bytesize::ByteSize(rate as u64),
-            humantime::format_duration(Duration::from_secs(left as u64)),
+            human::size(done),
+            human::size(expected),
+            human::size(rate as u64),
+            human::duration(Duration::from_secs(left as u64)),
         );
     }
 }

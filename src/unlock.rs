@@ -4,15 +4,15 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::backup::journal::{Journal, JournalError};
+use crate::backup::journal::Owner;
+use crate::backup::journal::survey::{self, Seen};
 use crate::backup::release::Tools;
-use crate::backup::resource::Resource;
 use crate::config::Config;
 use crate::error::{Exit, Explain};
 use crate::ids::{MemberAddr, RunId};
 use crate::mongo::process::SearchFailed;
 use crate::mongo::topology::discover;
-use crate::mongo::{self, MongoError, ServerProcess, UnlockOutcome};
+use crate::mongo::{self, MongoError, UnlockOutcome};
 use crate::recover::{self, RecoverError};
 
 /// How unlocking introduces itself to mongod.
@@ -29,6 +29,8 @@ pub struct LockedMember {
     pub locked: bool,
     /// The run whose journal names a lock on it.
     pub run: Option<RunId>,
+    /// That run, where it lives: then the lock is its own business.
+    pub at_work: Option<Owner>,
     /// Why it could not be asked; nobody knows then whether it is locked.
     pub error: Option<String>,
 }
@@ -42,6 +44,8 @@ pub struct Unlocking {
     pub taken_off: u32,
     /// Whether it is locked all the same.
     pub still_locked: bool,
+    /// The living run whose lock was left alone.
+    pub at_work: Option<Owner>,
     /// Why it could not be unlocked, or not be asked whether it is.
     pub error: Option<String>,
 }
@@ -98,12 +102,13 @@ pub async fn survey(
             tools.timeout,
         )
         .await?;
-        found.into_iter().filter_map(|found| found.addr).collect()
+        let mongods = found.mongods.into_iter();
+        mongods.filter_map(|found| found.addr).collect()
     };
     if members.is_empty() {
         return Err(UnlockError::NoMember);
     }
-    let planned = planned_locks(config);
+    let runs = runs_with_journals(config);
     let asking = members.into_iter().map(|member| async {
         let answer = async {
             let mongod = mongo::connect(&member, &tools.access, APP_NAME, tools.timeout).await?;
@@ -111,14 +116,21 @@ pub async fn survey(
             Ok((state.locked, mongod.process_id().await?))
         };
         let answer: Result<_, MongoError> = answer.await;
-        let (locked, run, error) = match answer {
-            // By its process and not by its address: one server has many names.
-            Ok((true, process)) => (true, run_that_locked(&planned, process), None),
+        let (locked, holder, error) = match answer {
+            // By its process and not by its address: one server has many names. A living run before a dead one, whose lock
+            // may have gone long ago.
+            Ok((true, process)) => {
+                let holders = runs.iter().filter(|run| run.holds(process));
+                (true, holders.max_by_key(|run| run.alive), None)
+            }
             Ok((false, _)) => (false, None, None),
             Err(error) => (false, None, Some(error.to_string())),
         };
         LockedMember {
-            run,
+            run: holder.map(|holder| holder.owner.run),
+            at_work: holder
+                .filter(|holder| holder.alive)
+                .map(|holder| holder.owner.clone()),
             member,
             locked,
             error,
@@ -127,55 +139,41 @@ pub async fn survey(
     Ok(join_all(asking).await)
 }
 
-/// The run whose journal names a lock on `process`.
-fn run_that_locked(planned: &[(ServerProcess, RunId)], process: ServerProcess) -> Option<RunId> {
-    let found = planned.iter().find(|(locked, _)| *locked == process);
-    found.map(|(_, run)| *run)
-}
-
-/// The locks that journals name, of living and dead runs. A journal that cannot be read must not keep a member locked.
-fn planned_locks(config: &Config) -> Vec<(ServerProcess, RunId)> {
-    let mut planned = Vec::new();
-    let paths = Journal::all(&config.host.state_dir).unwrap_or_else(|error| {
+/// Every run, living or dead, that has a journal. One that cannot be read must not keep a member locked.
+fn runs_with_journals(config: &Config) -> Vec<Seen> {
+    let seen = survey::survey(&config.host.state_dir).unwrap_or_else(|error| {
         tracing::warn!(%error, "nobody knows which run took a lock");
         Vec::new()
     });
-    for path in paths {
-        let (owner, outstanding) = match Journal::peek(&path) {
-            Ok(read) => read,
-            Err(JournalError::NotBegun { .. }) => continue,
-            Err(error) => {
-                tracing::warn!(%error, "nobody knows which locks its run took");
-                continue;
-            }
-        };
-        for resource in outstanding {
-            if let Resource::Lock { process, .. } = resource {
-                planned.push((process, owner.run));
-            }
-        }
-    }
-    planned
+    seen.into_iter()
+        .filter_map(|seen| {
+            seen.inspect_err(
+                |error| tracing::warn!(%error, "nobody knows which locks its run took"),
+            )
+            .ok()
+        })
+        .collect()
 }
 
-/// Unlocks: locks of dead runs as recovery does, others only with `force`. Then recovers what else these runs left.
+/// Unlocks: locks of dead runs as recovery does, those of living runs and of strangers only with `force`. Then recovers what
+/// else the dead ones left.
 ///
 /// # Errors
-/// [`UnlockError`] when the run that holds a lock is alive or cannot be recovered. A member that does not answer is
-/// told of and keeps no other locked.
+/// [`UnlockError`] when the run that holds a lock cannot be recovered. A member that does not answer is told of and
+/// keeps no other locked; so is one that a living run holds.
 pub async fn take_off(
     members: &[LockedMember],
     force: bool,
     config: &Config,
     tools: &Tools,
 ) -> Result<Vec<Unlocking>, UnlockError> {
-    let mut runs: Vec<_> = members.iter().filter_map(|member| member.run).collect();
+    let dead = members.iter().filter(|member| member.at_work.is_none());
+    let mut runs: Vec<_> = dead.filter_map(|member| member.run).collect();
     runs.sort_unstable();
     runs.dedup();
     for run in &runs {
         match recover::unlock(&config.host.state_dir, *run, tools).await {
-            // Whatever keeps the run from being recovered (it lives and is stuck, its disk is read-only): --force
-            // goes past it.
+            // Whatever keeps the run from being recovered (its disk is read-only): --force goes past it.
             Err(error) if force => {
                 tracing::warn!(%run, %error, "cannot recover the run; unlocking all the same")
             }
@@ -184,6 +182,9 @@ pub async fn take_off(
     }
     let unlocking = members.iter().map(|member| async {
         let mut taken_off = 0;
+        if let (Some(owner), true) = (&member.at_work, force) {
+            tracing::warn!(member = %member.member, "breaking into {}, which will fail", owner.at_work());
+        }
         let unlocked = async {
             let mongod =
                 mongo::connect(&member.member, &tools.access, APP_NAME, tools.timeout).await?;
@@ -200,6 +201,7 @@ pub async fn take_off(
             member: member.member.clone(),
             taken_off,
             still_locked: unlocked.as_ref().is_ok_and(|locked| *locked),
+            at_work: member.at_work.clone().filter(|_| !force),
             error: unlocked.err().map(|error| error.to_string()),
         }
     });

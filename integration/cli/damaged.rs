@@ -47,7 +47,8 @@ error: DIR/to holds an earlier restore that was not finished
 $ freezeframe restore 20260131_020000 --to other --shard rs1
 rs1 of mongo_backup-20260131_020000 restored to DIR/other: 3 files, 4.1 KiB, every hash right, in SECONDS
 the data is as of 2026-01-31T02:00:01Z, optime (1769824801, 7) t=3
-not settled: it holds the old replica set's configuration (--member HOST:PORT settles it)
+not settled: it holds the old replica set's configuration (--member HOST:PORT settles it); to look into it, start it alone with
+  mongod --dbpath DIR/other --setParameter recoverFromOplogAsStandalone=true
 => 0
 
 "#]]

@@ -44,7 +44,8 @@ Options:
           Print data as JSON
 
   -v, --verbose...
-          Log more (-v: steps, -vv: every command)
+          Log more (-v: steps, -vv: every command run and every call to mongod, with how long it
+          took)
 
   -q, --quiet
           Log only errors, draw no progress
@@ -87,7 +88,8 @@ Restore a backup to a directory
 Usage: freezeframe restore [OPTIONS] --to <DIR> <ID>
 
 Arguments:
-  <ID>  The backup: its name, its date and time, or "latest"
+  <ID>  The backup: its name, its date and time (20260131_020000 or 2026-01-31T02:00:00Z), or
+        "latest"
 
 Options:
       --config <FILE>       Configuration file [env: FREEZEFRAME_CONFIG] [default:
@@ -97,7 +99,8 @@ Options:
       --shard <NAME>        The replica set to restore [default: the only one in the backup]
       --member <HOST:PORT>  Settle the data so that mongod starts as a replica set with this one
                             member
-  -v, --verbose...          Log more (-v: steps, -vv: every command)
+  -v, --verbose...          Log more (-v: steps, -vv: every command run and every call to mongod,
+                            with how long it took)
   -q, --quiet               Log only errors, draw no progress
       --replset <NAME>      The replica set's name after settling [default: as in the backup]
       --mongod <FILE>       The mongod binary for settling [default: the configuration's, or the one
@@ -214,8 +217,11 @@ missing field `store`
 #[test]
 fn config_prints_what_is_in_force() {
     let scene = Scene::new("[window]\nprovider = \"hold\"\nmax_hold = \"10m\"\n");
+    let threads = regex::Regex::new(r"threads = \d+").unwrap();
     assert_data_eq!(
-        scene.run("freezeframe config"),
+        threads
+            .replace(&scene.run("freezeframe config"), "threads = CORES")
+            .into_owned(),
         str![[r#"
 $ freezeframe config
 # DIR/freezeframe.toml
@@ -253,6 +259,7 @@ snapshot_floor = "1GiB"
 [archive]
 profile = "portable"
 level = 1
+threads = CORES
 diagnostic_data = false
 
 [host]
@@ -260,11 +267,13 @@ state_dir = "DIR/state"
 runtime_dir = "DIR/run"
 
 [restore]
+scratch_dir = "DIR/state/scratch"
 => 0
 
 "#]]
     );
     let json = scene.json("freezeframe config --json", 0);
+    assert!(json["archive"]["threads"].as_u64().unwrap() > 0);
     assert_eq!(json["window"]["max_hold"], "10m");
     // What is printed is a configuration.
     let output = Command::new(env!("CARGO_BIN_EXE_freezeframe"))
@@ -297,10 +306,20 @@ fn man_pages_and_completions_are_made_of_the_same_definition() {
     expected.sort();
     assert_eq!(pages, expected);
     let main = std::fs::read_to_string(scene.path("pages/freezeframe.1")).unwrap();
-    assert!(
-        main.contains("EXIT CODES") && !main.contains("guard"),
-        "{main}"
-    );
+    for section in ["EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES"] {
+        for page in scene.names("pages") {
+            let text = std::fs::read_to_string(scene.path("pages").join(&page)).unwrap();
+            let heading = [format!(".SH {section}\n"), format!(".SH \"{section}\"\n")];
+            assert!(
+                heading.iter().any(|heading| text.contains(heading)),
+                "{page} lacks {section}: {text}"
+            );
+        }
+    }
+    assert!(!main.contains("freezeframe\\-guard"), "{main}");
+    let restore = std::fs::read_to_string(scene.path("pages/freezeframe-restore.1")).unwrap();
+    let plain = restore.replace('\\', "");
+    assert!(plain.contains("[OPTIONS] --to <DIR> <ID>"), "{plain}");
 
     for shell in ["bash", "zsh", "fish"] {
         let output = Command::new(env!("CARGO_BIN_EXE_freezeframe"))

@@ -94,7 +94,7 @@ async fn a_backup_from_check_to_restore() {
         steady(&said),
         str![[r#"
 $ freezeframe backup
-SET  SIZE archived to SIZE in DURATION, database held DURATION
+SET  SIZE archived to SIZE in SECONDS, database held DURATION
 TIME  INFO the database was held for DURATION
 => 0
 $ freezeframe list
@@ -107,7 +107,8 @@ SET  every hash is right (1 archive, N files, SIZE read in SECONDS)
 $ freezeframe restore latest --to restored
 rs0 of SET restored to DIR/restored: N files, SIZE, every hash right, in SECONDS
 the data is as of DATE, optime OPTIME
-not settled: it holds the old replica set's configuration (--member HOST:PORT settles it)
+not settled: it holds the old replica set's configuration (--member HOST:PORT settles it); to look into it, start it alone with
+  mongod --dbpath DIR/restored --setParameter recoverFromOplogAsStandalone=true
 => 0
 
 "#]]
@@ -150,6 +151,18 @@ async fn in_the_window(set: &ReplicaSet, scene: &Scene) -> Child {
         let ended = run.try_wait().unwrap();
         assert!(ended.is_none(), "it ended before: {ended:?}");
         locked(set).await
+    })
+    .await;
+    run
+}
+
+/// As [`in_the_window`], and waits until the archive is being written, so that the lock was answered.
+async fn archiving(set: &ReplicaSet, scene: &Scene) -> Child {
+    let run = in_the_window(set, scene).await;
+    until("an archive is begun", async || {
+        let sets = scene.names("store").into_iter();
+        let mut objects = sets.flat_map(|set| scene.names(&format!("store/{set}")));
+        objects.any(|name| name.starts_with(".rs0.tar.xz"))
     })
     .await;
     run
@@ -229,6 +242,128 @@ error: interrupted: no backup was made
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_running_backup_is_no_leftover() {
+    let set = replica_set().await;
+    fill(&set).await;
+    let scene = Scene::new(&backing_up(&set, HIDDEN, 6));
+    let run = archiving(&set, &scene).await;
+    let pid = Pid::from_raw(run.id() as i32);
+    // Its guard and its locks stay as they are.
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let check = scene.run("freezeframe check");
+    // However its lines are broken.
+    let check = check.split_whitespace().collect::<Vec<_>>().join(" ") + "\n";
+    for told in [
+        "REFUSED running the running backup RUN (pid PID, since DATE) is at work",
+        "rs0 at 127.0.0.1:PORT is held by the running backup RUN (pid PID, since DATE); wait until it has ended",
+        "=> 3\n",
+    ] {
+        assert!(check.contains(told), "no {told:?} in {check}");
+    }
+    assert!(!check.contains("died and left"), "{check}");
+    assert_data_eq!(
+        steady(&scene.transcript(
+            "freezeframe unlock
+            freezeframe unlock --yes
+            freezeframe unlock --force
+            freezeframe list
+            freezeframe recover
+            freezeframe backup"
+        )),
+        str![[""]]
+    );
+    assert!(locked(&set).await);
+    let unlock = scene.json("freezeframe unlock --json", 3);
+    assert_eq!(unlock[0]["at_work"]["pid"], run.id());
+    assert_data_eq!(scene.run("freezeframe unlock --force --yes"), str![[""]]);
+    assert!(!locked(&set).await);
+    // What was broken into knows it at once and is no backup.
+    kill(pid, Signal::SIGCONT).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert_data_eq!(steady(&scene.shown(&output)), str![[""]]);
+    nothing_is_left(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_whose_member_dies_while_it_is_held_ends_at_once() {
+    let mut set = replica_set().await;
+    fill(&set).await;
+    let scene = Scene::new(&backing_up(&set, HIDDEN, 6));
+    let run = archiving(&set, &scene).await;
+    set.members[HIDDEN].kill();
+    let output = run.wait_with_output().unwrap();
+    assert_data_eq!(
+        steady(&scene.shown(&output)),
+        str![[r#"
+error: 127.0.0.1:PORT was not locked any more before it was to be unlocked: mongod has ended
+  hint: find who restarted or unlocked the member; run the backup again
+=> 4
+
+"#]]
+    );
+    nothing_is_left(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_known_to_last_too_long_is_refused() {
+    let set = replica_set().await;
+    let scene = Scene::new("");
+    let holding = |max_hold: &str| {
+        backing_up(&set, HIDDEN, 1)
+            .replace("max_hold = \"5m\"", &format!("max_hold = \"{max_hold}\""))
+    };
+    scene.configure(&holding("1ms"));
+    let guessed = scene.run("freezeframe check");
+    assert!(
+        guessed.contains("warning  max_hold ") && guessed.ends_with("=> 0\n"),
+        "{guessed}"
+    );
+    scene.configure(&holding("5m"));
+    let made = scene.run("freezeframe backup");
+    assert!(made.ends_with("=> 0\n"), "{made}");
+    let known = scene.run("freezeframe check");
+    assert!(known.ends_with("=> 0\n"), "{known}");
+    scene.configure(&holding("1ms"));
+    let known = scene.run("freezeframe check");
+    assert!(
+        known.contains("REFUSED  max_hold ") && known.ends_with("=> 3\n"),
+        "{known}"
+    );
+    assert!(known.contains("set max_hold = \""), "{known}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_and_calls_are_told_to_who_asks() {
+    let set = replica_set().await;
+    let scene = Scene::new(&backing_up(&set, HIDDEN, 1));
+    let quiet = scene.run("freezeframe backup");
+    let steps = scene.run("freezeframe -v backup");
+    let calls = scene.run("freezeframe -vv backup");
+    for (step, call) in [
+        ("read the configuration", "asked 127.0.0.1:PORT: hello ("),
+        ("took the lease on", "asked 127.0.0.1:PORT: fsync ("),
+        (
+            "lock 127.0.0.1:PORT: ",
+            "asked 127.0.0.1:PORT: find local.oplog.rs (",
+        ),
+        (
+            "wrote the manifest of",
+            "asked 127.0.0.1:PORT: replSetGetStatus (",
+        ),
+    ] {
+        assert!(
+            steps.contains(step) && calls.contains(step),
+            "no {step:?} in {steps}{calls}"
+        );
+        assert!(calls.contains(call), "no {call:?} in {calls}");
+        assert!(
+            !quiet.contains(step) && !steps.contains(call),
+            "{quiet}{steps}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lock_of_somebody_else_goes_only_when_asked_twice() {
     let set = replica_set().await;
     let scene = Scene::new(&backing_up(&set, HIDDEN, 1));
@@ -279,5 +414,31 @@ $ freezeframe unlock --force --yes --member 127.0.0.1:1 --member 127.0.0.1:PORT
     assert_eq!(
         scene.json("freezeframe unlock --json", 0)[0]["locked"],
         json!(false)
+    );
+
+    // At night there may be no configuration.
+    admin
+        .run_command(doc! { "fsync": 1, "lock": true })
+        .await
+        .unwrap();
+    let nowhere = format!(
+        "freezeframe unlock --config nowhere.toml --force --yes --member {}",
+        set.addr(HIDDEN)
+    );
+    assert_data_eq!(
+        scene.run(&nowhere),
+        str![[r#"
+$ freezeframe unlock --config nowhere.toml --force --yes --member 127.0.0.1:PORT
+127.0.0.1:PORT  not locked  (1 lock taken off)
+TIME  WARN there is no configuration nowhere.toml: going on with the defaults, without a user and without TLS
+=> 0
+
+"#]]
+    );
+    assert!(!locked(&set).await);
+    let whom = scene.run("freezeframe unlock --config nowhere.toml");
+    assert!(
+        whom.contains("cannot read the configuration") && whom.ends_with("=> 2\n"),
+        "{whom}"
     );
 }

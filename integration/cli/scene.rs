@@ -103,6 +103,31 @@ impl Scene {
         self.redact(&format!("$ {line}\n")) + &self.shown(&output)
     }
 
+    /// Runs `line` as a user who owns nothing, where we may become one. The program is read from where that user may.
+    pub fn run_as_nobody(&self, line: &str) -> String {
+        use std::os::unix::process::CommandExt;
+        const NOBODY: u32 = 65534;
+        let mut command = self.command(line);
+        if nix::unistd::geteuid().is_root() {
+            let program = self.path("freezeframe");
+            if !program.exists() {
+                std::fs::copy(env!("CARGO_BIN_EXE_freezeframe"), &program).unwrap();
+            }
+            let mut by_nobody = Command::new(program);
+            by_nobody.args(command.get_args()).current_dir("/");
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => by_nobody.env(name, value),
+                    None => by_nobody.env_remove(name),
+                };
+            }
+            by_nobody.uid(NOBODY).gid(NOBODY);
+            command = by_nobody;
+        }
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        self.redact(&format!("$ {line}\n")) + &self.shown(&output)
+    }
+
     /// Runs each line of `script`, one after the other.
     pub fn transcript(&self, script: &str) -> String {
         let lines = script.lines().map(str::trim);
@@ -135,9 +160,13 @@ impl Scene {
             (r"127\.0\.0\.1:\d{4,}", "127.0.0.1:PORT"),
             (r"20[2-9]\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "TIME"),
             (r"\brun [0-9a-f]{8}\b", "run RUN"),
+            (
+                r"\b(backup|verify)\s+[0-9a-f]{8}\s+\(pid\s+\d+,\s+since\s[^)]*\)",
+                "$1 RUN (pid PID, since DATE)",
+            ),
             (r"AGE +SIZE", "AGE  SIZE"),
             (r"\d+ d  +", "AGE  "),
-            (r"in \d+(\.\d+)? s\b", "in SECONDS"),
+            (r"in \d+(\.\d+)? m?s\b", "in SECONDS"),
             // Other tests' servers, and whether the host has systemd, are none of the test's business.
             (
                 r"(?s)warning  other_mongod .*?-> [^\n]*(\n {20,}[^\n]*)*",

@@ -51,8 +51,8 @@ rs1 from db3.example.net:27018
 
 window
   -0.812 s  790.5 ms  flush     db3.example.net:27018
-  +0.000 s  20.0 ms   lock      db3.example.net:27018
-  +0.020 s  120.0 ms  snapshot  vg0/mongo
+  +0.000 s  20 ms     lock      db3.example.net:27018
+  +0.020 s  120 ms    snapshot  vg0/mongo
   +0.150 s  34.1 ms   unlock    db3.example.net:27018
 => 0
 $ freezeframe verify 20260131_020000
@@ -61,7 +61,8 @@ mongo_backup-20260131_020000  every hash is right (2 archives, 6 files, 1.3 KiB 
 $ freezeframe restore latest --to restored --shard rs1
 rs1 of mongo_backup-20260131_020000 restored to DIR/restored: 3 files, 4.1 KiB, every hash right, in SECONDS
 the data is as of 2026-01-31T02:00:01Z, optime (1769824801, 7) t=3
-not settled: it holds the old replica set's configuration (--member HOST:PORT settles it)
+not settled: it holds the old replica set's configuration (--member HOST:PORT settles it); to look into it, start it alone with
+  mongod --dbpath DIR/restored --setParameter recoverFromOplogAsStandalone=true
 => 0
 $ freezeframe restore latest --to restored --shard rs1
 error: DIR/restored is not empty: it holds journal
@@ -95,6 +96,7 @@ fn json_is_for_programs() {
     assert_eq!(
         keys(set),
         [
+            "at_work",
             "deployment",
             "finished",
             "held_us",
@@ -159,6 +161,7 @@ fn json_is_for_programs() {
             "seconds",
             "settled",
             "shard",
+            "start",
             "to"
         ]
     );
@@ -198,13 +201,23 @@ error: file://DIR/store holds no backup mongo_backup-20260131_020000
 => 5
 $ freezeframe show monday
 error: "monday" names no backup
-  hint: name a backup as `freezeframe list` shows it, by its date and time (20260131_020000), or `latest`
+  hint: name a backup as `freezeframe list` shows it, by its date and time (20260131_020000 or 2026-01-31T02:00:00Z), or `latest`
 => 2
 
 "#]]
     );
     assert_eq!(scene.json("freezeframe list --json", 0), json!([]));
     std::fs::remove_dir(scene.path("store")).unwrap();
+    // For `check` it is a line among others.
+    let check = scene.run("freezeframe check");
+    assert!(
+        check.contains("REFUSED  store  ") && check.contains("there is no such folder"),
+        "{check}"
+    );
+    assert!(
+        check.contains("\nsystemd\n") && check.contains("\nhost\n") && check.ends_with("=> 5\n"),
+        "{check}"
+    );
     assert_data_eq!(
         scene.run("freezeframe list"),
         str![[r#"
@@ -241,7 +254,10 @@ $ freezeframe unlock --force --yes
     );
     assert_eq!(scene.json("freezeframe recover --json", 0), json!([]));
     let unlock = scene.json("freezeframe unlock --json", 8);
-    assert_eq!(keys(&unlock[0]), ["error", "locked", "member", "run"]);
+    assert_eq!(
+        keys(&unlock[0]),
+        ["at_work", "error", "locked", "member", "run"]
+    );
 
     // Refusals are told in whole sentences, by `check` and by `backup`.
     let check = scene.run("freezeframe check");
@@ -305,4 +321,126 @@ error: the run journal DIR/state/runs/00000001.journal is damaged in line 1: no 
     );
     assert!(!scene.path("run/x").exists());
     assert_eq!(scene.names("state/runs"), ["00000001.journal"]);
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_refuses_check_and_backup_alike() {
+    let scene = Scene::new("");
+    std::fs::write(scene.path("state"), "a file").unwrap();
+    let check = scene.run("freezeframe check");
+    assert!(
+        check.contains("REFUSED  state_dir") && check.ends_with("=> 3\n"),
+        "{check}"
+    );
+    assert_data_eq!(
+        scene.run("freezeframe backup"),
+        str![[r#"
+$ freezeframe backup
+error: cannot create the directory of the run journal DIR/state/runs: Not a directory (os error 20)
+  hint: [host] state_dir must be a directory this user can write to
+=> 3
+
+"#]]
+    );
+}
+
+#[test]
+fn what_a_killed_proof_left_keeps_no_backup_from_being_made() {
+    let scene = Scene::new("[mongodb]\nmembers = [\"127.0.0.1:1\"]\n");
+    let runs = scene.path("state/runs");
+    std::fs::create_dir_all(&runs).unwrap();
+    std::fs::create_dir_all(scene.path("state/scratch/00000003")).unwrap();
+    let owner = r#"{"record":"begin","owner":{"run":"00000003","verb":"verify","pid":1,"boot":"b","started":"2026-01-31T02:00:00Z"}}"#;
+    let plan = format!(
+        r#"{{"record":"plan","entry":0,"resource":{{"kind":"scratch","path":"{}"}}}}"#,
+        scene.path("state/scratch/00000003").display()
+    );
+    std::fs::write(runs.join("00000003.journal"), format!("{owner}\n{plan}\n")).unwrap();
+    let check = scene.run("freezeframe check");
+    assert!(
+        check.contains("warning  leftovers") && check.contains("run RUN died and left"),
+        "{check}"
+    );
+    let backup = scene.run("freezeframe backup");
+    assert!(
+        backup.contains("WARN run RUN died and left") && backup.contains("127.0.0.1:1"),
+        "{backup}"
+    );
+    assert!(!backup.contains("\n  DIR/state"), "{backup}");
+    let recovered = scene.run("freezeframe recover");
+    assert!(
+        recovered.contains("given back  temporary directory"),
+        "{recovered}"
+    );
+    assert!(!scene.path("state/scratch/00000003").exists());
+}
+
+#[test]
+fn a_proof_looks_for_its_mongod_before_it_reads() {
+    let scene = Scene::with_set();
+    let before = scene.names(&format!("store/{SET}")).len();
+    assert_data_eq!(
+        scene.run("freezeframe verify latest --deep --mongod /nonexistent/mongod"),
+        str![[r#"
+$ freezeframe verify latest --deep --mongod /nonexistent/mongod
+error: no mongod found at /nonexistent/mongod
+  hint: give --mongod PATH to a mongod binary
+=> 7
+
+"#]]
+    );
+    // Nothing was read, so nothing was recorded.
+    assert_eq!(scene.names(&format!("store/{SET}")).len(), before);
+}
+
+/// Files of root in a store of root: what an ordinary user meets.
+#[test]
+fn what_may_not_be_read_hides_nothing_else() {
+    use std::os::unix::fs::PermissionsExt;
+    let scene = Scene::with_set();
+    let close = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let shut = scene.path("store/mongo_backup-20260201_020000");
+    std::fs::create_dir(&shut).unwrap();
+    std::fs::write(shut.join("intent.json"), "{}").unwrap();
+    close(&shut, 0o700);
+    let locked = scene.path("store/mongo_backup-20260202_020000");
+    std::fs::create_dir(&locked).unwrap();
+    std::fs::write(locked.join("manifest.json"), "{}").unwrap();
+    close(&locked.join("manifest.json"), 0o600);
+    close(&scene.path(""), 0o755);
+    if !nix::unistd::geteuid().is_root() {
+        // Our own files: the same, as long as nobody at all may read them.
+        close(&shut, 0o000);
+        close(&locked.join("manifest.json"), 0o000);
+    }
+    let said = scene.run_as_nobody("freezeframe list");
+    close(&shut, 0o700);
+    assert_data_eq!(
+        said,
+        str![[r#"
+$ freezeframe list
+BACKUP                        AGE  SIZE     LOCK      STATE       MEMBERS
+mongo_backup-20260131_020000  AGE  5.3 KiB  184.1 ms  verified    rs0, rs1
+mongo_backup-20260201_020000  AGE  0 B      -         UNREADABLE  -
+mongo_backup-20260202_020000  AGE  2 B      -         UNREADABLE  -
+cannot list mongo_backup-20260201_020000 in file://DIR/store: Permission denied (os error 13)
+cannot read mongo_backup-20260202_020000/manifest.json in file://DIR/store: Permission denied (os error 13)
+=> 5
+
+"#]]
+    );
+    let secret = scene.path("freezeframe.toml");
+    close(&secret, 0o000);
+    assert_data_eq!(
+        scene.run_as_nobody("freezeframe list"),
+        str![[r#"
+$ freezeframe list
+error: cannot read the configuration DIR/freezeframe.toml: Permission denied (os error 13)
+  hint: run freezeframe as root (sudo), or let this user's group read it: chgrp GROUP DIR/freezeframe.toml; chmod 640 DIR/freezeframe.toml
+=> 2
+
+"#]]
+    );
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use freezeframe::backup::preflight::cluster::judge_cluster;
 use freezeframe::backup::preflight::member::{MemberLimits, judge, judge_unreadable};
-use freezeframe::backup::preflight::{Finding, Verdict};
+use freezeframe::backup::preflight::{Finding, Verdict, discovery, worst};
 use freezeframe::mongo::balancer::cluster_facts;
 use freezeframe::mongo::process::{NotHere, data_directory};
 use freezeframe::mongo::topology::{Discovered, choose, discover};
-use freezeframe::mongo::{Access, MongoError, connect};
+use freezeframe::mongo::{Access, MongoError, Secret, connect};
 use mongodb::bson::{Document, doc};
 
 use crate::support::mongod::{Member, Options, ReplicaSet, Running, until};
@@ -22,7 +22,7 @@ const LIMITS: MemberLimits = MemberLimits {
 
 async fn judged(set: &ReplicaSet, i: usize, limits: &MemberLimits) -> Vec<Finding> {
     let facts = open(set, i, &set.access()).await.facts().await.unwrap();
-    judge(&facts, limits, jiff::Timestamp::now())
+    judge(&facts, limits, None, jiff::Timestamp::now())
 }
 
 fn refusals(findings: &[Finding]) -> Vec<&'static str> {
@@ -67,7 +67,18 @@ async fn the_hidden_secondary_is_fit_and_each_other_member_is_refused() {
         min_oplog_window: Duration::from_secs(86_400),
         ..LIMITS
     };
-    assert_eq!(refusals(&judged(&set, 2, &long).await), ["oplog_window"]);
+    let young = judged(&set, 2, &long).await;
+    assert_eq!(refusals(&young), ["oplog_window"]);
+    let young = young
+        .iter()
+        .find(|finding| finding.check == "oplog_window")
+        .unwrap();
+    // A larger one would reach back no further.
+    assert!(young.detail.contains("because it is young"), "{young:?}");
+    assert!(
+        !young.todo.as_deref().unwrap().contains("enlarge"),
+        "{young:?}"
+    );
 
     let hidden = open(&set, 2, &set.access()).await;
     hidden.lock("test").await.unwrap();
@@ -122,7 +133,7 @@ async fn a_user_that_may_not_unlock_is_refused_before_it_locks() {
         read().await.missing_actions == ["unlock"]
     })
     .await;
-    let findings = judge(&read().await, &LIMITS, jiff::Timestamp::now());
+    let findings = judge(&read().await, &LIMITS, None, jiff::Timestamp::now());
     assert!(refusals(&findings).contains(&"privileges"), "{findings:#?}");
 }
 
@@ -203,7 +214,7 @@ async fn a_member_in_initial_sync_is_refused() {
         let Ok(facts) = hidden.facts().await else {
             return false;
         };
-        let refused = refusals(&judge(&facts, &LIMITS, jiff::Timestamp::now()));
+        let refused = refusals(&judge(&facts, &LIMITS, None, jiff::Timestamp::now()));
         refused.contains(&"state") && refused.contains(&"initial_sync")
     })
     .await;
@@ -223,7 +234,7 @@ async fn a_standalone_and_a_server_without_journal_are_refused() {
     .unwrap();
     let facts = mongod.facts().await.unwrap();
     assert!(facts.replica_set.is_none() && facts.oplog.is_none());
-    let findings = judge(&facts, &LIMITS, jiff::Timestamp::now());
+    let findings = judge(&facts, &LIMITS, None, jiff::Timestamp::now());
     assert_eq!(refusals(&findings), ["journal", "state"]);
 }
 
@@ -239,8 +250,10 @@ async fn running_members_are_discovered_and_excluded_ones_are_not() {
     )
     .await
     .unwrap();
+    assert_eq!(found.excluded, std::slice::from_ref(secondary));
     // Other tests run mongods on this host too.
     let ours: Vec<Discovered> = found
+        .mongods
         .into_iter()
         .filter(|found| {
             set.members
@@ -254,19 +267,82 @@ async fn running_members_are_discovered_and_excluded_ones_are_not() {
     expected.sort();
     assert_eq!(addrs, expected);
 
-    let choice = choose(&ours, &[]);
+    let choice = choose(ours.clone(), &[]);
     assert_eq!(choice.members, std::slice::from_ref(hidden));
     assert_eq!(choice.others.len(), 1);
+    assert!(choice.others[0].is_at(primary), "{choice:?}");
+    // Beside the member that is backed up, the primary of its set is nothing to warn of.
+    let member = open(&set, 2, &set.access()).await.facts().await.unwrap();
+    let told = discovery::judge(&choice.members, &[&member], &choice.others, &[]);
+    assert_eq!(worst(&told), Verdict::Ok, "{told:?}");
+    let said = format!("{primary} is a PRIMARY of rs0, whose data is backed up from {hidden}");
+    assert!(told[0].detail.contains(&said), "{told:?}");
+    // By another of its names it is the same.
+    let named = format!("localhost:{}", primary.port).parse().unwrap();
+    let choice = choose(ours, std::slice::from_ref(&named));
+    assert_eq!(choice.members, [named]);
+    assert_eq!(choice.others.len(), 1);
+    assert!(choice.others[0].is_at(hidden), "{choice:?}");
+}
+
+/// What `check` would say, were `member` the only mongod of this host.
+async fn told_of(set: &ReplicaSet, member: usize, access: &Access, timeout: Duration) -> String {
+    let found = discover(access, "freezeframe-test", &[], timeout)
+        .await
+        .unwrap();
+    let mut ours = found.mongods;
+    ours.retain(|found| found.pid == Some(set.members[member].pid()));
+    let choice = choose(ours, &[]);
+    let told = discovery::judge(&choice.members, &[], &choice.others, &found.excluded);
+    let refused = told
+        .iter()
+        .find(|finding| finding.verdict == Verdict::Refused);
+    format!("{}\n{}", told[0].sentence(), refused.unwrap().sentence())
+}
+
+#[tokio::test]
+async fn a_member_that_cannot_be_asked_is_told_by_its_cause() {
+    let set = ReplicaSet::start(Options {
+        auth: true,
+        members: vec![Member::primary(), Member::hidden()],
+        ..Options::default()
+    })
+    .await;
+    let minimum = set.minimum_access().await;
+    let told = told_of(&set, 1, &Access::default(), TIMEOUT).await;
     assert!(
-        choice.others[0].contains(&format!("{primary} is a PRIMARY of rs0")),
-        "{choice:?}"
+        told.contains("asks for a user and a password, and none is configured"),
+        "{told}"
     );
-    let named = choose(&ours, std::slice::from_ref(primary));
-    assert_eq!(named.members, std::slice::from_ref(primary));
     assert!(
-        named.others[0].contains("a hidden SECONDARY of rs0"),
-        "{named:?}"
+        told.contains("set username and password_file in [mongodb]"),
+        "{told}"
     );
+    let wrong = Access {
+        password: Some(Secret::new("wrong")),
+        ..minimum.clone()
+    };
+    let told = told_of(&set, 1, &wrong, TIMEOUT).await;
+    assert!(
+        told.contains("refused user") && told.contains("check user, password"),
+        "{told}"
+    );
+    assert!(
+        !told.contains("Kind:") && !told.contains("labels"),
+        "{told}"
+    );
+
+    // Stopped it still accepts connections, and says nothing.
+    let pid = nix::unistd::Pid::from_raw(set.members[1].pid() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let told = told_of(&set, 1, &minimum, Duration::from_secs(2)).await;
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    assert!(told.contains("did not answer hello within 2 s"), "{told}");
+    assert!(
+        told.contains("it is overloaded, stopped or stuck"),
+        "{told}"
+    );
+    assert!(!told.contains("Topology"), "{told}");
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ pub enum BackupError {
     /// Something stands in its way.
     #[error(transparent)]
     Preflight(#[from] PreflightError),
+    /// The run could not begin: its journal cannot be made, or another one is at work.
+    #[error(transparent)]
+    NotBegun(JournalError),
     /// The run journal could not be kept.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -93,7 +96,7 @@ impl Explain for BackupError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Preflight(error) => error.hint(),
-            Self::Journal(error) => error.hint(),
+            Self::NotBegun(error) | Self::Journal(error) => error.hint(),
             Self::Lease(error) => error.hint(),
             Self::Window(error) => error.hint(),
             Self::Picture(error) => error.hint(),
@@ -113,6 +116,8 @@ impl Explain for BackupError {
     fn exit(&self) -> Exit {
         match self {
             Self::Preflight(error) => error.exit(),
+            // As `check` says it.
+            Self::NotBegun(_) => Exit::Refused,
             Self::Journal(error) => match error.exit() {
                 // Everything was given back; where the journal does not say so `recover` finds out.
                 Exit::Failed => Exit::BackupFailed,

@@ -20,7 +20,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::backup::release::Tools;
 use crate::error::{Exit, Explain};
 use crate::ids::{MemberAddr, RunId};
-use crate::mongo::ServerProcess;
+use crate::mongo::{HostProcess, ServerProcess};
 pub use give_back::GivenBack;
 use said::Said;
 
@@ -34,6 +34,9 @@ pub struct GuardPlan {
     pub run: RunId,
     /// The members that will be locked, and the server processes they are.
     pub members: Vec<(MemberAddr, ServerProcess)>,
+    /// The processes of this host that they are, where that is known.
+    #[serde(default)]
+    pub hosts: Vec<(MemberAddr, HostProcess)>,
     /// The comment on the lock commands.
     pub comment: String,
     /// Longest time between arming and release.

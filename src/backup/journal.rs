@@ -5,6 +5,7 @@
 //! dead one. `recover` reads what is outstanding and gives it back.
 
 mod error;
+pub mod survey;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -25,7 +26,7 @@ pub use error::JournalError;
 const MAX_JOURNAL: u64 = 16 << 20;
 
 /// Who a journal belongs to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The run.
     pub run: RunId,

@@ -66,6 +66,12 @@ impl PicturePlan {
 }
 
 impl Plan {
+    /// The members, for a log line.
+    pub fn names(&self) -> String {
+        let name = |member: &PlannedMember| format!("{} at {}", member.shard, member.mongod.addr());
+        self.members.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+
     /// The statement of intent of run `run`, beginning at `started`.
     pub fn intent(&self, run: RunId, started: Timestamp) -> Intent {
         let member = |member: &PlannedMember| IntentMember {

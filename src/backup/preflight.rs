@@ -1,7 +1,9 @@
 //! The checks before anything is held: each gives findings, and one refusal stops the backup.
 
 pub mod cluster;
+pub mod discovery;
 pub mod examine;
+pub mod hold;
 pub mod member;
 pub mod storage;
 
@@ -85,15 +87,24 @@ impl Finding {
     }
 
     /// Subject, what was found and what to do about it, as one sentence.
+    /// What has lines of its own, such as a drawing, stands below it.
     pub fn sentence(&self) -> String {
+        let (first, rest) = match self.detail.split_once('\n') {
+            Some((first, rest)) => (first, Some(rest)),
+            None => (self.detail.as_str(), None),
+        };
         let mut sentence = if self.detail.contains(&self.subject) {
-            self.detail.clone()
+            first.to_owned()
         } else {
-            format!("{}: {}", self.subject, self.detail)
+            format!("{}: {first}", self.subject)
         };
         if let Some(todo) = &self.todo {
             sentence.push_str("; ");
             sentence.push_str(todo);
+        }
+        if let Some(rest) = rest {
+            sentence.push('\n');
+            sentence.push_str(rest);
         }
         sentence
     }
@@ -106,4 +117,25 @@ pub fn worst(findings: &[Finding]) -> Verdict {
         .map(|finding| finding.verdict)
         .max()
         .unwrap_or(Verdict::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawing_stands_below_the_advice() {
+        let drawn = Finding::refused(
+            "/data",
+            "volume",
+            "/data cannot be snapshotted: md\n/data  xfs\n└─ md0",
+            "move it",
+        );
+        assert_eq!(
+            drawn.sentence(),
+            "/data cannot be snapshotted: md; move it\n/data  xfs\n└─ md0"
+        );
+        let plain = Finding::refused("host", "members", "none", "name one");
+        assert_eq!(plain.sentence(), "host: none; name one");
+    }
 }

@@ -17,6 +17,7 @@ use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
 use crate::exec::{ExecError, SharedExec};
 use crate::host::Systemd;
+use crate::human;
 use crate::ids::{BackupId, MemberAddr, RunId};
 use crate::manifest::{INTENT, MANIFEST};
 use crate::mongo::{self, Access, MongoError};
@@ -67,7 +68,7 @@ pub enum ReleaseError {
         source: MongoError,
     },
     /// The member does not answer.
-    #[error("{member} did not answer within {}", humantime::format_duration(*.patience))]
+    #[error("{member} did not answer within {}", human::duration(*.patience))]
     Unanswered {
         /// The member.
         member: MemberAddr,
@@ -180,7 +181,14 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
             member,
             process,
             comment,
-        } => unlock(member, process, comment, tools).await,
+            host,
+        } => match host {
+            Some(host) if host.has_ended() => {
+                tracing::info!(%member, "mongod has ended, and the lock with it");
+                Ok(())
+            }
+            _ => unlock(member, process, comment, tools).await,
+        },
         Resource::Directory { path } => gone(path, std::fs::remove_dir(path)),
         Resource::Mount { point } => {
             let point = point.clone();

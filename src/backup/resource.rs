@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::lease::Scope;
 use crate::ids::{BackupId, MemberAddr, RunId};
-use crate::mongo::ServerProcess;
+use crate::mongo::{HostProcess, ServerProcess};
 use crate::snapshot::LvmSnapshot;
 
 /// Something a run acquires and somebody must give back. In the order in which a run acquires them.
@@ -59,6 +59,9 @@ pub enum Resource {
         process: ServerProcess,
         /// The comment on the lock command, by which the server shows one that is still waiting.
         comment: String,
+        /// The process of this host that it is, where that is known: once it has ended, so has the lock.
+        #[serde(default)]
+        host: Option<HostProcess>,
     },
     /// A directory made as a mount point.
     Directory {

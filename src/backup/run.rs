@@ -279,6 +279,7 @@ mod tests {
             member: member.parse().unwrap(),
             process: ServerProcess::from_bytes([1; 12]),
             comment: "test".into(),
+            host: None,
         };
         run.plan(vec![directory, timer.clone(), lock.clone()])
             .unwrap();

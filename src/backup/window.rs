@@ -5,6 +5,7 @@
 
 mod error;
 mod locks;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -44,6 +45,9 @@ pub struct Terms<'a> {
     pub limit: Duration,
     /// The provider's name, for the record.
     pub provider: &'static str,
+    /// Whether the members are looked at while they are held: in a window of minutes nobody wants to learn at its end
+    /// that the lock was lost at its beginning. In one of a second it would only be in the way.
+    pub watched: bool,
     /// How to give back.
     pub tools: &'a Tools,
 }
@@ -170,6 +174,7 @@ fn planned_locks(terms: &Terms<'_>, comment: &str) -> Vec<Resource> {
         member: mongod.addr().clone(),
         process: *process,
         comment: comment.to_owned(),
+        host: mongod.host_process(),
     };
     terms.members.iter().map(lock).collect()
 }
@@ -181,6 +186,11 @@ fn guard_plan(run: &Run, terms: &Terms<'_>, comment: &str) -> GuardPlan {
             .members
             .iter()
             .map(|(mongod, process)| (mongod.addr().clone(), *process))
+            .collect(),
+        hosts: terms
+            .members
+            .iter()
+            .filter_map(|(mongod, _)| Some((mongod.addr().clone(), mongod.host_process()?)))
             .collect(),
         comment: comment.to_owned(),
         limit: terms.limit,
@@ -290,6 +300,7 @@ where
         biased;
         broken = guard.broken() => Err(WindowError::Guard(broken)),
         () = cancel.cancelled() => Err(WindowError::Interrupted),
+        lost = watch::lost(terms) => Err(lost),
         brought = &mut work => Ok(brought),
     };
     let unlocked = match &brought {

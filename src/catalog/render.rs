@@ -1,9 +1,11 @@
 //! The catalog as a person reads it.
 
-use bytesize::ByteSize;
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::summary::{SetState, SetSummary, Verdict};
+use crate::human;
 use crate::manifest::Manifest;
 
 /// A table of sets, oldest first, with ages as of `now`.
@@ -17,6 +19,9 @@ pub fn table(sets: &[SetSummary], now: Timestamp) -> String {
         .collect();
     let mut text = columns(&rows);
     for set in sets {
+        if let Some(owner) = &set.at_work {
+            text.push_str(&format!("{}: being made by {}\n", set.id, owner.at_work()));
+        }
         if let Some(reason) = &set.reason {
             let id = set.id.to_string();
             // Errors of the catalog name the set themselves.
@@ -38,7 +43,7 @@ fn row(set: &SetSummary, now: Timestamp) -> [String; 6] {
     [
         set.id.to_string(),
         age(now.duration_since(set.started)),
-        ByteSize::b(set.size).to_string(),
+        human::size(set.size),
         set.held_us.map_or_else(|| "-".into(), lock_length),
         state(set).to_owned(),
         match members.is_empty() {
@@ -50,8 +55,10 @@ fn row(set: &SetSummary, now: Timestamp) -> [String; 6] {
 
 fn state(set: &SetSummary) -> &'static str {
     match (set.state, set.verification.verdict) {
+        (SetState::Unfinished, _) if set.at_work.is_some() => "running",
         (SetState::Unfinished, _) => "unfinished",
         (SetState::Future, _) => "newer format",
+        (SetState::Unreadable, _) => "UNREADABLE",
         (SetState::Damaged, _) | (SetState::Complete, Verdict::Damaged) => "DAMAGED",
         (SetState::Complete, Verdict::Unverified) => "unverified",
         (SetState::Complete, Verdict::Verified) => "verified",
@@ -91,7 +98,7 @@ pub fn set(set: &SetSummary, manifest: &Manifest) -> String {
                 manifest.window.provider
             ),
         ),
-        ("size", ByteSize::b(set.size).to_string()),
+        ("size", human::size(set.size)),
     ];
     if let Some(reason) = &set.reason {
         lines.push(("reason", reason.clone()));
@@ -127,8 +134,8 @@ pub fn set(set: &SetSummary, manifest: &Manifest) -> String {
             lock_length(member.locked_us),
             archive.object,
             archive.profile,
-            ByteSize::b(archive.size),
-            ByteSize::b(archive.data_size),
+            human::size(archive.size),
+            human::size(archive.data_size),
             archive.files,
         ));
     }
@@ -162,13 +169,8 @@ fn age(age: SignedDuration) -> String {
     }
 }
 
-/// Microseconds as milliseconds or seconds.
 fn lock_length(us: u64) -> String {
-    if us < 1_000_000 {
-        format!("{:.1} ms", us as f64 / 1e3)
-    } else {
-        format!("{:.2} s", us as f64 / 1e6)
-    }
+    human::duration(Duration::from_micros(us))
 }
 
 /// Left-aligned columns, two blanks between them, nothing after the last.

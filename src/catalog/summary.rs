@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::verification::{Outcome, Verification, VerificationKind, read_verifications};
 use super::{CatalogError, missing_objects, read_intent, read_manifest};
+use crate::backup::journal::Owner;
 use crate::error::{Exit, Explain};
 use crate::ids::{BackupId, DeploymentId, MemberAddr, ShardName};
 use crate::manifest::{Intent, Manifest};
@@ -39,6 +40,8 @@ pub struct SetSummary {
     pub held_us: Option<u64>,
     /// What verifications found.
     pub verification: VerificationState,
+    /// The run of this host that is making it now, where one is. The store does not know; whoever lists may.
+    pub at_work: Option<Owner>,
 }
 
 /// One member of a set.
@@ -62,6 +65,8 @@ pub enum SetState {
     Damaged,
     /// A newer program made it.
     Future,
+    /// Something of it cannot be read, by us or at all: nobody knows what it is.
+    Unreadable,
 }
 
 /// What the verification records of a set say together.
@@ -91,10 +96,12 @@ pub enum Verdict {
     Damaged,
 }
 
-/// Every set in the store, oldest first. One bad set never hides the others; a store that fails does.
+/// Every set in the store, oldest first. One bad set, or one that cannot be read, never hides the others; a store that
+/// fails does.
 pub async fn list(store: &dyn Store) -> Result<Vec<SetSummary>, StoreError> {
     let mut sets: Vec<(BackupId, Vec<ObjectInfo>)> = Vec::new();
-    for info in store.list(BackupId::PREFIX).await? {
+    let (objects, closed) = store.list_what_opens(BackupId::PREFIX).await?;
+    for info in objects {
         let Some((folder, _)) = info.key.split_once('/') else {
             continue;
         };
@@ -113,6 +120,18 @@ pub async fn list(store: &dyn Store) -> Result<Vec<SetSummary>, StoreError> {
         .collect()
         .await;
     let mut summaries = summaries.into_iter().collect::<Result<Vec<_>, _>>()?;
+    for (folder, error) in closed {
+        let Ok(id) = folder.parse() else { continue };
+        // It may hold folders of which only some do not open.
+        match summaries.iter_mut().find(|set| set.id == id) {
+            Some(set) => unreadable(set, &error),
+            None => {
+                let mut set = blank(id, &[], &[]);
+                unreadable(&mut set, &error);
+                summaries.push(set);
+            }
+        }
+    }
     summaries.sort_by_key(|set| set.id);
     Ok(summaries)
 }
@@ -129,8 +148,52 @@ async fn summarise(
     id: BackupId,
     objects: Vec<ObjectInfo>,
 ) -> Result<SetSummary, StoreError> {
-    let records = read_verifications(store, id, &objects).await?;
-    let base = SetSummary {
+    let records = match read_verifications(store, id, &objects).await {
+        Err(error) if is_denied(&error) => return Ok(closed(id, &objects, &error)),
+        read => read?,
+    };
+    let base = blank(id, &objects, &records);
+    match read_manifest(store, id).await {
+        Ok(manifest) => Ok(with_manifest(base, &manifest, &objects)),
+        Err(CatalogError::Store(error)) if is_denied(&error) => Ok(closed(id, &objects, &error)),
+        Err(CatalogError::Store(error)) => Err(error),
+        Err(error) => {
+            let intent = match read_intent(store, id).await {
+                Err(CatalogError::Store(StoreError::NotFound { .. })) => None,
+                Err(CatalogError::Store(error)) => return Err(error),
+                read => Some(read),
+            };
+            Ok(without_manifest(base, &error, intent))
+        }
+    }
+}
+
+/// Whether we may not read what is there, which says nothing of what else the store holds.
+fn is_denied(error: &StoreError) -> bool {
+    match error {
+        StoreError::Io { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
+        _ => false,
+    }
+}
+
+fn closed(id: BackupId, objects: &[ObjectInfo], error: &StoreError) -> SetSummary {
+    let mut set = blank(id, objects, &[]);
+    unreadable(&mut set, error);
+    set
+}
+
+fn unreadable(set: &mut SetSummary, error: &StoreError) {
+    set.state = SetState::Unreadable;
+    set.reason = Some(error.to_string());
+}
+
+/// What is known of a set before any of its documents is read.
+fn blank(
+    id: BackupId,
+    objects: &[ObjectInfo],
+    records: &[Result<Verification, CatalogError>],
+) -> SetSummary {
+    SetSummary {
         id,
         state: SetState::Complete,
         reason: None,
@@ -143,19 +206,8 @@ async fn summarise(
         members: Vec::new(),
         provider: None,
         held_us: None,
-        verification: verification_state(&records),
-    };
-    match read_manifest(store, id).await {
-        Ok(manifest) => Ok(with_manifest(base, &manifest, &objects)),
-        Err(CatalogError::Store(error)) => Err(error),
-        Err(error) => {
-            let intent = match read_intent(store, id).await {
-                Err(CatalogError::Store(StoreError::NotFound { .. })) => None,
-                Err(CatalogError::Store(error)) => return Err(error),
-                read => Some(read),
-            };
-            Ok(without_manifest(base, &error, intent))
-        }
+        verification: verification_state(records),
+        at_work: None,
     }
 }
 

@@ -313,7 +313,15 @@ async fn a_failing_store_is_never_a_damaged_or_missing_backup() {
 #[tokio::test]
 async fn names_of_backups_are_resolved() {
     let (_, store) = sample().await;
-    for text in ["latest", sample::ID, "20260131_020000"] {
+    for text in [
+        "latest",
+        sample::ID,
+        "20260131_020000",
+        "2026-01-31T02:00:00Z",
+        // As `show` prints when it began, and in another zone.
+        "2026-01-31T02:00:00.25Z",
+        "2026-01-31T03:00:00+01:00",
+    ] {
         assert_eq!(resolve(store.as_ref(), text).await.unwrap(), id());
     }
     let error = resolve(store.as_ref(), "newest").await.unwrap_err();
@@ -419,6 +427,11 @@ async fn two_verifications_of_one_second_keep_both_records() {
     write_verification(store.as_ref(), &record).await.unwrap();
     let found = store.list(&key(id(), "verified-")).await.unwrap();
     assert_eq!(found.len(), 2);
+    // The second's name is late, and not what it says: nothing was verified in the future.
+    let records = verification::read_verifications(store.as_ref(), id(), &found).await;
+    for read in records.unwrap() {
+        assert_eq!(read.unwrap().at, record.at);
+    }
 }
 
 proptest::proptest! {

@@ -19,7 +19,7 @@ pub struct Verification {
     pub kind: VerificationKind,
     /// How it ended.
     pub outcome: Outcome,
-    /// When it ended; also in the object's name.
+    /// When it ended; the object's name may say some seconds more.
     pub at: Timestamp,
     /// Version of freezeframe that did it.
     pub tool: String,
@@ -56,7 +56,8 @@ pub enum Outcome {
     Damaged,
 }
 
-/// Seconds a record may be late, so that two verifications of one second both keep their record.
+/// Seconds that a record's name may be late, so that two verifications of one second both keep their record. What it
+/// says of its time stays true.
 const SECONDS_TRIED: i64 = 5;
 
 /// Writes a record beside the set; earlier ones stay.
@@ -66,15 +67,11 @@ pub async fn write_verification(
 ) -> Result<(), CatalogError> {
     let mut taken = None;
     for late in 0..SECONDS_TRIED {
-        let at = record
+        let name = record
             .at
             .checked_add(jiff::SignedDuration::from_secs(late))
             .unwrap_or(record.at);
-        let record = Verification {
-            at,
-            ..record.clone()
-        };
-        match write_document(store, record.id, &object(at), &record).await {
+        match write_document(store, record.id, &object(name), record).await {
             Err(CatalogError::Store(error @ StoreError::Exists { .. })) => taken = Some(error),
             written => return written,
         }
@@ -85,7 +82,7 @@ pub async fn write_verification(
     }
 }
 
-/// The name of a record made `at`.
+/// The name of a record, with a time.
 fn object(at: Timestamp) -> String {
     format!("{VERIFIED_PREFIX}{}.json", at.strftime("%Y%m%d_%H%M%S"))
 }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use bytesize::ByteSize;
-
 use super::{Context, Failure, print};
 use crate::backup::backup;
 use crate::error::Exit;
+use crate::human;
 use crate::manifest::Manifest;
 
 pub async fn run(context: Context) -> Result<Exit, Failure> {
-    let (json, env) = (context.json, context.environment()?);
+    let (json, store) = (context.json, context.store()?);
+    let env = context.environment(store);
     let manifest = backup(&env).await?;
     print(json, &manifest, || render(&manifest))?;
     Ok(Exit::Done)
@@ -25,11 +25,11 @@ fn render(manifest: &Manifest) -> String {
     let took = manifest.finished.duration_since(manifest.started);
     let took = Duration::from_millis(took.as_millis().try_into().unwrap_or_default());
     format!(
-        "{}  {} archived to {} in {}, database held {:.3} s\n",
+        "{}  {} archived to {} in {}, database held {}\n",
         manifest.id,
-        ByteSize::b(data),
-        ByteSize::b(stored),
-        humantime::format_duration(took),
-        Duration::from_micros(manifest.window.held_us).as_secs_f64(),
+        human::size(data),
+        human::size(stored),
+        human::duration(took),
+        human::duration(Duration::from_micros(manifest.window.held_us)),
     )
 }

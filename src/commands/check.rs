@@ -1,27 +1,40 @@
 //! `check`: everything that stands in the way, before it hurts.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytesize::ByteSize;
-
 use super::{Context, Failure, print};
+use crate::backup::preflight::examine::STORE;
 use crate::backup::preflight::{Examination, Finding, Verdict, examine, worst};
 use crate::error::Exit;
+use crate::human;
 use crate::ids::RunId;
+use crate::store::closed::ClosedStore;
 
 /// Longest line of text, in characters.
 const WIDTH: usize = 100;
 
 pub async fn run(context: Context) -> Result<Exit, Failure> {
-    let (json, env) = (context.json, context.environment()?);
+    let json = context.json;
+    // A store that cannot be opened is one finding among others.
+    let store = context.store().unwrap_or_else(|error| {
+        Arc::new(ClosedStore::new(context.config.store.url.as_str(), &error))
+    });
+    let env = context.environment(store);
     let examination = examine(&env, RunId::random()).await?;
     print(json, &examination, || render(&examination))?;
-    Ok(if worst(&examination.findings) == Verdict::Refused {
-        Exit::Refused
-    } else {
-        Exit::Done
-    })
+    Ok(exit(&examination.findings))
+}
+
+/// A store that is refused is told by its own code, also beside other refusals, as the verbs that read it do.
+fn exit(findings: &[Finding]) -> Exit {
+    let store = |finding: &Finding| finding.check == STORE && finding.verdict == Verdict::Refused;
+    match worst(findings) {
+        Verdict::Refused if findings.iter().any(store) => Exit::Store,
+        Verdict::Refused => Exit::Refused,
+        Verdict::Warning | Verdict::Ok => Exit::Done,
+    }
 }
 
 fn render(examination: &Examination) -> String {
@@ -32,15 +45,9 @@ fn render(examination: &Examination) -> String {
     }
     let expected = Duration::from_secs(examination.expected_seconds);
     for (name, value) in [
-        ("data", ByteSize::b(examination.data_bytes).to_string()),
-        (
-            "expected to take",
-            humantime::format_duration(expected).to_string(),
-        ),
-        (
-            "snapshot space",
-            ByteSize::b(examination.snapshot_bytes).to_string(),
-        ),
+        ("data", human::size(examination.data_bytes)),
+        ("expected to take", human::duration(expected).to_string()),
+        ("snapshot space", human::size(examination.snapshot_bytes)),
     ] {
         let _ = writeln!(text, "{name:16}  {value}");
     }

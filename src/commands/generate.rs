@@ -1,5 +1,7 @@
 //! `generate`: man pages and completions from the one definition of the command line.
 
+mod man;
+
 use std::path::PathBuf;
 
 use clap::CommandFactory;
@@ -26,7 +28,9 @@ pub fn run(arguments: &GenerateArgs) -> Result<Exit, Failure> {
                 source,
             };
             std::fs::create_dir_all(dir).map_err(fail)?;
-            clap_mangen::generate_to(Cli::command(), dir).map_err(fail)?;
+            for (name, page) in man::pages(Cli::command()).map_err(fail)? {
+                std::fs::write(dir.join(name), page).map_err(fail)?;
+            }
         }
         Generated::Completions { shell } => {
             clap_complete::generate(

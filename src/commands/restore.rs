@@ -1,13 +1,13 @@
 //! `restore`.
 
 use std::fmt::Write;
-
-use bytesize::ByteSize;
+use std::time::Duration;
 
 use super::{Context, Failure, print};
 use crate::catalog;
 use crate::cli::RestoreArgs;
 use crate::error::Exit;
+use crate::human;
 use crate::restore::fetch::Fetch;
 use crate::restore::{Order, Restored, restore};
 
@@ -43,29 +43,24 @@ fn render(restored: &Restored) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{} of {} restored to {}: {} files, {}, every hash right, in {:.1} s\nthe data is as of {}, optime {}",
+        "{} of {} restored to {}: {} files, {}, every hash right, in {}\nthe data is as of {}, optime {}",
         restored.shard,
         restored.id,
         restored.to.display(),
         restored.files,
-        ByteSize::b(restored.data_bytes),
-        restored.seconds,
+        human::size(restored.data_bytes),
+        human::duration(Duration::try_from_secs_f64(restored.seconds).unwrap_or_default()),
         jiff::Timestamp::new(restored.optime.seconds.into(), 0).unwrap_or_default(),
         restored.optime,
     );
     let _ = match &restored.settled {
-        Some(settled) => writeln!(
+        Some(settled) => write!(text, "settled for {}: start it with", settled.member),
+        None => write!(
             text,
-            "settled for {}: mongod --dbpath {} --port {} --replSet {}",
-            settled.member,
-            restored.to.display(),
-            settled.member.port,
-            settled.replset
-        ),
-        None => writeln!(
-            text,
-            "not settled: it holds the old replica set's configuration (--member HOST:PORT settles it)"
+            "not settled: it holds the old replica set's configuration (--member HOST:PORT settles it); to look into it, start it alone with"
         ),
     };
+    let arguments = restored.start.join(" ");
+    let _ = writeln!(text, "\n  mongod {arguments}");
     text
 }

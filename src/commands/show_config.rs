@@ -12,8 +12,9 @@ struct PrintError(toml::ser::Error);
 impl Explain for PrintError {}
 
 pub fn run(context: &Context) -> Result<Exit, Failure> {
-    let text = context.config.to_toml().map_err(PrintError)?;
-    print(context.json, &context.config, || {
+    let config = context.config.in_force();
+    let text = config.to_toml().map_err(PrintError)?;
+    print(context.json, &config, || {
         format!("# {}\n{text}", context.tools.config.display())
     })?;
     Ok(Exit::Done)

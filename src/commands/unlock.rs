@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Context, Failure, print};
+use crate::backup::journal::Owner;
 use crate::cli::UnlockArgs;
 use crate::error::Exit;
 use crate::ids::MemberAddr;
@@ -22,15 +23,27 @@ pub async fn run(context: Context, arguments: UnlockArgs) -> Result<Exit, Failur
     }
     let done = take_off(&members, arguments.force, &context.config, &context.tools).await?;
     print(context.json, &done, || report(&done))?;
-    let still = done
-        .iter()
-        .any(|member| member.still_locked || member.error.is_some());
-    Ok(if still { Exit::StillHeld } else { Exit::Done })
+    let open = |member: &&Unlocking| member.still_locked || member.error.is_some();
+    // What a living run holds is in good hands: it was refused, and nothing is left lying.
+    let in_good_hands = |member: &Unlocking| member.error.is_none() && member.at_work.is_some();
+    let open: Vec<_> = done.iter().filter(open).collect();
+    Ok(if open.is_empty() {
+        Exit::Done
+    } else if open.into_iter().all(in_good_hands) {
+        Exit::Refused
+    } else {
+        Exit::StillHeld
+    })
 }
 
 fn plan(members: &[LockedMember], force: bool) -> String {
     let mut text = String::new();
     for member in members {
+        if let (true, Some(owner)) = (member.locked, &member.at_work) {
+            let line = held(owner, &member.member, force);
+            let _ = writeln!(text, "{}  {line}", member.member);
+            continue;
+        }
         let line = match (&member.locked, &member.run) {
             _ if member.error.is_some() => unknown(member.error.as_deref()),
             (false, _) => "not locked".to_owned(),
@@ -47,7 +60,10 @@ fn plan(members: &[LockedMember], force: bool) -> String {
         };
         let _ = writeln!(text, "{}  {line}", member.member);
     }
-    let would_act = |member: &LockedMember| member.locked && (force || member.run.is_some());
+    let would_act = |member: &LockedMember| {
+        let left_by_us = member.run.is_some() && member.at_work.is_none();
+        member.locked && (force || left_by_us)
+    };
     if members.iter().any(would_act) {
         text.push_str("nothing was done; add --yes to do it\n");
     }
@@ -57,15 +73,16 @@ fn plan(members: &[LockedMember], force: bool) -> String {
 fn report(done: &[Unlocking]) -> String {
     let mut text = String::new();
     for member in done {
-        let state = match (&member.error, member.still_locked) {
-            (Some(_), _) => unknown(member.error.as_deref()),
-            (None, true) => {
+        let state = match (&member.error, member.still_locked, &member.at_work) {
+            (Some(_), ..) => unknown(member.error.as_deref()),
+            (None, true, Some(owner)) => held(owner, &member.member, false),
+            (None, true, None) => {
                 format!(
                     "STILL LOCKED, by no run of freezeframe; to take it off all the same: {}",
                     by_force(&member.member)
                 )
             }
-            (None, false) => "not locked".into(),
+            (None, false, _) => "not locked".into(),
         };
         let taken_off = match member.taken_off {
             0 => String::new(),
@@ -75,6 +92,21 @@ fn report(done: &[Unlocking]) -> String {
         let _ = writeln!(text, "{}  {state}{taken_off}", member.member);
     }
     text
+}
+
+/// What is said of a lock that a living run holds.
+fn held(owner: &Owner, member: &MemberAddr, force: bool) -> String {
+    let holder = owner.at_work();
+    if force {
+        return format!(
+            "LOCKED, held by {holder}: would be taken off, and that {} would fail",
+            owner.verb
+        );
+    }
+    format!(
+        "LOCKED, held by {holder}, which gives it back by itself; to break into it, so that it fails: {}",
+        by_force(member)
+    )
 }
 
 fn by_force(member: &MemberAddr) -> String {

@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -16,6 +15,7 @@ use crate::catalog::{self, write_verification};
 use crate::cli::VerifyArgs;
 use crate::error::Exit;
 use crate::host;
+use crate::human;
 use crate::ids::BackupId;
 use crate::manifest::FORMAT_VERSION;
 use crate::restore::MongodBinary;
@@ -36,12 +36,19 @@ struct Verified<'a> {
 pub async fn run(context: Context, arguments: VerifyArgs) -> Result<Exit, Failure> {
     let store = context.store()?;
     let id = catalog::resolve(store.as_ref(), &arguments.which.id).await?;
+    // Before a terabyte is read in vain.
+    let binary = match arguments.deep {
+        true => Some(mongod_for(&context, &store, id, &arguments).await?),
+        false => None,
+    };
     let threads = context.config.archive.thread_count();
     let report = verify(&store, id, threads, &context.terminal, &context.cancel).await?;
     keep(&store, &report.record(Timestamp::now(), &host::name())).await;
-    let proof = match report.findings.is_empty() && arguments.deep {
-        true => Some(deep(&context, &store, id, &arguments).await?),
-        false => None,
+    let proof = match binary {
+        Some(binary) if report.findings.is_empty() => {
+            Some(deep(&context, &store, id, &arguments, &binary).await?)
+        }
+        _ => None,
     };
     print(
         context.json,
@@ -65,32 +72,43 @@ async fn keep(store: &SharedStore, record: &Verification) {
     }
 }
 
+/// The mongod that is going to prove the backup, fit for its data as far as the manifest can be read.
+async fn mongod_for(
+    context: &Context,
+    store: &SharedStore,
+    id: BackupId,
+    arguments: &VerifyArgs,
+) -> Result<MongodBinary, Failure> {
+    let configured = context.config.restore.mongod.as_deref();
+    let binary = MongodBinary::find(arguments.mongod.as_deref().or(configured)).await?;
+    // A manifest that cannot be read is damage, which verifying tells better.
+    if let Ok(manifest) = catalog::read_manifest(store.as_ref(), id).await {
+        for member in &manifest.members {
+            binary.fit_for(&member.server_version)?;
+        }
+    }
+    Ok(binary)
+}
+
 async fn deep(
     context: &Context,
     store: &SharedStore,
     id: BackupId,
     arguments: &VerifyArgs,
+    binary: &MongodBinary,
 ) -> Result<Proof, Failure> {
     let begun = Instant::now();
     let manifest = catalog::load(store.as_ref(), id).await?;
     let config = &context.config;
-    let mongod = arguments
-        .mongod
-        .as_deref()
-        .or(config.restore.mongod.as_deref());
-    let binary = MongodBinary::find(mongod).await?;
-    let base = arguments
-        .scratch
-        .clone()
-        .or_else(|| config.restore.scratch_dir.clone());
-    let base = base.unwrap_or_else(|| config.host.state_dir.join("scratch"));
+    let base = arguments.scratch.clone();
+    let base = base.unwrap_or_else(|| config.scratch_dir());
 
     let mut run = Run::begin(&config.host.state_dir, "verify")?;
     let scratch = base.join(run.id().to_string());
     run.plan_one(Resource::Scratch {
         path: scratch.clone(),
     })?;
-    let proven = prove_in(context, store, &manifest, &binary, &scratch).await;
+    let proven = prove_in(context, store, &manifest, binary, &scratch).await;
     if let Some(left) = run.finish(&context.tools).await?.into_iter().next() {
         return Err(left.error.into());
     }
@@ -156,7 +174,7 @@ async fn prove_in(
 
 fn render(report: &VerifyReport, proof: Option<&Proof>) -> String {
     let mut text = String::new();
-    let read = ByteSize::b(report.bytes);
+    let read = human::size(report.bytes);
     let state = if report.findings.is_empty() {
         "every hash is right"
     } else {
@@ -164,11 +182,11 @@ fn render(report: &VerifyReport, proof: Option<&Proof>) -> String {
     };
     let _ = writeln!(
         text,
-        "{}  {state} ({}, {}, {read} read in {} s)",
+        "{}  {state} ({}, {}, {read} read in {})",
         report.id,
         counted(report.archives, "archive", "archives"),
         counted(report.entries, "file", "files"),
-        report.seconds
+        human::duration(Duration::from_secs(report.seconds))
     );
     for finding in &report.findings {
         let _ = writeln!(text, "  {finding}");

@@ -145,6 +145,11 @@ written_as_string!(SnapshotSize);
 pub struct StoreUrl(String);
 
 impl StoreUrl {
+    /// The address of no store; it cannot be opened.
+    pub(super) fn nowhere() -> Self {
+        Self("none://".to_owned())
+    }
+
     /// The address as written.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::archive::ArchivePath;
-use crate::backup::lease;
+use crate::backup::lease::{self, Scope};
 use crate::catalog::verification::Verification;
 use crate::catalog::{self, render};
-use crate::ids::{DeploymentId, RunId};
+use crate::ids::{DeploymentId, RunId, ShardName};
 use crate::manifest::seal::{self, seal_body};
 use crate::manifest::table::TableReader;
 use crate::manifest::{FILES, INTENT, Intent, MANIFEST, Manifest};
@@ -110,7 +110,7 @@ pub(super) fn listing(data: &[u8]) -> usize {
 pub(super) fn lease(data: &[u8]) -> usize {
     let store = MemoryStore::new();
     store.replace(
-        "lease-0123456789abcdef01234567/00000001.json",
+        "lease-0123456789abcdef01234567/rs0/00000001.json",
         data.to_vec(),
     );
     // One that was understood is obeyed.
@@ -120,12 +120,14 @@ pub(super) fn lease(data: &[u8]) -> usize {
 /// Whether it could be had.
 fn take_lease(store: &MemoryStore) -> bool {
     let deployment = "0123456789abcdef01234567".parse::<DeploymentId>();
-    let (Ok(deployment), Ok(run)) = (deployment, "00000001".parse::<RunId>()) else {
+    let (shard, run) = ("rs0".parse::<ShardName>(), "00000001".parse::<RunId>());
+    let (Ok(deployment), Ok(shard), Ok(run)) = (deployment, shard, run) else {
         return false;
     };
+    let scope = Scope { deployment, shard };
     let taken = finish(async {
-        let taken = lease::take(store, &deployment, run, Duration::MAX).await;
-        let _ = lease::give_back(store, &deployment, run).await;
+        let taken = lease::take(store, &scope, run, Duration::MAX).await;
+        let _ = lease::give_back(store, &scope, run).await;
         taken.map_err(|error| error.to_string())
     });
     matches!(taken, Some(Ok(())))

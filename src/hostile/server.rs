@@ -37,7 +37,7 @@ pub(super) fn server(mut data: &[u8]) -> usize {
             min_oplog_window: Duration::from_secs(3600),
             allow_visible_secondary: false,
         };
-        let _ = judge(&facts, &limits, Timestamp::UNIX_EPOCH);
+        let _ = judge(&facts, &limits, None, Timestamp::UNIX_EPOCH);
         let _ = judge_together(&[&facts, &facts]);
     }
     replies.len()
@@ -83,7 +83,11 @@ fn facts(reply: &Document, next: &Document, all: &[Document]) -> MemberFacts {
             journal_enabled: None,
             encrypted: false,
         }),
-        oplog: ends.map(|(first, last)| OplogEnds { first, last }),
+        oplog: ends.map(|(first, last)| OplogEnds {
+            first,
+            last,
+            whole: false,
+        }),
         missing_actions: parse::missing_actions(reply),
         fsync_locked: false,
         cache: parse::cache(reply),

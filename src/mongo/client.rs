@@ -1,14 +1,15 @@
 //! One authenticated connection to one mongod, and the one way to run a command on it.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{AuthMechanism, ClientOptions, Credential, ServerAddress, Tls, TlsOptions};
 
-use super::{Access, Mechanism, MongoError};
+use super::{Access, HostProcess, Mechanism, MongoError};
+use crate::human;
 use crate::ids::MemberAddr;
 
 /// The server's code for a missing privilege.
@@ -22,8 +23,11 @@ const NO_CODE: &str = "missing field `code`";
 pub struct Mongod {
     addr: MemberAddr,
     user: String,
+    /// Nobody has told us who we are.
+    anonymous: bool,
     client: Client,
     timeout: Duration,
+    process: Option<HostProcess>,
 }
 
 /// Connects to exactly the mongod at `addr`, authenticates and asks it who it is.
@@ -53,7 +57,7 @@ pub async fn connect(
         Err(_) => {
             return Err(MongoError::Unreachable {
                 addr: addr.clone(),
-                detail: format!("no answer within {}", humantime::format_duration(timeout)),
+                detail: format!("no answer within {}", human::duration(timeout)),
             });
         }
     }
@@ -95,8 +99,10 @@ impl Mongod {
                 (None, Some(Mechanism::X509)) => "the client certificate".into(),
                 (None, _) => "an unauthenticated client".into(),
             },
+            anonymous: access.username.is_none() && access.mechanism.is_none(),
             client,
             timeout,
+            process: None,
         })
     }
 
@@ -111,6 +117,21 @@ impl Mongod {
             timeout,
             ..self.clone()
         }
+    }
+
+    /// The same connection, to a server that is known to be `process` of this host.
+    pub fn on_this_host(self, process: Option<HostProcess>) -> Self {
+        Self { process, ..self }
+    }
+
+    /// The process of this host that it is, where that is known.
+    pub fn host_process(&self) -> Option<HostProcess> {
+        self.process
+    }
+
+    /// Whether the server has certainly ended, and its locks with it.
+    pub fn has_ended(&self) -> bool {
+        self.process.is_some_and(|process| process.has_ended())
     }
 
     /// Runs a command on `admin`.
@@ -131,7 +152,8 @@ impl Mongod {
     ) -> Result<Document, MongoError> {
         let database = self.client.database(database);
         let call = async { database.run_command(document).await };
-        match tokio::time::timeout(self.timeout, call).await {
+        let asked = Instant::now();
+        let answer = match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) => Err(self.classify(command, &error)),
             Err(_) => Err(MongoError::TimedOut {
@@ -139,7 +161,14 @@ impl Mongod {
                 command,
                 timeout: self.timeout,
             }),
+        };
+        // By its name alone: a command may carry data.
+        let took = human::duration(asked.elapsed());
+        match &answer {
+            Ok(_) => tracing::trace!("asked {}: {command} ({took})", self.addr),
+            Err(error) => tracing::trace!("asked {}: {command} ({took}): {error}", self.addr),
         }
+        answer
     }
 
     /// The documents of a read that fits one batch.
@@ -175,6 +204,9 @@ impl Mongod {
     fn classify(&self, command: &'static str, error: &Error) -> MongoError {
         let addr = self.addr.clone();
         match error.kind.as_ref() {
+            ErrorKind::Command(failure) if failure.code == UNAUTHORIZED && self.anonymous => {
+                MongoError::NoCredential { addr }
+            }
             ErrorKind::Command(failure) if failure.code == UNAUTHORIZED => {
                 MongoError::Unauthorized {
                     addr,
@@ -209,11 +241,85 @@ impl Mongod {
                 addr,
                 detail: message.clone(),
             },
+            // It took our connection and said nothing.
+            other if is_timeout(other) => MongoError::TimedOut {
+                addr,
+                command,
+                timeout: self.timeout,
+            },
             other => MongoError::Unreachable {
                 addr,
-                detail: other.to_string(),
+                detail: in_words(other),
             },
         }
+    }
+}
+
+/// Whether the driver waited in vain; it tells so only in words where it looked for a server.
+fn is_timeout(kind: &ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::TimedOut,
+        ErrorKind::ServerSelection { message, .. } => is_silence(cause_in(message)),
+        _ => false,
+    }
+}
+
+/// What the driver says, without the state of its own that it says it with.
+fn in_words(kind: &ErrorKind) -> String {
+    match kind {
+        ErrorKind::Io(error) => error.to_string(),
+        ErrorKind::ServerSelection { message, .. } => cause_in(message).to_owned(),
+        ErrorKind::ConnectionPoolCleared { message, .. } => {
+            match message.rsplit_once("failed with: ") {
+                Some((_, cause)) => innermost(cause).to_owned(),
+                None => "the connection was lost".to_owned(),
+            }
+        }
+        other => innermost(&other.to_string()).to_owned(),
+    }
+}
+
+/// Whether no server was found because the one there is says nothing.
+fn is_silence(cause: &str) -> bool {
+    cause.is_empty() || cause.contains("timed out")
+}
+
+/// Why no server was found, out of the driver's drawing of what it looked at; empty where it heard nothing at all.
+fn cause_in(message: &str) -> &str {
+    let cause = message.split_once("Error: ").map_or("", |(_, cause)| cause);
+    let end = cause.find(" }").unwrap_or(cause.len());
+    innermost(cause.get(..end).unwrap_or(cause))
+}
+
+/// `text` without the labels that the driver puts around it.
+fn innermost(text: &str) -> &str {
+    let text = text.split(", labels: ").next().unwrap_or(text);
+    let text = text.strip_prefix("Kind: ").unwrap_or(text);
+    text.strip_prefix("I/O error: ").unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_s_words_are_told_without_its_state() {
+        let topology = |server: &str| {
+            format!(
+                "Server selection timeout: No available servers. Topology: {{ Type: Single, Servers: [ {{ Address: 127.0.0.1:1, Type: Unknown{server} }} ] }}"
+            )
+        };
+        let refused = topology(
+            ", Error: Kind: I/O error: Connection refused (os error 111), labels: {\"RetryableWriteError\"}, source: None",
+        );
+        assert_eq!(cause_in(&refused), "Connection refused (os error 111)");
+        assert!(!is_silence(cause_in(&refused)));
+        assert!(is_silence(cause_in(&topology(""))));
+        assert!(is_silence(cause_in(&topology(
+            ", Error: Kind: I/O error: timed out, labels: {}"
+        ))));
+        let io = ErrorKind::Io(std::sync::Arc::new(std::io::ErrorKind::TimedOut.into()));
+        assert!(is_timeout(&io));
     }
 }
 

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 pub(crate) use self::parse::integer;
 use self::parse::{
-    cache, feature_compatibility, hello_facts, instant, missing_actions, shard_identity,
-    start_options, storage_engine,
+    Truncations, cache, feature_compatibility, hello_facts, instant, missing_actions,
+    shard_identity, start_options, storage_engine, truncations,
 };
 use super::{MongoError, Mongod, ServerProcess};
 use crate::ids::{DeploymentId, MemberAddr, OpTime, ShardName};
@@ -217,6 +217,8 @@ pub struct OplogEnds {
     pub first: OpTime,
     /// Newest.
     pub last: OpTime,
+    /// Nothing was ever removed from it: it reaches back no further because it began no earlier.
+    pub whole: bool,
 }
 
 /// Cache counters of WiredTiger, in bytes; 0 with other engines.
@@ -274,7 +276,7 @@ impl Mongod {
         let current = doc! { "currentOp": 1, "$ownOps": true };
         let operations = self.run("currentOp", current).await?;
         let oplog = match &replica_set {
-            Some(_) => self.oplog_ends().await?,
+            Some(_) => self.oplog_ends(truncations(&status)).await?,
             None => None,
         };
         let versions = doc! { "find": "system.version", "singleBatch": true };
@@ -309,12 +311,17 @@ impl Mongod {
         })
     }
 
-    async fn oplog_ends(&self) -> Result<Option<OplogEnds>, MongoError> {
+    async fn oplog_ends(
+        &self,
+        truncated: Option<Truncations>,
+    ) -> Result<Option<OplogEnds>, MongoError> {
         let first = readable(self.oplog_end(1).await)?.flatten();
         let last = readable(self.oplog_end(-1).await)?.flatten();
-        Ok(first
-            .zip(last)
-            .map(|(first, last)| OplogEnds { first, last }))
+        Ok(first.zip(last).map(|(first, last)| OplogEnds {
+            first,
+            last,
+            whole: truncated.is_some_and(|truncated| truncated.none_since(first)),
+        }))
     }
 
     async fn replica_set(&self) -> Result<Option<ReplicaSet>, MongoError> {

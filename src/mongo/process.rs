@@ -9,6 +9,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
@@ -59,6 +62,54 @@ impl<'de> Deserialize<'de> for ServerProcess {
     }
 }
 
+/// A process of this host, told from a later one with the same id by when it began. What it held in memory ended with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostProcess {
+    /// Its process id here.
+    pub pid: u32,
+    /// Clock ticks from the boot to its start.
+    started: u64,
+}
+
+impl HostProcess {
+    /// The process with the id `pid`; none where there is none.
+    pub fn of(pid: u32) -> Option<Self> {
+        let started = start_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+        Some(Self { pid, started })
+    }
+
+    /// Whether it has certainly ended. What cannot be read is no proof of that.
+    pub fn has_ended(&self) -> bool {
+        match fs::read_to_string(format!("/proc/{}/stat", self.pid)) {
+            Ok(stat) => {
+                start_of(&stat).is_some_and(|started| started != self.started) || is_dead(&stat)
+            }
+            // Where /proc hides other users' processes, a signal still tells.
+            Err(_) => {
+                let pid = i32::try_from(self.pid).map(Pid::from_raw);
+                pid.is_ok_and(|pid| kill(pid, None) == Err(Errno::ESRCH))
+            }
+        }
+    }
+}
+
+/// The fields of `/proc/PID/stat` from the third (the state) on; the second is a name that may hold anything.
+fn after_name(stat: &str) -> Option<std::str::SplitWhitespace<'_>> {
+    Some(stat.rsplit_once(')')?.1.split_whitespace())
+}
+
+fn start_of(stat: &str) -> Option<u64> {
+    after_name(stat)?.nth(19)?.parse().ok()
+}
+
+/// A process that nobody has waited for yet is dead all the same: its memory and sockets are gone. One whose first
+/// thread alone has ended looks the same and still has others.
+fn is_dead(stat: &str) -> bool {
+    let threads = || after_name(stat)?.nth(17)?.parse::<u32>().ok();
+    let state = after_name(stat).and_then(|mut fields| fields.next());
+    matches!(state, Some("Z" | "X")) && threads().is_some_and(|threads| threads <= 1)
+}
+
 /// A mongod running on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
@@ -68,6 +119,8 @@ pub struct Running {
     pub own_pid: u32,
     /// Where it can be reached, the likeliest address first; empty when it listens nowhere we reach.
     pub listens: Vec<MemberAddr>,
+    /// Only root, or the user it runs as, may see where it listens.
+    pub concealed: bool,
 }
 
 /// The processes of this host cannot be listed.
@@ -103,6 +156,7 @@ pub fn running() -> Result<Vec<Running>, SearchFailed> {
                 pid,
                 own_pid: own_pid(pid).unwrap_or(pid),
                 listens: listens(pid),
+                concealed: concealed(pid),
             }
         })
         .collect();
@@ -145,6 +199,12 @@ fn listens(pid: u32) -> Vec<MemberAddr> {
         .filter(|(inode, _)| sockets.contains(inode))
         .map(|(_, address)| address);
     reachable(addresses)
+}
+
+/// Whether we may not see what the process has open.
+fn concealed(pid: u32) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+    descriptors.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// The socket inodes a process has open.
@@ -322,6 +382,31 @@ mod tests {
         );
         assert_eq!(of(&["10.1.2.3:27017"]), ["10.1.2.3:27017"]);
         assert_eq!(of(&["[::]:27017"]), ["[::1]:27017"]);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_known_to_have() {
+        let myself = HostProcess::of(std::process::id()).unwrap();
+        assert!(!myself.has_ended());
+        // Another process that got the same id later.
+        let former = HostProcess {
+            started: myself.started + 1,
+            ..myself
+        };
+        assert!(former.has_ended());
+        let mut child = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let process = HostProcess::of(child.id()).unwrap();
+        assert!(!process.has_ended());
+        child.kill().unwrap();
+        while !process.has_ended() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(process.has_ended());
+        assert_eq!(HostProcess::of(0), None);
     }
 
     #[test]

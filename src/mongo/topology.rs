@@ -18,6 +18,17 @@ pub struct Discovered {
     pub pid: Option<u32>,
     /// What it says about itself; an error of the last address tried, or none without an address.
     pub facts: Option<Result<MemberFacts, MongoError>>,
+    /// It was not asked because only root, or the user it runs as, may see where it listens.
+    pub concealed: bool,
+}
+
+/// The mongods of this host.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// Those the operator wants to hear of.
+    pub mongods: Vec<Discovered>,
+    /// The others, as the configuration names them.
+    pub excluded: Vec<MemberAddr>,
 }
 
 impl Discovered {
@@ -36,7 +47,8 @@ impl Discovered {
             Some(Ok(facts)) => facts.hello.me.as_ref(),
             _ => None,
         };
-        self.addr.as_ref() == Some(addr) || me == Some(addr)
+        let is = |own: &MemberAddr| own.is_same_place(addr);
+        self.addr.as_ref().is_some_and(is) || me.is_some_and(is)
     }
 }
 
@@ -52,17 +64,28 @@ pub async fn discover(
     app_name: &str,
     exclude: &[MemberAddr],
     timeout: Duration,
-) -> Result<Vec<Discovered>, SearchFailed> {
+) -> Result<Found, SearchFailed> {
     let running = off_thread(process::running).await?;
-    let wanted = running
-        .into_iter()
-        .filter(|running| !running.listens.iter().any(|addr| exclude.contains(addr)));
-    let found = join_all(wanted.map(|running| ask_process(running, access, app_name, timeout)));
-    Ok(found
-        .await
-        .into_iter()
-        .filter(|found| !exclude.iter().any(|addr| found.is_at(addr)))
-        .collect())
+    let mut excluded = Vec::new();
+    let mut wanted = Vec::new();
+    for running in running {
+        let excluding = |addr: &&MemberAddr| {
+            let mut listens = running.listens.iter();
+            listens.any(|own| own.is_same_place(addr))
+        };
+        match exclude.iter().find(excluding) {
+            Some(addr) => excluded.push(addr.clone()),
+            None => wanted.push(ask_process(running, access, app_name, timeout)),
+        }
+    }
+    let mut mongods = Vec::new();
+    for found in join_all(wanted).await {
+        match exclude.iter().find(|addr| found.is_at(addr)) {
+            Some(addr) => excluded.push(addr.clone()),
+            None => mongods.push(found),
+        }
+    }
+    Ok(Found { mongods, excluded })
 }
 
 async fn ask_process(
@@ -75,6 +98,7 @@ async fn ask_process(
         addr: None,
         pid: Some(running.pid),
         facts: None,
+        concealed: running.concealed,
     };
     for addr in &running.listens {
         let facts = ask(addr, access, app_name, timeout).await;
@@ -115,66 +139,31 @@ async fn ask(
 }
 
 /// What is to be backed up, and what else is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Choice {
     /// Members to back up: as configured, else every hidden secondary found.
     pub members: Vec<MemberAddr>,
-    /// Other mongods of this host, each as a warning says it.
-    pub others: Vec<String>,
+    /// Other mongods of this host.
+    pub others: Vec<Discovered>,
 }
 
 /// Chooses the members: those `configured`, or when none are, every hidden member discovered.
 ///
 /// Hidden members in a bad state are chosen too: the preflight refuses them by name, where
 /// leaving them out would make a smaller backup without a word.
-pub fn choose(discovered: &[Discovered], configured: &[MemberAddr]) -> Choice {
+pub fn choose(discovered: Vec<Discovered>, configured: &[MemberAddr]) -> Choice {
     let hidden = |found: &Discovered| match &found.facts {
         Some(Ok(facts)) => facts.hello.hidden && !facts.hello.arbiter,
         _ => false,
     };
-    let chosen = |found: &Discovered| {
-        if configured.is_empty() {
-            hidden(found)
-        } else {
-            configured.iter().any(|addr| found.is_at(addr))
-        }
+    let chosen = |found: &Discovered| match configured {
+        [] => hidden(found),
+        configured => configured.iter().any(|addr| found.is_at(addr)),
     };
-    let members = if configured.is_empty() {
-        discovered
-            .iter()
-            .filter(|found| hidden(found))
-            .filter_map(|found| found.addr.clone())
-            .collect()
-    } else {
-        configured.to_vec()
+    let (chosen, others): (Vec<_>, _) = discovered.into_iter().partition(chosen);
+    let members = match configured {
+        [] => chosen.into_iter().filter_map(|found| found.addr).collect(),
+        configured => configured.to_vec(),
     };
-    let others = discovered
-        .iter()
-        .filter(|found| !chosen(found))
-        .map(describe)
-        .collect();
     Choice { members, others }
-}
-
-fn describe(found: &Discovered) -> String {
-    let name = found.name();
-    match &found.facts {
-        None => format!(
-            "mongod {name} listens on no address this host can reach (a container?); it is not backed up"
-        ),
-        Some(Err(error @ MongoError::Arbiter { .. })) => format!("{error}; it is not backed up"),
-        Some(Err(error)) => {
-            format!("mongod at {name} cannot be read and is not backed up: {error}")
-        }
-        Some(Ok(facts)) => {
-            let state = match &facts.replica_set {
-                Some(set) if facts.hello.hidden => format!("a hidden {}", set.my_state),
-                Some(set) => format!("a {}", set.my_state),
-                None => "a standalone server".into(),
-            };
-            let of = facts.hello.set.as_ref();
-            let of = of.map(|set| format!(" of {set}")).unwrap_or_default();
-            format!("mongod at {name} is {state}{of}; it is not backed up")
-        }
-    }
 }

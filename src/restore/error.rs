@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use thiserror::Error;
 
 use super::binary::ServerVersion;
 use crate::error::{Exit, Explain};
+use crate::human;
 use crate::ids::{OpTime, ShardName};
 use crate::manifest::Role;
 use crate::mongo::MongoError;
@@ -63,7 +63,7 @@ pub enum RestoreError {
     /// The file system is too small.
     #[error(
         "{path} has {free} free, and the data needs {needed}",
-        path = .path.display(), free = ByteSize(*.free).display(), needed = ByteSize(*.needed).display()
+        path = .path.display(), free = human::size(*.free), needed = human::size(*.needed)
     )]
     NoSpace {
         /// Where.
@@ -118,7 +118,7 @@ pub enum RestoreError {
         telling: String,
     },
     /// The private mongod did not become ready.
-    #[error("mongod on {db_path} was not ready within {}: {telling}", humantime::format_duration(*.limit), db_path = .db_path.display())]
+    #[error("mongod on {db_path} was not ready within {}: {telling}", human::duration(*.limit), db_path = .db_path.display())]
     NotReady {
         /// The data directory.
         db_path: PathBuf,
@@ -128,7 +128,7 @@ pub enum RestoreError {
         telling: String,
     },
     /// The private mongod did not stop when told, and was killed.
-    #[error("mongod on {db_path} did not stop within {} and was killed", humantime::format_duration(*.limit), db_path = .db_path.display())]
+    #[error("mongod on {db_path} did not stop within {} and was killed", human::duration(*.limit), db_path = .db_path.display())]
     NotStopped {
         /// The data directory.
         db_path: PathBuf,
@@ -214,6 +214,12 @@ pub enum RestoreError {
     /// It was told to stop.
     #[error("stopped before it was done")]
     Cancelled,
+    /// It was told to stop when something was in the target already.
+    #[error("interrupted: the restore into {path} is not complete", path = .path.display())]
+    Interrupted {
+        /// The target.
+        path: PathBuf,
+    },
 }
 
 impl RestoreError {
@@ -242,7 +248,7 @@ impl Explain for RestoreError {
             Self::TargetNotEmpty { .. } => {
                 Some("name a new or an empty directory: a restore never overwrites".into())
             }
-            Self::TargetUnfinished { path } => Some(format!(
+            Self::TargetUnfinished { path } | Self::Interrupted { path } => Some(format!(
                 "it is no good copy; remove {} and restore again",
                 path.display()
             )),
@@ -295,7 +301,7 @@ impl Explain for RestoreError {
             Self::WhichShard { .. } | Self::NoSuchShard { .. } => Exit::Usage,
             Self::Table(error) => error.exit(),
             Self::Unpack { cause, .. } => cause.exit(),
-            Self::Cancelled => Exit::Interrupted,
+            Self::Cancelled | Self::Interrupted { .. } => Exit::Interrupted,
             Self::Mongo(_)
             | Self::Io { .. }
             | Self::TargetNotEmpty { .. }

@@ -172,13 +172,21 @@ fn arguments(db_path: &Path, layout: &StorageLayout, purpose: Purpose, port: u16
     if purpose == Purpose::Inspect {
         push(&["--setParameter", "recoverFromOplogAsStandalone=true"]);
     }
-    if layout.directory_per_db {
-        push(&["--directoryperdb"]);
-    }
-    if layout.directory_for_indexes {
-        push(&["--wiredTigerDirectoryForIndexes"]);
-    }
+    args.extend(layout_arguments(layout).map(OsString::from));
     args
+}
+
+/// What mongod must be told of how its files are laid out.
+pub fn layout_arguments(layout: &StorageLayout) -> impl Iterator<Item = String> {
+    let options = [
+        (layout.directory_per_db, "--directoryperdb"),
+        (
+            layout.directory_for_indexes,
+            "--wiredTigerDirectoryForIndexes",
+        ),
+    ];
+    let wanted = options.into_iter().filter(|(wanted, _)| *wanted);
+    wanted.map(|(_, option)| option.to_owned())
 }
 
 /// A port nobody listens on now; somebody may before mongod does.

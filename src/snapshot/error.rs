@@ -4,12 +4,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use thiserror::Error;
 
 use super::lvm::facts::ReportError;
 use crate::error::{Exit, Explain};
 use crate::exec::ExecError;
+use crate::human;
 use crate::volume::{DevNumber, VolumeError};
 
 /// Why a snapshot cannot be made, used or removed.
@@ -40,7 +40,7 @@ pub enum SnapshotError {
         drawing: String,
     },
     /// The group has too little free space for all snapshots together.
-    #[error("volume group {vg} has {} free, its snapshots need {}", ByteSize::b(*.free), ByteSize::b(*.needed))]
+    #[error("volume group {vg} has {} free, its snapshots need {}", human::size(*.free), human::size(*.needed))]
     NoSpace {
         /// The group.
         vg: String,
@@ -114,7 +114,7 @@ pub enum SnapshotError {
         expected: DevNumber,
     },
     /// The file system stays mounted.
-    #[error("cannot unmount {} within {}: {source}", point.display(), humantime::format_duration(*.tried))]
+    #[error("cannot unmount {} within {}: {source}", point.display(), human::duration(*.tried))]
     Unmount {
         /// Mount point.
         point: PathBuf,
@@ -137,7 +137,7 @@ impl Explain for SnapshotError {
             ),
             Self::NoSpace { vg, needed, free } => Some(format!(
                 "add {} to {vg} (vgextend), or set [lvm] snapshot_size or snapshot_floor lower",
-                ByteSize::b(needed.saturating_sub(*free))
+                human::size(needed.saturating_sub(*free))
             )),
             Self::NotOurs { name, .. } => {
                 Some(format!("look at it with `lvs -o +tags,origin {name}` and remove it by hand if nobody needs it"))

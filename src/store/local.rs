@@ -173,6 +173,25 @@ impl Store for LocalStore {
         .await
     }
 
+    async fn list_what_opens(
+        &self,
+        prefix: &str,
+    ) -> Result<(Vec<ObjectInfo>, Vec<(String, StoreError)>), StoreError> {
+        key::check_prefix(prefix)?;
+        let wanted = prefix.to_owned();
+        self.blocking(move |store| {
+            let mut closed = Vec::new();
+            let found = walk::objects_that_open(&store.root, &wanted, &mut closed)
+                .map_err(|(key, error)| store.error("list", &key, error))?;
+            let closed = closed.into_iter().map(|(folder, error)| {
+                let top = folder.split('/').next().unwrap_or_default().to_owned();
+                (top, store.error("list", &folder, error))
+            });
+            Ok((found, closed.collect()))
+        })
+        .await
+    }
+
     async fn put(&self, key: &str, content: &[u8]) -> Result<ObjectInfo, StoreError> {
         let (name, content) = (key.to_owned(), content.to_owned());
         self.blocking(move |store| {

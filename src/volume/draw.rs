@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
-use bytesize::ByteSize;
-
 use super::{Filesystem, Layer, LayerKind};
+use crate::human;
 
 impl Filesystem {
     /// The mount, its file system and everything below, one line each, no line break at the end.
@@ -29,7 +28,7 @@ fn draw_layer(text: &mut String, layer: &Layer, indent: &str, last: bool) {
 }
 
 fn describe(layer: &Layer) -> String {
-    let size = ByteSize::b(layer.size);
+    let size = human::size(layer.size);
     let name = &layer.name;
     match &layer.kind {
         LayerKind::LogicalVolume { vg, lv } => {

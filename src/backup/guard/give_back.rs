@@ -26,7 +26,7 @@ pub enum GivenBack {
     },
     /// There was no lock, and none of ours is on its way.
     NotLocked,
-    /// The server process is another one: the lock ended with the old one.
+    /// The server process has ended or is another one: the lock ended with the old one.
     Restarted,
 }
 
@@ -58,6 +58,7 @@ pub async fn give_back(
                 quiet = 0;
                 pause = LOOK_AGAIN;
             }
+            Err(_) if mongod.has_ended() => return GivenBack::Restarted,
             Err(error) => {
                 failed(&error);
                 // The unlock may have been done and only its reply lost: from here on an

@@ -84,10 +84,11 @@ async fn man_the_posts(
                     "{member} is another server process than the one examined"
                 ));
             }
+            let host = plan.hosts.iter().find(|(of, _)| of == member);
             Ok(Post {
                 member: member.clone(),
                 process: *process,
-                mongod,
+                mongod: mongod.on_this_host(host.map(|(_, host)| *host)),
             })
         }
     });

@@ -1,23 +1,30 @@
 //! Looks at everything a backup will need, and makes the plan of it where nothing stands in the way.
 
 mod members;
+mod pace;
 mod volumes;
 
 use std::collections::BTreeSet;
 
+use nix::unistd::AccessFlags;
 use serde::Serialize;
 use thiserror::Error;
 
 use super::{Finding, Verdict, worst};
-use crate::backup::Environment;
+use crate::backup::journal::survey::{Seen, survey};
+use crate::backup::journal::{Journal, JournalError};
 use crate::backup::lease::{self, Scope};
 use crate::backup::plan::Plan;
+use crate::backup::resource::Resource;
+use crate::backup::{BACKUP, Environment};
 use crate::error::{Exit, Explain};
 use crate::ids::RunId;
-use crate::recover::leftovers;
 use crate::volume::DataLayout;
 use members::{identify, look_at_members};
 use volumes::look_at_volumes;
+
+/// The check of the store, by which its refusal is known.
+pub const STORE: &str = "store";
 
 /// Why there is no plan.
 #[derive(Debug, Error)]
@@ -38,7 +45,7 @@ fn list(findings: &[Finding]) -> String {
         .iter()
         .filter(|finding| finding.verdict == Verdict::Refused)
         .collect();
-    let line = |finding: &&Finding| format!("\n  {}", finding.sentence());
+    let line = |finding: &&Finding| format!("\n  {}", finding.sentence().replace('\n', "\n    "));
     format!(
         "no backup can be made, and nothing was touched:{}",
         refused.iter().map(line).collect::<String>()
@@ -81,6 +88,13 @@ pub struct Examination {
 }
 
 impl Examination {
+    /// Leftovers of dead runs that keep no backup from being made.
+    pub fn left_lying(&self) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.check == "leftovers" && finding.verdict == Verdict::Warning)
+    }
+
     /// The plan, if nothing refuses it.
     ///
     /// # Errors
@@ -101,11 +115,13 @@ impl Examination {
 /// Only [`PreflightError::Interrupted`]; whatever else goes wrong is a finding.
 pub async fn examine(env: &Environment, run: RunId) -> Result<Examination, PreflightError> {
     let mut findings = Vec::new();
+    let at_work = look_at_runs(env, run, &mut findings);
+    look_at_state_dir(env, &mut findings);
     look_at_host(env, &mut findings);
     // It ends by itself when asked to, and takes along what it tried the store with.
     let store_works = look_at_store(env, &mut findings).await;
     let looking = async {
-        let members = look_at_members(env, run, &mut findings).await;
+        let members = look_at_members(env, run, &at_work, &mut findings).await;
         let deployment = identify(&members, &mut findings);
         if let (true, Some(deployment)) = (store_works, &deployment) {
             let shards = members
@@ -119,7 +135,7 @@ pub async fn examine(env: &Environment, run: RunId) -> Result<Examination, Prefl
                 look_at_lease(env, &scope, &mut findings).await;
             }
         }
-        look_at_volumes(env, run, members, deployment, findings).await
+        look_at_volumes(env, run, &at_work, members, deployment, findings).await
     };
     tokio::select! {
         biased;
@@ -128,30 +144,105 @@ pub async fn examine(env: &Environment, run: RunId) -> Result<Examination, Prefl
     }
 }
 
-fn look_at_host(env: &Environment, findings: &mut Vec<Finding>) {
+/// What other runs of this host hold, and what dead ones left. Gives those that live.
+fn look_at_runs(env: &Environment, run: RunId, findings: &mut Vec<Finding>) -> Vec<Seen> {
     let state = env.config.host.state_dir.display().to_string();
-    match leftovers(&env.config.host.state_dir) {
-        Ok(left) if left.is_empty() => {
-            findings.push(Finding::ok(state, "leftovers", "no dead run left anything"))
-        }
-        Ok(left) => findings.extend(left.into_iter().map(|left| {
-            let detail = format!(
-                "run {} died and left: {}",
-                left.run,
-                left.resources.join(", ")
-            );
-            Finding::refused(&state, "leftovers", detail, "run `freezeframe recover`")
-        })),
+    let unreadable = |error: JournalError| {
+        let todo = error.hint().unwrap_or_default();
+        Finding::refused(&state, "leftovers", error.to_string(), todo)
+    };
+    let seen = match survey(&env.config.host.state_dir) {
+        Ok(seen) => seen,
         Err(error) => {
-            let todo = error.hint().unwrap_or_default();
-            findings.push(Finding::refused(
-                state,
-                "leftovers",
-                error.to_string(),
-                todo,
-            ));
+            findings.push(unreadable(error));
+            return Vec::new();
+        }
+    };
+    let mut at_work = Vec::new();
+    let mut clean = true;
+    for seen in seen {
+        match seen {
+            Ok(seen) if seen.owner.run == run => {}
+            Ok(seen) if seen.alive => at_work.push(seen),
+            // A run that died with nothing in hand left nothing but its journal.
+            Ok(seen) if seen.outstanding.is_empty() => {}
+            Ok(seen) => {
+                clean = false;
+                findings.push(left_behind(&state, &seen));
+            }
+            Err(error) => {
+                clean = false;
+                findings.push(unreadable(error));
+            }
         }
     }
+    if clean {
+        findings.push(Finding::ok(
+            &state,
+            "leftovers",
+            "no dead run left anything",
+        ));
+    }
+    let backups = at_work.iter().filter(|seen| seen.owner.verb == BACKUP);
+    findings.extend(backups.map(|seen| {
+        let detail = format!("{} is at work", seen.owner.at_work());
+        Finding::refused(&state, "running", detail, "wait until it has ended")
+    }));
+    at_work
+}
+
+/// A dead run's leftovers. Those of a verification are files of its own and keep no backup from being made.
+fn left_behind(state: &str, seen: &Seen) -> Finding {
+    let outstanding = &seen.outstanding;
+    let resources: Vec<_> = outstanding.iter().map(ToString::to_string).collect();
+    let detail = format!(
+        "run {} died and left: {}",
+        seen.owner.run,
+        resources.join(", ")
+    );
+    let scratch = |resource: &Resource| matches!(resource, Resource::Scratch { .. });
+    match outstanding.iter().all(scratch) {
+        true => Finding::warning(
+            state,
+            "leftovers",
+            detail,
+            "run `freezeframe recover` to have the space back; no backup waits for it",
+        ),
+        false => Finding::refused(state, "leftovers", detail, "run `freezeframe recover`"),
+    }
+}
+
+/// Whether a run could keep its journal. Nothing is written to find out.
+fn look_at_state_dir(env: &Environment, findings: &mut Vec<Finding>) {
+    let folder = Journal::folder(&env.config.host.state_dir);
+    let subject = env.config.host.state_dir.display().to_string();
+    // What is not there is made, with everything above it.
+    let there = folder
+        .ancestors()
+        .find(|path| path.symlink_metadata().is_ok());
+    let usable = there.map_or(Ok(()), |there| match there.metadata() {
+        Ok(found) if found.is_dir() => {
+            nix::unistd::access(there, AccessFlags::W_OK | AccessFlags::X_OK)
+                .map_err(std::io::Error::from)
+        }
+        Ok(_) => Err(std::io::ErrorKind::NotADirectory.into()),
+        Err(error) => Err(error),
+    });
+    findings.push(match usable {
+        Ok(()) => Finding::ok(subject, "state_dir", "can be written"),
+        Err(source) => {
+            let error = JournalError::Io {
+                action: "create",
+                path: folder.clone(),
+                source,
+            };
+            let todo = error.hint().unwrap_or_default();
+            Finding::refused(subject, "state_dir", error.to_string(), todo)
+        }
+    });
+}
+
+fn look_at_host(env: &Environment, findings: &mut Vec<Finding>) {
     findings.push(match env.tools.systemd {
         Some(_) if env.config.password_is_private_to_us() => Finding::warning(
             "systemd",
@@ -175,10 +266,10 @@ async fn look_at_store(env: &Environment, findings: &mut Vec<Finding>) -> bool {
     let probed = env.store.probe().await;
     let works = probed.is_ok();
     findings.push(match probed {
-        Ok(()) => Finding::ok(url, "store", "can be written and read"),
+        Ok(()) => Finding::ok(url, STORE, "can be written and read"),
         Err(error) => {
             let todo = error.hint().unwrap_or_else(|| "see [store] url".into());
-            Finding::refused(url, "store", error.to_string(), todo)
+            Finding::refused(url, STORE, error.to_string(), todo)
         }
     });
     works

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use humantime::format_duration;
 use jiff::Timestamp;
 
 use super::Finding;
 use crate::error::Explain;
+use crate::human;
 use crate::ids::{MemberAddr, ShardName};
 use crate::mongo::MongoError;
 use crate::mongo::facts::{MemberFacts, MemberState, ReplicaSet};
@@ -26,10 +26,16 @@ pub struct MemberLimits {
 /// More skew than this between the server's clock and ours is worth a warning.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// Judges one member. `now` is our own clock.
-pub fn judge(facts: &MemberFacts, limits: &MemberLimits, now: Timestamp) -> Vec<Finding> {
+/// Judges one member. `holder` is the living run of ours that has it locked, `now` is our own clock.
+pub fn judge(
+    facts: &MemberFacts,
+    limits: &MemberLimits,
+    holder: Option<&str>,
+    now: Timestamp,
+) -> Vec<Finding> {
     let judge = Judge {
         facts,
+        holder,
         subject: subject(facts),
         findings: Vec::new(),
     };
@@ -84,6 +90,7 @@ pub(super) fn subject(facts: &MemberFacts) -> String {
 
 struct Judge<'a> {
     facts: &'a MemberFacts,
+    holder: Option<&'a str>,
     subject: String,
     findings: Vec<Finding>,
 }
@@ -182,11 +189,17 @@ impl Judge<'_> {
                 "grant it, or run mongodb-role.js, which makes the minimum role",
             );
         }
-        if self.facts.fsync_locked {
+        if let (true, Some(holder)) = (self.facts.fsync_locked, self.holder) {
+            self.refused(
+                "fsync_lock",
+                format!("is held by {holder}"),
+                "wait until it has ended",
+            );
+        } else if self.facts.fsync_locked {
             self.refused(
                 "fsync_lock",
                 "is already fsyncLocked, or a lock waits to be taken",
-                "see who holds it; `freezeframe unlock` tells whether it is ours, a backup's that is running, or somebody else's",
+                "see who holds it; `freezeframe unlock` tells whether it is left by a dead run of ours or somebody else's",
             );
         } else {
             self.ok("fsync_lock", "not locked");
@@ -205,7 +218,7 @@ impl Judge<'_> {
     fn clock(&mut self, now: Timestamp) {
         let skew = now.duration_since(self.facts.read_at).unsigned_abs();
         if skew > MAX_CLOCK_SKEW {
-            let skew = format_duration(Duration::from_secs(skew.as_secs()));
+            let skew = human::duration(Duration::from_secs(skew.as_secs()));
             let what = format!("has a clock {skew} from ours");
             self.warning("clock", what, "keep the clocks of both hosts by NTP");
         }
@@ -269,7 +282,7 @@ impl Judge<'_> {
         match set.this().map(|member| member.delay_secs) {
             Some(0) => self.ok("delay", "none"),
             Some(delay) => {
-                let delay = format_duration(Duration::from_secs(delay));
+                let delay = human::duration(Duration::from_secs(delay));
                 let what = format!("is a delayed member, {delay} behind on purpose");
                 self.refused("delay", what, self.name_another());
             }
@@ -289,14 +302,14 @@ impl Judge<'_> {
             Some(lag) if lag > limit => {
                 let what = format!(
                     "is {} behind its primary, more than {}",
-                    format_duration(lag),
-                    format_duration(limit)
+                    human::duration(lag),
+                    human::duration(limit)
                 );
                 self.refused("lag", what, "wait until it has caught up, or raise max_lag");
             }
             Some(lag) => self.ok(
                 "lag",
-                format!("{} behind the primary", format_duration(lag)),
+                format!("{} behind the primary", human::duration(lag)),
             ),
             None => self.refused(
                 "lag",
@@ -347,13 +360,25 @@ impl Judge<'_> {
         });
         match window {
             Some(window) if window >= minimum => {
-                self.ok("oplog_window", format_duration(window).to_string());
+                self.ok("oplog_window", human::duration(window).to_string());
+            }
+            Some(window) if self.facts.oplog.is_some_and(|ends| ends.whole) => {
+                let what = format!(
+                    "has an oplog of {}, less than {}, because it is young: nothing was removed from it yet",
+                    human::duration(window),
+                    human::duration(minimum)
+                );
+                let todo = format!(
+                    "wait {}, or lower [mongodb] min_oplog_window until then",
+                    human::duration(minimum.saturating_sub(window))
+                );
+                self.refused("oplog_window", what, todo);
             }
             Some(window) => {
                 let what = format!(
                     "has an oplog of {}, less than {}",
-                    format_duration(window),
-                    format_duration(minimum)
+                    human::duration(window),
+                    human::duration(minimum)
                 );
                 self.refused(
                     "oplog_window",

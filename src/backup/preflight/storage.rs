@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use bytesize::ByteSize;
-
 use super::Finding;
+use crate::backup::journal::survey::Seen;
 use crate::error::Explain;
+use crate::human;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::lvm::facts::{LogicalVolume, LvmFacts};
 use crate::snapshot::lvm::plan::{Planned, needed_in, origin};
@@ -101,12 +101,13 @@ pub fn inside_data(layouts: &[&DataLayout], own: &[OwnPath]) -> Vec<Finding> {
 
 /// Judges everything below the file systems for provider "lvm".
 ///
-/// `planned` is the plan made of the same `layouts` and `facts`.
+/// `planned` is the plan made of the same `layouts` and `facts`; `at_work` are the other runs of ours that live.
 pub fn judge(
     layouts: &[&DataLayout],
     facts: &LvmFacts,
     planned: Result<&[Planned], &SnapshotError>,
     own: &[OwnPath],
+    at_work: &[Seen],
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut origins: Vec<(DevNumber, &LogicalVolume)> = Vec::new();
@@ -136,7 +137,7 @@ pub fn judge(
         findings.extend(standing_on(*number, volume, own));
         findings.extend(other_snapshots(volume, facts));
     }
-    findings.extend(facts.ours().map(leftover));
+    findings.extend(facts.ours().map(|volume| ours(volume, at_work)));
     findings
 }
 
@@ -145,8 +146,8 @@ pub fn judge_spool(spool: &Spool, free: u64) -> Finding {
     let subject = spool.folder.display().to_string();
     let detail = format!(
         "parts on their way to the store take {} of {} free",
-        ByteSize::b(spool.bytes),
-        ByteSize::b(free)
+        human::size(spool.bytes),
+        human::size(free)
     );
     if spool.bytes <= free {
         return Finding::ok(subject, "spool", detail);
@@ -168,8 +169,8 @@ fn space(facts: &LvmFacts, planned: Result<&[Planned], &SnapshotError>) -> Vec<F
                 let needed = needed_in(&group.name, planned);
                 let detail = format!(
                     "the snapshots take {} of {} free",
-                    ByteSize::b(needed),
-                    ByteSize::b(group.free)
+                    human::size(needed),
+                    human::size(group.free)
                 );
                 (needed > 0).then(|| Finding::ok(&group.name, "snapshot_space", detail))
             })
@@ -227,7 +228,19 @@ fn other_snapshots(volume: &LogicalVolume, facts: &LvmFacts) -> Option<Finding> 
     })
 }
 
-fn leftover(volume: &LogicalVolume) -> Finding {
+/// A snapshot of ours: of a run that lives, or left behind by one that does not.
+fn ours(volume: &LogicalVolume, at_work: &[Seen]) -> Finding {
+    let owner = at_work
+        .iter()
+        .find(|seen| volume.run() == Some(seen.owner.run));
+    if let Some(seen) = owner {
+        return Finding::refused(
+            volume.full_name(),
+            "running",
+            format!("belongs to {}", seen.owner.at_work()),
+            "wait until it has ended",
+        );
+    }
     let of = volume
         .run()
         .map_or_else(|| "an earlier run".into(), |run| format!("run {run}"));

@@ -41,7 +41,7 @@ pub enum WindowError {
         count: i64,
     },
     /// Our lock was gone before we gave it back.
-    #[error("{member} was not locked any more when it was to be unlocked ({found})")]
+    #[error("{member} was not locked any more before it was to be unlocked: {found}")]
     LostLock {
         /// The member.
         member: MemberAddr,

@@ -26,6 +26,7 @@ fn summary(state: SetState, verdict: Verdict) -> SetSummary {
             proven: None,
             unreadable: 0,
         },
+        at_work: None,
     }
 }
 
@@ -89,7 +90,7 @@ fn ages_and_lengths() {
     ] {
         assert_eq!(age(SignedDuration::from_secs(seconds)), shown);
     }
-    for (us, shown) in [(0, "0.0 ms"), (184_100, "184.1 ms"), (1_284_100, "1.28 s")] {
+    for (us, shown) in [(0, "0 s"), (184_100, "184.1 ms"), (1_284_100, "1.28 s")] {
         assert_eq!(lock_length(us), shown);
     }
 }
@@ -126,8 +127,8 @@ rs0 from db3.example.net:27018
 
 window
   -0.812 s  790.5 ms  flush     db3.example.net:27018
-  +0.000 s  20.0 ms   lock      db3.example.net:27018
-  +0.020 s  120.0 ms  snapshot  vg0/mongo
+  +0.000 s  20 ms     lock      db3.example.net:27018
+  +0.020 s  120 ms    snapshot  vg0/mongo
   +0.150 s  34.1 ms   unlock    db3.example.net:27018
 "
     );
@@ -152,7 +153,8 @@ fn the_json_form_is_stable() {
             ],
             "provider": "lvm",
             "held_us": 184100,
-            "verification": {"verdict": "verified", "last": null, "proven": null, "unreadable": 0}
+            "verification": {"verdict": "verified", "last": null, "proven": null, "unreadable": 0},
+            "at_work": null
         })
     );
 }

@@ -8,6 +8,7 @@ use mongodb::bson::{Bson, Document};
 use super::{
     Cache, Hello, MemberState, ReplicaSet, SetMember, ShardIdentity, StartOptions, StorageEngine,
 };
+use crate::ids::OpTime;
 use crate::manifest::Role;
 
 pub(crate) fn hello_facts(hello: &Document) -> Hello {
@@ -232,6 +233,33 @@ fn truth(value: &Bson) -> Option<bool> {
         Bson::String(text) => text.parse().ok(),
         _ => None,
     }
+}
+
+/// What was removed from the oplog since the server started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Truncations {
+    count: i64,
+    /// When the server started, in seconds since the epoch.
+    started: i64,
+}
+
+impl Truncations {
+    /// Whether nothing was removed since `first`, the oldest entry, was written: an older one can only have been removed
+    /// before the server started.
+    pub(super) fn none_since(self, first: OpTime) -> bool {
+        self.count == 0 && i64::from(first.seconds) >= self.started
+    }
+}
+
+/// From `serverStatus`; none where the server does not tell.
+pub(super) fn truncations(status: &Document) -> Option<Truncations> {
+    let oplog = status.get_document("oplogTruncation").ok()?;
+    let uptime = integer(status, "uptimeMillis")? / 1000;
+    Some(Truncations {
+        count: integer(oplog, "truncateCount")?,
+        // A second of grace: the uptime is cut.
+        started: instant(status, "localTime")?.as_second() - uptime - 1,
+    })
 }
 
 #[cfg(test)]

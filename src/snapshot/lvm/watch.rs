@@ -6,12 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
 
 use super::facts::CowStatus;
 use super::plan::{Planned, most_usable};
 use super::{Fill, Lvm, LvmSnapshot, SnapshotError};
+use crate::human;
 
 /// How often the space is looked at.
 pub const INTERVAL: Duration = Duration::from_secs(2);
@@ -311,14 +311,14 @@ impl Shared {
             Ok(Step::Wait) => Ok(()),
             Ok(Step::NoRoom) => {
                 if !watched.record.starved {
-                    let (used, total) = (ByteSize::b(now.used), ByteSize::b(now.total));
+                    let (used, total) = (human::size(now.used), human::size(now.total));
                     tracing::warn!(snapshot = name, %used, %total, "a snapshot fills up and its volume group has no space left");
                 }
                 watched.record.starved = true;
                 Ok(())
             }
             Ok(Step::Extend(by)) => self.lvm.extend(&planned.snapshot, by).map(|()| {
-                tracing::info!(snapshot = name, by = %ByteSize::b(by), "extended a snapshot that was filling up");
+                tracing::info!(snapshot = name, by = %human::size(by), "extended a snapshot that was filling up");
                 watched.record.extensions += 1;
                 watched.record.cow_bytes = now.total.saturating_add(by);
             }),

@@ -5,13 +5,15 @@ use jiff::Timestamp;
 
 use super::super::Finding;
 use super::super::cluster::{judge_cluster, judge_completeness};
+use super::super::discovery;
 use super::super::member::{MemberLimits, judge, judge_together, judge_unreadable};
 use crate::backup::Environment;
+use crate::backup::journal::survey::Seen;
 use crate::error::Explain;
 use crate::ids::{DeploymentId, RunId};
 use crate::manifest::{Deployment, Role};
 use crate::mongo::balancer::cluster_facts;
-use crate::mongo::topology::{choose, discover};
+use crate::mongo::topology::{Found, choose, discover};
 use crate::mongo::{self, MemberFacts, Mongod};
 
 /// A member that answered, with the cluster it belongs to.
@@ -24,6 +26,7 @@ pub(super) struct Member {
 pub(super) async fn look_at_members(
     env: &Environment,
     run: RunId,
+    at_work: &[Seen],
     findings: &mut Vec<Finding>,
 ) -> Vec<Member> {
     let app_name = format!("freezeframe-{run}");
@@ -43,25 +46,9 @@ pub(super) async fn look_at_members(
             error.to_string(),
             todo,
         ));
-        Vec::new()
+        Found::default()
     });
-    let choice = choose(&found, &mongodb.members);
-    findings.extend(choice.others.into_iter().map(|other| {
-        Finding::warning(
-            "host",
-            "other_mongod",
-            other,
-            "name it in [mongodb] members or exclude",
-        )
-    }));
-    if choice.members.is_empty() {
-        findings.push(Finding::refused(
-            "host",
-            "members",
-            "no hidden secondary runs on this host",
-            "run freezeframe where one runs, or name the members in [mongodb] members",
-        ));
-    }
+    let choice = choose(found.mongods, &mongodb.members);
     let reading = choice.members.iter().map(|addr| async {
         let mongod = mongo::connect(addr, &env.tools.access, &app_name, env.tools.timeout).await?;
         let facts = mongod.facts().await?;
@@ -85,7 +72,10 @@ pub(super) async fn look_at_members(
     for read in join_all(reading).await {
         match read {
             Ok((mongod, facts, cluster)) => {
-                findings.extend(judge(&facts, &limits, Timestamp::now()));
+                let holder = at_work.iter().find(|seen| seen.holds(facts.process));
+                let holder = holder.map(|seen| seen.owner.at_work());
+                let now = Timestamp::now();
+                findings.extend(judge(&facts, &limits, holder.as_deref(), now));
                 if facts.options.role != Role::ReplicaSet {
                     findings.extend(judge_cluster(&facts, &cluster));
                 }
@@ -104,6 +94,8 @@ pub(super) async fn look_at_members(
         }
     }
     let all: Vec<_> = members.iter().map(|member| &member.facts).collect();
+    let (others, excluded) = (&choice.others, &found.excluded);
+    findings.extend(discovery::judge(&choice.members, &all, others, excluded));
     findings.extend(judge_together(&all));
     findings.extend(whole.and_then(|cluster| judge_completeness(&all, &cluster)));
     members

@@ -4,23 +4,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytesize::ByteSize;
-
 use super::super::Finding;
+use super::super::hold;
 use super::super::storage::{self, OwnPath, Place};
 use super::Examination;
 use super::members::Member;
+use super::pace::Pace;
 use crate::archive;
 use crate::backup::Environment;
+use crate::backup::journal::survey::Seen;
 use crate::backup::plan::{PicturePlan, Plan, PlannedMember, View};
 use crate::blocking::off_thread;
-use crate::catalog;
 use crate::config::ProviderChoice;
 use crate::error::Explain;
 use crate::host;
+use crate::human;
 use crate::ids::RunId;
 use crate::manifest::Deployment;
-use crate::mongo::{self, MemberFacts};
+use crate::mongo::{self, HostProcess, MemberFacts};
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::lvm::plan::{Planned, Sizing, expected_duration, plan};
 use crate::snapshot::rate;
@@ -28,19 +29,13 @@ use crate::volume::{DataLayout, DevNumber, HostView, resolve};
 
 /// How long the write rate of the origins is watched.
 const RATE_SAMPLE: Duration = Duration::from_secs(2);
-/// Bytes a second that one thread is expected to archive until a backup has shown the real rate: on the slow
-/// side, because too long an expectation only asks for more snapshot space.
-const RATE_PER_THREAD: u64 = 10 << 20;
-/// How many times slower the levels above 2 are (doc/benchmarks.md).
-const SLOWER_ABOVE_2: u64 = 5;
-/// How many times the guess an earlier backup's rate may be and still be believed.
-const FASTER_AT_MOST: u64 = 3;
 /// A live data directory is walked again this often when a file vanishes under the walk.
 const WALKS: u32 = 5;
 
 pub(super) async fn look_at_volumes(
     env: &Environment,
     run: RunId,
+    at_work: &[Seen],
     members: Vec<Member>,
     deployment: Option<Deployment>,
     mut findings: Vec<Finding>,
@@ -48,8 +43,11 @@ pub(super) async fn look_at_volumes(
     let host = HostView::real();
     let hold = env.config.window.provider == ProviderChoice::Hold;
     let mut planned_members = Vec::new();
+    let pace = Pace::learn(env).await;
     // Holes take no time.
     let mut work_bytes = 0u64;
+    // How long all of it took before; none as soon as one member was never archived.
+    let mut known = Some(Duration::ZERO);
     for Member { mongod, facts, .. } in members {
         let Some(shard) = facts.hello.set.clone() else {
             continue;
@@ -62,9 +60,11 @@ pub(super) async fn look_at_volumes(
                 continue;
             }
         };
+        // Where its data is on this host, so is the process that has it open.
+        let process = HostProcess::of(facts.pid);
         let member = PlannedMember {
             shard,
-            mongod,
+            mongod: mongod.on_this_host(process),
             facts,
             layout,
             data_size: 0,
@@ -73,6 +73,8 @@ pub(super) async fn look_at_volumes(
             Ok(estimate) => {
                 let work = estimate.data_size.min(estimate.allocated);
                 work_bytes = work_bytes.saturating_add(work);
+                let one = pace.known(&member.shard, member.mongod.addr(), estimate.data_size);
+                known = known.zip(one).map(|(sum, one)| sum.saturating_add(one));
                 planned_members.push(PlannedMember {
                     data_size: estimate.data_size,
                     ..member
@@ -85,7 +87,7 @@ pub(super) async fn look_at_volumes(
         }
     }
     let data_bytes = planned_members.iter().map(|member| member.data_size).sum();
-    let expected = expected_duration(work_bytes, rate_to_expect(env).await);
+    let expected = expected_duration(work_bytes, pace.to_expect());
     let largest = planned_members.iter().map(|member| member.data_size).max();
     findings.extend(look_at_spool(env, largest.unwrap_or(0)));
     let own = own_paths(env, &host, &mut findings);
@@ -98,10 +100,11 @@ pub(super) async fn look_at_volumes(
         &own,
     ));
     let (picture, snapshot_bytes) = if hold {
-        look_at_hold(env, expected, &mut findings);
+        let limit = env.config.max_window();
+        findings.extend(hold::judge(expected, known, limit));
         (Some(PicturePlan::Hold), 0)
     } else {
-        let (planned, lines) = look_at_lvm(env, run, layouts.clone(), expected, own).await;
+        let (planned, lines) = look_at_lvm(env, run, at_work, layouts.clone(), expected, own).await;
         findings.extend(lines);
         let bytes = planned
             .iter()
@@ -168,35 +171,6 @@ fn data_size(
     }
 }
 
-/// Bytes a second that the last backup in the store was archived at, else a cautious guess. Never far above the guess: a
-/// small backup is mostly zeros and goes much faster than data does.
-async fn rate_to_expect(env: &Environment) -> u64 {
-    let archive = &env.config.archive;
-    let threads = archive.thread_count().get() as u64;
-    let slower = if archive.level > 2 { SLOWER_ABOVE_2 } else { 1 };
-    let guess = RATE_PER_THREAD.saturating_mul(threads) / slower;
-    let last = async {
-        let id = catalog::latest(env.store.as_ref()).await.ok()?;
-        catalog::load(env.store.as_ref(), id).await.ok()
-    };
-    let Some(manifest) = last.await else {
-        return guess;
-    };
-    let archives = manifest.members.iter().map(|member| &member.archive);
-    let (bytes, micros) = archives.fold((0u128, 0u128), |(bytes, micros), archive| {
-        (
-            bytes + u128::from(archive.tar_size),
-            micros + u128::from(archive.pack_us),
-        )
-    });
-    match bytes.saturating_mul(1_000_000).checked_div(micros) {
-        Some(rate) if rate > 0 => u64::try_from(rate)
-            .unwrap_or(guess)
-            .min(guess.saturating_mul(FASTER_AT_MOST)),
-        _ => guess,
-    }
-}
-
 fn own_paths(env: &Environment, host: &HostView, findings: &mut Vec<Finding>) -> Vec<OwnPath> {
     let mut paths: Vec<(Place, PathBuf)> = vec![
         (Place::State, env.config.host.state_dir.clone()),
@@ -241,38 +215,17 @@ fn look_at_spool(env: &Environment, largest: u64) -> Option<Finding> {
     })
 }
 
-fn look_at_hold(env: &Environment, expected: Duration, findings: &mut Vec<Finding>) {
-    let limit = env.config.max_window();
-    let detail = format!(
-        "the database is held while the archive is made, about {}, at most {}",
-        humantime::format_duration(expected),
-        humantime::format_duration(limit)
-    );
-    findings.push(Finding::warning(
-        "hold",
-        "hold",
-        detail,
-        "move the data to LVM volumes for a window of a second",
-    ));
-    if expected > limit {
-        findings.push(Finding::warning(
-            "hold",
-            "max_hold",
-            "the archive is expected to take longer than max_hold",
-            "raise [window] max_hold, as far inside the oplog window as it goes",
-        ));
-    }
-}
-
 async fn look_at_lvm(
     env: &Environment,
     run: RunId,
+    at_work: &[Seen],
     layouts: Vec<DataLayout>,
     expected: Duration,
     own: Vec<OwnPath>,
 ) -> (Option<Vec<Planned>>, Vec<Finding>) {
     let (exec, lvm) = (env.tools.exec.clone(), &env.config.lvm);
     let (setting, floor) = (lvm.snapshot_size, lvm.snapshot_floor.0);
+    let at_work = at_work.to_vec();
     let looking = move || {
         let facts = match Lvm::new(exec).survey() {
             Ok(facts) => facts,
@@ -295,7 +248,7 @@ async fn look_at_lvm(
             floor,
         };
         let planned = plan(&facts, &layouts, run, &sizing);
-        let mut findings = storage::judge(&layouts, &facts, planned.as_deref(), &own);
+        let mut findings = storage::judge(&layouts, &facts, planned.as_deref(), &own, &at_work);
         findings.extend(slow);
         (planned.ok(), findings)
     };
@@ -313,7 +266,7 @@ fn write_rates(layouts: &[&DataLayout]) -> (BTreeMap<DevNumber, u64>, Option<Fin
     devices.dedup();
     match rate::measure(Path::new("/sys"), &devices, RATE_SAMPLE) {
         Ok(rates) => {
-            let total = ByteSize::b(rates.values().sum());
+            let total = human::size(rates.values().sum());
             let seen = (!rates.is_empty())
                 .then(|| Finding::ok("lvm", "write_rate", format!("{total}/s are written now")));
             (rates, seen)

@@ -88,6 +88,7 @@ pub(in crate::backup::preflight) fn fit() -> MemberFacts {
         oplog: Some(OplogEnds {
             first: optime(NOW - 86_400),
             last: optime(NOW),
+            whole: false,
         }),
         missing_actions: Vec::new(),
         fsync_locked: false,
@@ -117,7 +118,7 @@ fn limits() -> MemberLimits {
 }
 
 fn judged(facts: &MemberFacts, limits: &MemberLimits) -> Vec<Finding> {
-    judge(facts, limits, Timestamp::from_second(NOW).unwrap())
+    judge(facts, limits, None, Timestamp::from_second(NOW).unwrap())
 }
 
 #[test]
@@ -187,10 +188,10 @@ fn each_unfitness_is_refused_by_its_own_check_alone() {
         ("initial_sync", "in initial sync", |f| {
             set(f).initial_sync = true
         }),
-        ("delay", "1h behind on purpose", |f| {
+        ("delay", "1 h behind on purpose", |f| {
             this(f).delay_secs = 3600
         }),
-        ("lag", "11s behind its primary, more than 10s", |f| {
+        ("lag", "11 s behind its primary, more than 10 s", |f| {
             this(f).optime_date = at(NOW - 11);
         }),
         ("lag", "sees no primary", |f| {
@@ -223,7 +224,7 @@ fn each_unfitness_is_refused_by_its_own_check_alone() {
             this(f).votes = 1;
             set(f).members[1].delay_secs = 60;
         }),
-        ("oplog_window", "59m 59s, less than 1h", |f| {
+        ("oplog_window", "59 min 59 s, less than 1 h", |f| {
             f.oplog.as_mut().unwrap().first = optime(NOW - 3599);
         }),
         ("oplog_window", "empty oplog", |f| f.oplog = None),
@@ -330,4 +331,50 @@ fn an_unreadable_member_is_refused_with_what_to_do() {
     );
     assert!(finding.detail.contains("arbiter of rs0"));
     assert!(finding.todo.is_some());
+}
+
+#[test]
+fn a_young_oplog_is_to_be_waited_for_and_not_enlarged() {
+    let mut facts = fit();
+    let todo = |facts: &MemberFacts| {
+        let findings = judged(facts, &limits());
+        let refused = findings
+            .iter()
+            .find(|finding| finding.verdict == Verdict::Refused);
+        refused.and_then(|finding| finding.todo.clone()).unwrap()
+    };
+    let mut ends = OplogEnds {
+        first: optime(NOW - 600),
+        last: optime(NOW),
+        whole: true,
+    };
+    facts.oplog = Some(ends);
+    assert_eq!(
+        todo(&facts),
+        "wait 50 min, or lower [mongodb] min_oplog_window until then"
+    );
+    ends.whole = false;
+    facts.oplog = Some(ends);
+    assert!(
+        todo(&facts).starts_with("enlarge its oplog"),
+        "{}",
+        todo(&facts)
+    );
+}
+
+#[test]
+fn a_lock_of_a_run_that_lives_is_told_by_its_name() {
+    let mut facts = fit();
+    facts.fsync_locked = true;
+    let holder = "the running backup 0000abcd (pid 4711, since 2026-01-31T02:00:00Z)";
+    let now = Timestamp::from_second(NOW).unwrap();
+    let findings = judge(&facts, &limits(), Some(holder), now);
+    let refused = findings
+        .iter()
+        .find(|finding| finding.verdict == Verdict::Refused)
+        .unwrap();
+    assert!(
+        refused.detail.ends_with(&format!("is held by {holder}")),
+        "{refused:?}"
+    );
 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::super::{Verdict, worst};
 use super::*;
+use crate::backup::journal::Owner;
 use crate::config::SnapshotSize;
 use crate::snapshot::lvm::facts::{parse_groups, parse_volumes};
 use crate::snapshot::lvm::plan::{Sizing, plan};
@@ -31,6 +32,7 @@ struct Host {
     fake: FakeHost,
     facts: LvmFacts,
     floor: u64,
+    at_work: Vec<Seen>,
 }
 
 impl Host {
@@ -52,6 +54,7 @@ impl Host {
                 volumes: parse_volumes(lvs).unwrap(),
             },
             floor: 1 << 28,
+            at_work: Vec::new(),
         }
     }
 
@@ -80,7 +83,14 @@ impl Host {
             "0000abcd".parse().unwrap(),
             &sizing,
         );
-        judge(&[&layout, &layout], &self.facts, planned.as_deref(), &own)
+        let at_work = &self.at_work;
+        judge(
+            &[&layout, &layout],
+            &self.facts,
+            planned.as_deref(),
+            &own,
+            at_work,
+        )
     }
 }
 
@@ -194,7 +204,7 @@ fn a_layout_that_is_not_understood_is_drawn_once() {
 
 #[test]
 fn snapshots_that_are_there_already() {
-    let host = Host::new(include_str!(
+    let mut host = Host::new(include_str!(
         "../../../snapshot/lvm/testdata/snapshots-lvs.json"
     ));
     let findings = host.judge(&[]);
@@ -209,6 +219,30 @@ fn snapshots_that_are_there_already() {
     assert!(
         leftover.detail.contains("run 0000abcd")
             && leftover.todo.as_deref().unwrap().contains("recover")
+    );
+
+    // The same while its run is at work is no leftover, and nobody is told to remove it.
+    let owner = Owner {
+        run: "0000abcd".parse().unwrap(),
+        verb: "backup".into(),
+        pid: 4711,
+        boot: String::new(),
+        started: "2026-01-31T02:00:00Z".parse().unwrap(),
+    };
+    host.at_work = vec![Seen {
+        owner,
+        outstanding: Vec::new(),
+        alive: true,
+    }];
+    let findings = host.judge(&[]);
+    assert_eq!(checks(&findings, Verdict::Refused), ["running"]);
+    let running = findings.iter().find(|finding| finding.check == "running");
+    assert!(
+        running
+            .unwrap()
+            .detail
+            .contains("the running backup 0000abcd (pid 4711, since 2026-01-31T02:00:00Z)"),
+        "{running:?}"
     );
 
     let foreign = include_str!("../../../snapshot/lvm/testdata/snapshots-lvs.json")

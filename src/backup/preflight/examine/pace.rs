@@ -1,0 +1,121 @@
+//! How fast members are archived: what earlier backups in the store show, else a cautious guess.
+
+use std::time::Duration;
+
+use crate::backup::Environment;
+use crate::catalog;
+use crate::catalog::summary::{SetState, SetSummary};
+use crate::ids::{MemberAddr, ShardName};
+use crate::manifest::{ArchiveRecord, Manifest};
+
+/// Bytes a second that one thread is expected to archive until a backup has shown the real rate: on the slow
+/// side, because too long an expectation only asks for more snapshot space.
+const RATE_PER_THREAD: u64 = 10 << 20;
+/// How many times slower the levels above 2 are (doc/benchmarks.md).
+const SLOWER_ABOVE_2: u64 = 5;
+/// How many times the guess an earlier backup's rate may be and still be believed.
+const FASTER_AT_MOST: u64 = 3;
+/// An archive of less than this part of what is to be archived now tells nothing about it: its time was spent on other things.
+const LEAST_PART: u64 = 4;
+/// Earlier backups that are looked through for a member.
+const BACKUPS_READ: usize = 5;
+
+/// What is known about the rate.
+pub(super) struct Pace {
+    guess: u64,
+    /// Earlier backups, newest first.
+    earlier: Vec<Manifest>,
+}
+
+impl Pace {
+    /// Reads earlier backups. A store that cannot be read is told of elsewhere, and leaves the guess.
+    pub(super) async fn learn(env: &Environment) -> Self {
+        let archive = &env.config.archive;
+        let threads = archive.thread_count().get() as u64;
+        let slower = if archive.level > 2 { SLOWER_ABOVE_2 } else { 1 };
+        let store = env.store.as_ref();
+        let sets = catalog::list(store).await.unwrap_or_default();
+        let complete = |set: &&SetSummary| set.state == SetState::Complete;
+        let mut earlier = Vec::new();
+        for set in sets.iter().rev().filter(complete).take(BACKUPS_READ) {
+            earlier.extend(catalog::load(store, set.id).await.ok());
+        }
+        Self {
+            guess: RATE_PER_THREAD.saturating_mul(threads) / slower,
+            earlier,
+        }
+    }
+
+    /// Bytes a second to reckon with. Never far above the guess: a small backup is mostly zeros and goes much faster
+    /// than data does.
+    pub(super) fn to_expect(&self) -> u64 {
+        let last = self.earlier.first();
+        let archives = last.map_or(&[][..], |manifest| &manifest.members);
+        let archives = archives.iter().map(|member| &member.archive);
+        match rate(archives) {
+            Some(rate) => rate.min(self.guess.saturating_mul(FASTER_AT_MOST)),
+            None => self.guess,
+        }
+    }
+
+    /// How long `bytes` of this very member, holes included, will take, where an earlier backup of about as much of it
+    /// shows that. Holes count on both sides: what is a hole to the archive is not told by what the files occupy.
+    pub(super) fn known(
+        &self,
+        shard: &ShardName,
+        member: &MemberAddr,
+        bytes: u64,
+    ) -> Option<Duration> {
+        let archive = self
+            .earlier
+            .iter()
+            .flat_map(|manifest| &manifest.members)
+            .find(|archived| archived.shard == *shard && archived.address == *member)
+            .map(|archived| &archived.archive)?;
+        let (before, micros) = (archive.data_size, archive.pack_us);
+        if before.saturating_mul(LEAST_PART) < bytes || before == 0 || micros == 0 {
+            return None;
+        }
+        let micros = u128::from(micros) * u128::from(bytes) / u128::from(before);
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+        Some(Duration::from_micros(micros))
+    }
+}
+
+/// Bytes a second at which `archives` were made together; none where that was not measured.
+fn rate<'a>(archives: impl Iterator<Item = &'a ArchiveRecord>) -> Option<u64> {
+    let (bytes, micros) = archives.fold((0u128, 0u128), |(bytes, micros), archive| {
+        (
+            bytes + u128::from(archive.tar_size),
+            micros + u128::from(archive.pack_us),
+        )
+    });
+    let rate = bytes.saturating_mul(1_000_000).checked_div(micros)?;
+    u64::try_from(rate).ok().filter(|rate| *rate > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::sample;
+
+    #[test]
+    fn only_the_same_member_and_about_as_much_of_it_tell_how_long_it_takes() {
+        let mut manifest = sample::manifest();
+        let member = &mut manifest.members[0];
+        member.archive.data_size = 40 << 20;
+        member.archive.pack_us = 4_000_000;
+        let (shard, address) = (member.shard.clone(), member.address.clone());
+        let pace = Pace {
+            guess: 1 << 20,
+            earlier: vec![manifest],
+        };
+        let known = |bytes| pace.known(&shard, &address, bytes);
+        assert_eq!(known(40 << 20), Some(Duration::from_secs(4)));
+        assert_eq!(known(160 << 20), Some(Duration::from_secs(16)));
+        assert_eq!(known((160 << 20) + 1), None);
+        let elsewhere = "127.0.0.1:1".parse().unwrap();
+        assert_eq!(pace.known(&shard, &elsewhere, 40 << 20), None);
+        assert_eq!(pace.known(&sample::shard("rs9"), &address, 40 << 20), None);
+    }
+}
