@@ -22,6 +22,7 @@ pub mod progress;
 pub mod recover;
 pub mod restore;
 pub mod secret;
+pub mod service;
 pub mod shown;
 pub mod snapshot;
 pub mod store;

@@ -7,8 +7,10 @@ use crate::backup::backup;
 use crate::error::Exit;
 use crate::human;
 use crate::manifest::Manifest;
+use crate::service::Heartbeat;
 
 pub async fn run(context: Context) -> Result<Exit, Failure> {
+    let _heartbeat = Heartbeat::begin();
     let (json, store) = (context.json, context.store()?);
     let env = context.environment(store);
     let manifest = backup(&env).await?;

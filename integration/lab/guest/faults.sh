@@ -64,8 +64,9 @@ backups_are() {
 # What is not ours: two snapshots of the origin, one of them with a name as ours, and a locked mongod.
 foreign_begin() {
     FOREIGN=127.0.0.1:27050 FOREIGN_VG=$1
-    must lvcreate -qq -y -s -n by-hand -L 192M "$1/$2"
-    must lvcreate -qq -y -s -n freezeframe-deadbeef-0 -L 192M "$1/$2"
+    # after a power cut they are there
+    lvs "$1/by-hand" &>/dev/null || must lvcreate -qq -y -s -n by-hand -L 192M "$1/$2"
+    lvs "$1/freezeframe-deadbeef-0" &>/dev/null || must lvcreate -qq -y -s -n freezeframe-deadbeef-0 -L 192M "$1/$2"
     lab_mongod foreign 27050 "$LAB_STATE/foreign"
     must mongo "$FOREIGN" '{"fsync": 1, "lock": true}'
 }
