@@ -10,11 +10,11 @@ pub fn duration(length: Duration) -> String {
     // What would be rounded up to one of the next unit begins there.
     match micros {
         0 => "0 s".to_owned(),
-        ..999_950 => trimmed(format!("{:.1}", length.as_secs_f64() * 1e3), "ms"),
-        ..9_995_000 => trimmed(format!("{:.2}", length.as_secs_f64()), "s"),
-        ..59_950_000 => trimmed(format!("{:.1}", length.as_secs_f64()), "s"),
-        ..3_600_000_000 => two(seconds.max(60), 60, "min", 1, "s"),
-        ..172_800_000_000 => two(seconds, 3_600, "h", 60, "min"),
+        1..999_950 => trimmed(format!("{:.1}", length.as_secs_f64() * 1e3), "ms"),
+        999_950..9_995_000 => trimmed(format!("{:.2}", length.as_secs_f64()), "s"),
+        9_995_000..59_950_000 => trimmed(format!("{:.1}", length.as_secs_f64()), "s"),
+        59_950_000..3_600_000_000 => two(seconds.max(60), 60, "min", 1, "s"),
+        3_600_000_000..172_800_000_000 => two(seconds, 3_600, "h", 60, "min"),
         _ => two(seconds, 86_400, "d", 3_600, "h"),
     }
 }

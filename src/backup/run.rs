@@ -285,7 +285,7 @@ mod tests {
             .unwrap();
         let unreleased = run.finish(&tools()).await.unwrap();
         let unreleased: Vec<_> = unreleased.into_iter().map(|left| left.resource).collect();
-        assert_eq!(unreleased, [lock.clone()]);
+        assert_eq!(unreleased, std::slice::from_ref(&lock));
         let (_, outstanding) = Journal::peek(&path).unwrap();
         assert_eq!(outstanding, [timer, lock]);
     }

@@ -298,31 +298,6 @@ fn innermost(text: &str) -> &str {
     text.strip_prefix("I/O error: ").unwrap_or(text)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_driver_s_words_are_told_without_its_state() {
-        let topology = |server: &str| {
-            format!(
-                "Server selection timeout: No available servers. Topology: {{ Type: Single, Servers: [ {{ Address: 127.0.0.1:1, Type: Unknown{server} }} ] }}"
-            )
-        };
-        let refused = topology(
-            ", Error: Kind: I/O error: Connection refused (os error 111), labels: {\"RetryableWriteError\"}, source: None",
-        );
-        assert_eq!(cause_in(&refused), "Connection refused (os error 111)");
-        assert!(!is_silence(cause_in(&refused)));
-        assert!(is_silence(cause_in(&topology(""))));
-        assert!(is_silence(cause_in(&topology(
-            ", Error: Kind: I/O error: timed out, labels: {}"
-        ))));
-        let io = ErrorKind::Io(std::sync::Arc::new(std::io::ErrorKind::TimedOut.into()));
-        assert!(is_timeout(&io));
-    }
-}
-
 /// The privilege of the minimum role that a command needs, as an operator would grant it.
 fn privilege(command: &str) -> &'static str {
     match command {
@@ -418,4 +393,29 @@ fn credential(addr: &MemberAddr, access: &Access) -> Result<Option<Credential>, 
         Mechanism::X509 => AuthMechanism::MongoDbX509,
     });
     Ok(Some(credential))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_s_words_are_told_without_its_state() {
+        let topology = |server: &str| {
+            format!(
+                "Server selection timeout: No available servers. Topology: {{ Type: Single, Servers: [ {{ Address: 127.0.0.1:1, Type: Unknown{server} }} ] }}"
+            )
+        };
+        let refused = topology(
+            ", Error: Kind: I/O error: Connection refused (os error 111), labels: {\"RetryableWriteError\"}, source: None",
+        );
+        assert_eq!(cause_in(&refused), "Connection refused (os error 111)");
+        assert!(!is_silence(cause_in(&refused)));
+        assert!(is_silence(cause_in(&topology(""))));
+        assert!(is_silence(cause_in(&topology(
+            ", Error: Kind: I/O error: timed out, labels: {}"
+        ))));
+        let io = ErrorKind::Io(std::sync::Arc::new(std::io::ErrorKind::TimedOut.into()));
+        assert!(is_timeout(&io));
+    }
 }
