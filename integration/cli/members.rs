@@ -267,20 +267,59 @@ async fn a_running_backup_is_no_leftover() {
             freezeframe unlock --yes
             freezeframe unlock --force
             freezeframe list
-            freezeframe recover
             freezeframe backup"
         )),
-        str![[""]]
+        str![[r#"
+$ freezeframe unlock
+127.0.0.1:PORT  LOCKED, held by the running backup RUN (pid PID, since DATE), which gives it back by itself; to break into it, so that it fails: freezeframe unlock --member 127.0.0.1:PORT --force --yes
+=> 3
+$ freezeframe unlock --yes
+127.0.0.1:PORT  LOCKED, held by the running backup RUN (pid PID, since DATE), which gives it back by itself; to break into it, so that it fails: freezeframe unlock --member 127.0.0.1:PORT --force --yes
+=> 3
+$ freezeframe unlock --force
+127.0.0.1:PORT  LOCKED, held by the running backup RUN (pid PID, since DATE): would be taken off, and that backup would fail
+nothing was done; add --yes to do it
+=> 3
+$ freezeframe list
+BACKUP  AGE  SIZE  LOCK  STATE  MEMBERS
+SET  DURATION  SIZE  -  running  rs0
+SET: being made by the running backup RUN (pid PID, since DATE)
+=> 0
+$ freezeframe backup
+error: another backup is at work on this host
+  hint: wait until it has ended
+=> 3
+
+"#]]
     );
+    let recovered = scene.run("freezeframe recover");
+    assert!(recovered.contains("nothing to recover"), "{recovered}");
     assert!(locked(&set).await);
     let unlock = scene.json("freezeframe unlock --json", 3);
     assert_eq!(unlock[0]["at_work"]["pid"], run.id());
-    assert_data_eq!(scene.run("freezeframe unlock --force --yes"), str![[""]]);
+    assert_data_eq!(
+        scene.run("freezeframe unlock --force --yes"),
+        str![[r#"
+$ freezeframe unlock --force --yes
+127.0.0.1:PORT  not locked  (1 lock taken off)
+TIME  WARN breaking into the running backup RUN (pid PID, since DATE), which will fail member=127.0.0.1:PORT
+=> 0
+
+"#]]
+    );
     assert!(!locked(&set).await);
     // What was broken into knows it at once and is no backup.
     kill(pid, Signal::SIGCONT).unwrap();
     let output = run.wait_with_output().unwrap();
-    assert_data_eq!(steady(&scene.shown(&output)), str![[""]]);
+    assert_data_eq!(
+        steady(&scene.shown(&output)),
+        str![[r#"
+error: 127.0.0.1:PORT was not locked any more before it was to be unlocked: somebody else unlocked it
+  hint: find who restarted or unlocked the member; run the backup again
+=> 4
+
+"#]]
+    );
     nothing_is_left(&scene);
 }
 
