@@ -351,6 +351,14 @@ fn is_released(keys: &[String]) -> bool {
 
 /// The lease under `key`.
 async fn read(store: &dyn Store, key: &str) -> Result<Lease, LeaseError> {
+    match read_once(store, key).await {
+        // Its size and its content may be two objects': a host far behind writes a number anew that others have given back.
+        Err(LeaseError::Unreadable { .. }) => read_once(store, key).await,
+        read => read,
+    }
+}
+
+async fn read_once(store: &dyn Store, key: &str) -> Result<Lease, LeaseError> {
     let unreadable = |reason: String| LeaseError::Unreadable {
         store: store.url(),
         key: key.to_owned(),

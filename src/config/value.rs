@@ -154,6 +154,11 @@ impl StoreUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it names a bucket.
+    pub fn is_s3(&self) -> bool {
+        self.0.starts_with("s3://")
+    }
 }
 
 impl FromStr for StoreUrl {

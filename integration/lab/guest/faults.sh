@@ -56,7 +56,7 @@ faults_hit() { [[ -e $FAULTS/hit ]]; }
 
 # backups, folders: how many complete ones the store lists, and how many sets of any kind lie in it
 backups() { freezeframe list --json | python3 -c 'import json, sys; print(sum(one["state"] == "complete" for one in json.load(sys.stdin)))'; }
-folders() { find "$FREEZEFRAME_STORE" -mindepth 1 -maxdepth 1 -type d | wc -l; }
+folders() { find "$FREEZEFRAME_STORE" -mindepth 1 -maxdepth 1 -type d ! -name 'lease-*' | wc -l; }
 backups_are() {
     [[ $(backups) == "$1" && $(folders) == "$1" ]] || { freezeframe list | tail -n 3; echo "$(folders) folders, expected $1"; return 1; }
 }

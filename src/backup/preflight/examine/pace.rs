@@ -31,8 +31,9 @@ impl Pace {
     /// Reads earlier backups. A store that cannot be read is told of elsewhere, and leaves the guess.
     pub(super) async fn learn(env: &Environment) -> Self {
         let archive = &env.config.archive;
+        let line = env.config.s3.upload_limit.map(|limit| limit.0);
+        let line = line.filter(|_| env.config.store.url.is_s3());
         let threads = archive.thread_count().get() as u64;
-        let slower = if archive.level > 2 { SLOWER_ABOVE_2 } else { 1 };
         let store = env.store.as_ref();
         let sets = catalog::list(store).await.unwrap_or_default();
         let complete = |set: &&SetSummary| set.state == SetState::Complete;
@@ -41,7 +42,7 @@ impl Pace {
             earlier.extend(catalog::load(store, set.id).await.ok());
         }
         Self {
-            guess: RATE_PER_THREAD.saturating_mul(threads) / slower,
+            guess: guess(threads, archive.level, line),
             earlier,
         }
     }
@@ -82,6 +83,14 @@ impl Pace {
     }
 }
 
+/// Bytes a second to reckon with as long as nothing was measured; no more than the `line` to the store may carry, since
+/// nobody knows how much smaller the data gets.
+fn guess(threads: u64, level: u32, line: Option<u64>) -> u64 {
+    let slower = if level > 2 { SLOWER_ABOVE_2 } else { 1 };
+    let rate = RATE_PER_THREAD.saturating_mul(threads) / slower;
+    rate.min(line.unwrap_or(u64::MAX)).max(1)
+}
+
 /// Bytes a second at which `archives` were made together; none where that was not measured.
 fn rate<'a>(archives: impl Iterator<Item = &'a ArchiveRecord>) -> Option<u64> {
     let (bytes, micros) = archives.fold((0u128, 0u128), |(bytes, micros), archive| {
@@ -98,6 +107,13 @@ fn rate<'a>(archives: impl Iterator<Item = &'a ArchiveRecord>) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::catalog::sample;
+
+    #[test]
+    fn a_narrow_line_is_reckoned_with() {
+        assert_eq!(guess(8, 1, None), 80 << 20);
+        assert_eq!(guess(8, 6, None), 16 << 20);
+        assert_eq!(guess(8, 1, Some(1 << 20)), 1 << 20);
+    }
 
     #[test]
     fn only_the_same_member_and_about_as_much_of_it_tell_how_long_it_takes() {
