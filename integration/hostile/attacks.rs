@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use freezeframe::backup::journal::{Journal, JournalError};
+use freezeframe::catalog::verification::Verification;
 use freezeframe::catalog::{self, CatalogError};
 use freezeframe::error::{Exit, Explain};
 use freezeframe::hostile::{forge, reseal};
 use freezeframe::ids::ShardName;
-use freezeframe::manifest::Manifest;
 use freezeframe::manifest::seal::{self, SealError};
 use freezeframe::mongo::process::data_directory;
 use freezeframe::restore::target::refuse_running;
@@ -160,12 +160,13 @@ fn many_attributes_take_no_more_than_their_number() {
 #[test]
 fn a_bomb_takes_the_threads_blocks_and_no_more() {
     let _alone = alone();
-    // A file of zeros, one block of level 9 after the other, by liblzma itself.
-    let length: u64 = 4 << 27;
+    // A file of zeros, one block after the other, by liblzma itself.
+    let (block, blocks) = (16u64 << 20, 24);
+    let length = block * blocks;
     let mut stream = header("zeros", b'0', length, "");
     let mut encoder = xz2::stream::MtStreamBuilder::new()
         .threads(1)
-        .block_size(1 << 27)
+        .block_size(block)
         .preset(0)
         .check(xz2::stream::Check::Crc64)
         .encoder()
@@ -196,11 +197,11 @@ fn a_bomb_takes_the_threads_blocks_and_no_more() {
     assert!(object.len() < 1 << 20);
     let mut parts = Parts::sound();
     parts.take(forge::accept(object, &rs0()));
-    assert!(parts.archive.expected.blocks >= 4);
+    assert!(parts.archive.expected.blocks >= blocks);
     let runtime = runtime();
-    // Two threads with three blocks of 128 MiB each; a growing buffer may be half as large again.
-    let held = 2 * 3 * (128 << 20) * 3 / 2;
-    bounded(&case("bomb"), held, || {
+    // Two threads with three blocks each; a growing buffer may be half as large again.
+    let held = 2 * 3 * block * 3 / 2;
+    bounded(&case("bomb"), held as usize, || {
         runtime.block_on(suffer(&parts.objects()))
     });
 }
@@ -247,12 +248,18 @@ fn an_index_has_no_more_blocks_than_there_is_room_for() {
 #[test]
 fn a_document_of_nothing_but_values_is_refused_unread() {
     let _alone = alone();
-    let mut document = b"{\n  \"format\": 1,\n  \"x\": [".to_vec();
-    document.extend(b"0,".repeat(30 << 20));
-    document.extend(b"0]");
-    let document = reseal(&document);
+    // In a place whose content is kept as it is.
+    let place =
+        "integration/fixtures/format-1/mongo_backup-20260131_020000/verified-20260201_000000.json";
+    let record =
+        std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(place)).unwrap();
+    let mut record: Verification = seal::open(&record).unwrap();
+    record.details = "DETAILS".into();
+    let record = String::from_utf8(seal::seal(&record).unwrap()).unwrap();
+    let values = format!("[{}0]", "0,".repeat(4 << 20));
+    let document = reseal(record.replace("\"DETAILS\"", &values).as_bytes());
     let error = bounded(&case("values"), 1 << 20, || {
-        seal::open::<Manifest>(&document).unwrap_err()
+        seal::open::<Verification>(&document).unwrap_err()
     });
     assert_eq!(error, SealError::TooMuch);
     assert_eq!(error.exit(), Exit::Damaged);
