@@ -19,7 +19,6 @@ pub mod timeline;
 pub mod upload;
 pub mod window;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -126,10 +125,12 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
         progress: env.progress.as_ref(),
         cancel: &env.cancel,
     };
-    let manifest = upload
-        .complete(&read_back, |intent, archives, files| {
-            plan.manifest(intent, &closed, archives, files)
-        })
+    let proven = upload.prove(&read_back).await?;
+    for scope in plan.scopes() {
+        lease::still_ours(env.store.as_ref(), &scope, run.id()).await?;
+    }
+    let manifest = proven
+        .publish(|intent, archives, files| plan.manifest(intent, &closed, archives, files))
         .await?;
     tracing::debug!("wrote the manifest of {}", manifest.id);
     // The backup is made. A journal that cannot say so is told of when the run ends.
@@ -139,15 +140,9 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
     Ok(manifest)
 }
 
-/// Takes the lease on every replica set of the plan, in one order on every host: of two that share some, the one that gets the
-/// first of these gets them all.
+/// Takes the lease on every replica set of the plan.
 async fn take_leases(run: &mut Run, plan: &Plan, env: &Environment) -> Result<(), BackupError> {
-    let shards: BTreeSet<_> = plan.members.iter().map(|member| &member.shard).collect();
-    for shard in shards {
-        let scope = lease::Scope {
-            deployment: plan.deployment.id.clone(),
-            shard: shard.clone(),
-        };
+    for scope in plan.scopes() {
         run.plan_one(Resource::Lease {
             store: env.store.url(),
             server: env.store.server(),

@@ -16,7 +16,7 @@ use freezeframe::config::Period;
 use freezeframe::config::s3::S3Config;
 use freezeframe::exec::SystemExec;
 use freezeframe::ids::BackupId;
-use freezeframe::manifest::{Intent, Manifest};
+use freezeframe::manifest::{ArchiveRecord, Intent, Manifest};
 use freezeframe::mongo::Access;
 use freezeframe::progress::{Meter, Silent};
 use freezeframe::store::releasing::Stores;
@@ -110,15 +110,14 @@ impl<'a> Making<'a> {
             progress: &Silent,
             cancel: &CancellationToken::new(),
         };
-        upload
-            .complete(&read_back, |_, archives, files| {
-                let mut manifest = manifest.clone();
-                for (member, (_, archive)) in manifest.members.iter_mut().zip(archives) {
-                    member.archive = archive.clone();
-                }
-                Manifest { files, ..manifest }
-            })
-            .await
+        let describe = |_: &_, archives: &[(_, ArchiveRecord)], files| {
+            let mut manifest = manifest.clone();
+            for (member, (_, archive)) in manifest.members.iter_mut().zip(archives) {
+                member.archive = archive.clone();
+            }
+            Manifest { files, ..manifest }
+        };
+        upload.prove(&read_back).await?.publish(describe).await
     }
 }
 

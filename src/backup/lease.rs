@@ -153,6 +153,16 @@ pub enum LeaseError {
         /// What it is on.
         scope: Scope,
     },
+    /// It was ours, and is not any more.
+    #[error(
+        "the lease on {scope} in {store} is not ours any more: another host may have written to it meanwhile"
+    )]
+    Lost {
+        /// The store.
+        store: String,
+        /// What it was on.
+        scope: Scope,
+    },
     /// Our own cannot be written down; a defect of this program.
     #[error("cannot write a lease: {0}")]
     Encode(#[from] serde_json::Error),
@@ -172,6 +182,9 @@ impl Explain for LeaseError {
             Self::Contended { .. } => {
                 Some("see what else uses this store, and try again later".into())
             }
+            Self::Lost { .. } => Some(
+                "see which host backs up this deployment beside this one, or who removed the lease; run the backup again".into(),
+            ),
             Self::Encode(_) => None,
             Self::Store(error) => error.hint(),
         }
@@ -180,6 +193,7 @@ impl Explain for LeaseError {
     fn exit(&self) -> Exit {
         match self {
             Self::Held { .. } | Self::Unreadable { .. } | Self::Contended { .. } => Exit::Refused,
+            Self::Lost { .. } => Exit::BackupFailed,
             Self::Encode(_) => Exit::Failed,
             Self::Store(error) => error.exit(),
         }
@@ -246,6 +260,26 @@ pub async fn take(
         store: store.url(),
         scope: scope.clone(),
     })
+}
+
+/// Sees to it that `run` still has the lease on `scope`. It may have ended meanwhile, as long as nobody else has taken one.
+///
+/// # Errors
+/// [`LeaseError::Lost`].
+pub async fn still_ours(store: &dyn Store, scope: &Scope, run: RunId) -> Result<(), LeaseError> {
+    let lost = || LeaseError::Lost {
+        store: store.url(),
+        scope: scope.clone(),
+    };
+    let (number, keys) = numbers(store, scope).await?.pop_last().ok_or_else(lost)?;
+    if is_released(&keys) {
+        return Err(lost());
+    }
+    match read(store, &scope.key(number)).await {
+        Ok(lease) if lease.run == run => Ok(()),
+        Ok(_) | Err(LeaseError::Store(StoreError::NotFound { .. })) => Err(lost()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Gives back the lease of `run`; well done also where it has none.

@@ -1,12 +1,13 @@
 //! What a backup is going to do, as the preflight found it possible.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::archive::{SourceGraft, SourceTree};
+use crate::backup::lease::Scope;
 use crate::backup::window::Closed;
 use crate::host;
 use crate::ids::{BackupId, MemberAddr, RunId, ShardName};
@@ -70,6 +71,16 @@ impl Plan {
     pub fn names(&self) -> String {
         let name = |member: &PlannedMember| format!("{} at {}", member.shard, member.mongod.addr());
         self.members.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a lease is needed on: every replica set, in one order on every host, so that of two who share some, one gets them all.
+    pub fn scopes(&self) -> Vec<Scope> {
+        let shards: BTreeSet<_> = self.members.iter().map(|member| &member.shard).collect();
+        let scope = |shard: &ShardName| Scope {
+            deployment: self.deployment.id.clone(),
+            shard: shard.clone(),
+        };
+        shards.into_iter().map(scope).collect()
     }
 
     /// The statement of intent of run `run`, beginning at `started`.

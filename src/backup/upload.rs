@@ -242,16 +242,11 @@ impl Upload {
         off_thread(finishing).await
     }
 
-    /// Ends archives and file table, has everything that the store has not proven read back, and writes the manifest that
-    /// `describe` makes of the records.
+    /// Ends archives and file table, and has everything read back that the store has not proven.
     ///
     /// # Errors
     /// [`UploadError`]: then there is no backup.
-    pub async fn complete(
-        self,
-        read_back: &ReadBack<'_>,
-        describe: impl FnOnce(&Intent, &[(MemberAddr, ArchiveRecord)], FileTableRecord) -> Manifest,
-    ) -> Result<Manifest, UploadError> {
+    pub async fn prove(self, read_back: &ReadBack<'_>) -> Result<Proven, UploadError> {
         let Self {
             store,
             intent,
@@ -282,7 +277,39 @@ impl Upload {
             entries: summary.entries,
             proof: Some(proof),
         };
-        let manifest = describe(&intent, &archives, record);
+        Ok(Proven {
+            store,
+            intent,
+            archives,
+            table: record,
+        })
+    }
+}
+
+/// A set that is in the store whole, and is no backup yet.
+pub struct Proven {
+    store: SharedStore,
+    intent: Intent,
+    archives: Vec<(MemberAddr, ArchiveRecord)>,
+    table: FileTableRecord,
+}
+
+impl Proven {
+    /// Makes it a backup: writes the manifest that `describe` makes of the records.
+    ///
+    /// # Errors
+    /// [`UploadError`]: then there is no backup.
+    pub async fn publish(
+        self,
+        describe: impl FnOnce(&Intent, &[(MemberAddr, ArchiveRecord)], FileTableRecord) -> Manifest,
+    ) -> Result<Manifest, UploadError> {
+        let Self {
+            store,
+            intent,
+            archives,
+            table,
+        } = self;
+        let manifest = describe(&intent, &archives, table);
         // A manifest is a promise: what it names must be there, as large as it says, before it is made.
         let listed = store.list(&format!("{}/", intent.id)).await?;
         if let Some(missing) = catalog::missing_objects(&manifest, &listed)

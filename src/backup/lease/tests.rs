@@ -143,6 +143,27 @@ async fn one_past_its_time_counts_no_more() {
 }
 
 #[tokio::test]
+async fn one_that_another_run_has_taken_meanwhile_is_lost() {
+    let store = MemoryStore::new();
+    let still = async |number| still_ours(&store, &scope(), run(number)).await;
+    assert!(matches!(still(1).await, Err(LeaseError::Lost { .. })));
+    // Past its time, and still nobody else's.
+    put_lease(&store, 1, |lease| {
+        lease.run = run(1);
+        lease.ends = "2026-01-02T00:00:00Z".parse().unwrap();
+    })
+    .await;
+    still(1).await.unwrap();
+    try_take(&store, 2).await.unwrap();
+    let error = still(1).await.unwrap_err();
+    assert!(matches!(error, LeaseError::Lost { .. }), "{error}");
+    assert_eq!(error.exit(), Exit::BackupFailed);
+    still(2).await.unwrap();
+    give(&store, 2).await;
+    assert!(matches!(still(2).await, Err(LeaseError::Lost { .. })));
+}
+
+#[tokio::test]
 async fn one_that_cannot_be_read_is_held_until_somebody_says_otherwise() {
     for document in ["", "{}", "[1]", "no lease", r#"{"format":1,"run":"x"}"#] {
         let store = MemoryStore::new();
