@@ -80,7 +80,10 @@ pub async fn recover(
 ) -> Result<Vec<Recovered>, RecoverError> {
     let paths = match wanted {
         Some(run) => vec![Journal::path_of(state_dir, run)],
-        None => Journal::all(state_dir)?,
+        None => {
+            Journal::sweep_unborn(state_dir)?;
+            Journal::all(state_dir)?
+        }
     };
     let mut dead = Vec::new();
     // One journal that cannot be read must not keep what the others tell of from being given back.

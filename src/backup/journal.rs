@@ -22,6 +22,11 @@ use crate::backup::resource::{Kind, Resource};
 use crate::ids::RunId;
 pub use error::JournalError;
 
+/// What the name of a journal ends with.
+const JOURNAL: &str = "journal";
+/// And that of one which does not say yet whose it is.
+const UNBORN: &str = "unborn";
+
 /// A journal longer than this is none of ours.
 const MAX_JOURNAL: u64 = 16 << 20;
 
@@ -70,7 +75,7 @@ impl Journal {
 
     /// The path of one run's journal.
     pub fn path_of(state_dir: &Path, run: RunId) -> PathBuf {
-        Self::folder(state_dir).join(format!("{run}.journal"))
+        Self::folder(state_dir).join(format!("{run}.{JOURNAL}"))
     }
 
     /// Begins the journal of a new run and takes its flock.
@@ -90,14 +95,16 @@ impl Journal {
             .create(&folder)
             .map_err(|source| fail("create the directory of", &folder, source))?;
         let path = Self::path_of(state_dir, run);
+        // It gets its name when it says whose it is and its lock is held: until then others would take it for a dead run's.
+        let unborn = path.with_extension(UNBORN);
         let file = OpenOptions::new()
             .create_new(true)
             .append(true)
             .mode(0o600)
-            .open(&path)
-            .map_err(|source| fail("create", &path, source))?;
+            .open(&unborn)
+            .map_err(|source| fail("create", &unborn, source))?;
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, errno)| fail("lock", &path, errno.into()))?;
+            .map_err(|(_, errno)| fail("lock", &unborn, errno.into()))?;
         let owner = Owner {
             run,
             verb: verb.to_owned(),
@@ -106,7 +113,7 @@ impl Journal {
             started: Timestamp::now(),
         };
         let mut journal = Self {
-            path,
+            path: unborn.clone(),
             file,
             owner,
             outstanding: Vec::new(),
@@ -114,6 +121,10 @@ impl Journal {
         };
         let owner = journal.owner.clone();
         let begun = journal.append(&[Record::Begin { owner }]).and_then(|()| {
+            // A link, and not a new name: it must not take the place of a dead run's journal.
+            std::fs::hard_link(&unborn, &path).map_err(|source| fail("name", &path, source))?;
+            journal.path = path;
+            Self::discard(&unborn)?;
             // The file's name must survive a power cut as its content does.
             File::open(&folder)
                 .and_then(|dir| dir.sync_all())
@@ -140,6 +151,25 @@ impl Journal {
             path: path.to_owned(),
             source,
         })
+    }
+
+    /// Removes what runs left that died before their journal had its name. They held nothing.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`] when the directory cannot be read.
+    pub fn sweep_unborn(state_dir: &Path) -> Result<(), JournalError> {
+        for path in Self::files(state_dir, UNBORN)? {
+            let Ok(file) = File::open(&path) else {
+                continue;
+            };
+            // One that is being made is locked, or its run finds out and says so.
+            if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
+                && let Err(error) = Self::discard(&path)
+            {
+                tracing::warn!(%error, "it stays, and does no harm");
+            }
+        }
+        Ok(())
     }
 
     /// Takes over the journal of a run whose owner is dead.
@@ -214,6 +244,10 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Io`] when the directory cannot be read.
     pub fn all(state_dir: &Path) -> Result<Vec<PathBuf>, JournalError> {
+        Self::files(state_dir, JOURNAL)
+    }
+
+    fn files(state_dir: &Path, wanted: &str) -> Result<Vec<PathBuf>, JournalError> {
         let folder = Self::folder(state_dir);
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
@@ -236,7 +270,7 @@ impl Journal {
             if entry
                 .path()
                 .extension()
-                .is_some_and(|extension| extension == "journal")
+                .is_some_and(|extension| extension == wanted)
             {
                 paths.push(entry.path());
             }

@@ -99,3 +99,28 @@ fn a_journal_not_begun_is_told_from_a_damaged_one() {
     Journal::discard(&path).unwrap();
     assert_eq!(Journal::all(state.path()).unwrap(), Vec::<PathBuf>::new());
 }
+
+#[test]
+fn a_journal_has_its_name_only_when_it_says_whose_it_is() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = Journal::folder(state.path());
+    std::fs::create_dir_all(&folder).unwrap();
+    let run = RunId::random();
+    let named = Journal::path_of(state.path(), run);
+    // The name is taken by a directory: the journal cannot get it, and leaves nothing else.
+    std::fs::create_dir_all(named.join("x")).unwrap();
+    assert!(Journal::begin(state.path(), run, "backup").is_err());
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    std::fs::remove_dir_all(&named).unwrap();
+    // One that is being made, and one whose run died at it.
+    let (alive, dead) = (folder.join("1.unborn"), folder.join("2.unborn"));
+    let file = File::create(&alive).unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
+    File::create(&dead).unwrap();
+    assert!(Journal::all(state.path()).unwrap().is_empty());
+    Journal::sweep_unborn(state.path()).unwrap();
+    assert!(alive.exists() && !dead.exists());
+    drop(lock);
+    Journal::sweep_unborn(state.path()).unwrap();
+    assert!(!alive.exists());
+}
