@@ -41,11 +41,18 @@ mod servers;
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use fault_proxy::{Fault, FaultProxy};
+use freezeframe::config::Period;
 use freezeframe::config::s3::{Encryption, S3Config};
-use freezeframe::store::conformance;
+use freezeframe::ids::RunId;
+use freezeframe::store::s3::S3Store;
+use freezeframe::store::{SharedStore, conformance};
 use servers::{Moto, S3sFs};
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s3s_fs_conforms() {
@@ -119,6 +126,32 @@ async fn limits_slow_down_what_is_sent_and_received() {
     // Not faster than the limit is no matter of how fast this machine is.
     let least = std::time::Duration::from_secs(1);
     assert!(sent >= least && received >= least, "{sent:?} {received:?}");
+}
+
+/// `FREEZEFRAME_TEST_S3=bucket FREEZEFRAME_TEST_S3_ENDPOINT=https://... cargo test --test s3 -- --ignored a_server_of_your_own`, with credentials where
+/// the program finds them. What it writes stays, below `freezeframe-test/`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "wants a server of your own"]
+async fn a_server_of_your_own_conforms() {
+    let bucket =
+        std::env::var("FREEZEFRAME_TEST_S3").expect("FREEZEFRAME_TEST_S3 must name a bucket");
+    let endpoint = std::env::var("FREEZEFRAME_TEST_S3_ENDPOINT").ok();
+    let settings = S3Config {
+        path_style: endpoint.is_some(),
+        endpoint: endpoint.map(|endpoint| endpoint.parse().unwrap()),
+        // The suite asks for what some servers answer with an error of theirs, time and again.
+        retry_for: Period(Duration::from_secs(20)),
+        ..S3Config::default()
+    };
+    let run = RunId::random();
+    let (spool, stores) = (tempfile::tempdir().unwrap(), AtomicU32::new(0));
+    let fresh = || -> SharedStore {
+        let number = stores.fetch_add(1, Ordering::Relaxed);
+        let (spool, cancel) = (spool.path().to_owned(), CancellationToken::new());
+        let prefix = format!("freezeframe-test/{run}/{number}");
+        Arc::new(S3Store::new(&bucket, &prefix, &settings, spool, cancel))
+    };
+    conformance::run(fresh).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,9 +25,10 @@ for member in json.load(sys.stdin)["members"]:
         print("%d,%d" % (member["optime"]["seconds"], member["optime"]["increment"]))' "${@:2}"
 }
 
-# ff_locked HOST:PORT: is it fsyncLocked?
-ff_locked() { mongo "$1" '{"currentOp": 1}' | grep -q '"fsyncLock": true'; }
-ff_unlocked() { ! ff_locked "$1"; }
+# ff_locked HOST:PORT, ff_unlocked HOST:PORT: is it fsyncLocked? Neither where it does not answer. No `grep -q` in a pipe: it ends at the first match, and
+# with pipefail whoever still writes to it makes a match a failure.
+ff_locked() { local said; said=$(mongo "$1" '{"currentOp": 1}') && [[ $said == *'"fsyncLock": true'* ]]; }
+ff_unlocked() { local said; said=$(mongo "$1" '{"currentOp": 1}') && [[ $said != *'"fsyncLock": true'* ]]; }
 
 # ff_nothing_left: no snapshot, mount, device, journal, guard, timer or partial file of ours. The run deadbeef is none of ours: see faults.sh.
 ff_nothing_left() {
