@@ -387,7 +387,9 @@ fn is_released(keys: &[String]) -> bool {
 async fn read(store: &dyn Store, key: &str) -> Result<Lease, LeaseError> {
     match read_once(store, key).await {
         // Its size and its content may be two objects': a host far behind writes a number anew that others have given back.
-        Err(LeaseError::Unreadable { .. }) => read_once(store, key).await,
+        Err(LeaseError::Unreadable { .. } | LeaseError::Store(StoreError::Truncated { .. })) => {
+            read_once(store, key).await
+        }
         read => read,
     }
 }
