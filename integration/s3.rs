@@ -34,6 +34,8 @@ mod read_back;
 mod s3s_fs_server;
 #[path = "s3/schedules.rs"]
 mod schedules;
+#[path = "s3/sealed.rs"]
+mod sealed;
 #[path = "s3/secrets.rs"]
 mod secrets;
 #[path = "s3/servers.rs"]

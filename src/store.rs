@@ -287,6 +287,10 @@ pub trait ObjectWriter: Send {
     /// Appends `chunk`; waits while the store is slower than the writer.
     async fn write(&mut self, chunk: Vec<u8>) -> Result<(), StoreError>;
 
+    /// Nothing more is written. What is left goes on its way, and the room that was kept for more is given back: who writes
+    /// many objects before the first is finished would wait for it for ever. Does not wait for the store.
+    async fn seal(&mut self) -> Result<(), StoreError>;
+
     /// Makes the object visible under its key, durable, with exactly the bytes written.
     async fn finish(self: Box<Self>) -> Result<Stored, StoreError>;
 

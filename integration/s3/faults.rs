@@ -11,9 +11,9 @@ use crate::fault_proxy::{Fault, FaultProxy};
 use crate::servers::S3sFs;
 
 /// More than two parts of the least size.
-const LARGE: usize = 18 << 20;
+pub const LARGE: usize = 18 << 20;
 
-fn content(length: usize) -> Vec<u8> {
+pub fn content(length: usize) -> Vec<u8> {
     let mut content = vec![0; length];
     fastrand::Rng::with_seed(1).fill(&mut content);
     content

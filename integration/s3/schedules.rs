@@ -68,6 +68,8 @@ pub fn data(seed: u64) -> TempDir {
 pub struct Making<'a> {
     pub data: &'a Path,
     pub read_back: bool,
+    /// At least the two of the frozen set.
+    pub members: u16,
     /// What happens when the archives are in the store and the manifest is not.
     pub before_completion: &'a (dyn Fn() + Sync),
 }
@@ -77,12 +79,21 @@ impl<'a> Making<'a> {
         Self {
             data,
             read_back: true,
+            members: 2,
             before_completion: &|| {},
         }
     }
 
     pub async fn back_up(&self, store: SharedStore, id: BackupId) -> Result<Manifest, UploadError> {
-        let (intent, manifest) = documents(id);
+        let (mut intent, mut manifest) = documents(id);
+        for number in 2..self.members {
+            let mut more = (intent.members[1].clone(), manifest.members[1].clone());
+            more.1.shard = format!("rs{number}").parse().unwrap();
+            more.1.address = format!("db{number}.example.net:27018").parse().unwrap();
+            (more.0.shard, more.0.address) = (more.1.shard.clone(), more.1.address.clone());
+            intent.members.push(more.0);
+            manifest.members.push(more.1);
+        }
         let mut upload = Upload::begin(store, intent).await?;
         for member in &manifest.members {
             let job = Job {

@@ -18,7 +18,7 @@ use crate::ids::{BackupId, MemberAddr, ShardName};
 use crate::manifest::table::TableWriter;
 use crate::manifest::{ArchiveRecord, FILES, FileTableRecord, Intent, Manifest, Proof};
 use crate::progress::Meter;
-use crate::store::sink::BlockingSink;
+use crate::store::sink::{BlockingSink, SealedSink};
 use crate::store::{SharedStore, Store, StoreError};
 
 /// Why a set could not be written. Nothing half-written is visible.
@@ -96,7 +96,7 @@ pub struct Upload {
 /// An archive whose last byte was handed to the store, which has not made an object of it yet.
 struct Packed {
     address: MemberAddr,
-    sink: BlockingSink,
+    object: SealedSink,
     record: ArchiveRecord,
 }
 
@@ -200,6 +200,8 @@ impl Upload {
             Boundary::Ended(Step::Archive).reach();
             match packed {
                 Ok(summary) => {
+                    // The members to come need the room that it keeps.
+                    let object = sink.seal()?;
                     let pack_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                     let record = ArchiveRecord {
                         pack_us,
@@ -207,7 +209,7 @@ impl Upload {
                     };
                     self.packed.push(Packed {
                         address: job.address,
-                        sink,
+                        object,
                         record,
                     });
                     Ok(self)
@@ -230,7 +232,7 @@ impl Upload {
     pub async fn finish_archives(mut self) -> Result<Self, UploadError> {
         let finishing = move || {
             for packed in self.packed.drain(..) {
-                let stored = packed.sink.finish()?;
+                let stored = packed.object.finish()?;
                 let record = ArchiveRecord {
                     proof: stored.proven.then_some(Proof::ServerHash),
                     ..packed.record

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -58,6 +59,7 @@ pub async fn run_with(fresh: impl Fn() -> SharedStore, longest: usize) -> Outcom
     listing(fresh()).await?;
     keys(fresh(), longest).await?;
     streams(fresh()).await?;
+    sealed(fresh()).await?;
     given_up(fresh()).await?;
     deletion_beside_creation(fresh()).await?;
     probe(fresh()).await
@@ -397,6 +399,47 @@ async fn streams(store: SharedStore) -> Outcome {
         done(RULE, store.unfinished("").await)?.is_empty(),
         "stream/",
     )
+}
+
+/// Objects that are written one after the other and finished in the end: more than any store has room for, were each to keep its
+/// own.
+const SEALED: u8 = 24;
+/// After this the suite says that one waits for another; none takes longer on any server.
+const WAITING: Duration = Duration::from_secs(300);
+
+async fn sealed(store: SharedStore) -> Outcome {
+    const RULE: &str = "an object that is sealed keeps nothing that others wait for";
+    let content = |number: u8| pattern(1000, number);
+    let writing = async {
+        // One that is written all the time, as the file table is.
+        let mut open = done(RULE, store.create("sealed/open", None).await)?;
+        done(RULE, open.write(content(SEALED)).await)?;
+        let mut objects = Vec::new();
+        for number in 0..SEALED {
+            let key = format!("sealed/{number:02}");
+            let mut writer = done(RULE, store.create(&key, Some(1000)).await)?;
+            done(RULE, writer.write(content(number)).await)?;
+            done(RULE, writer.seal().await)?;
+            objects.push((key, writer));
+        }
+        must(
+            "a sealed object is not visible",
+            listed(&store, "sealed/").await?.is_empty(),
+            "sealed/",
+        )?;
+        for (number, (key, writer)) in (0..SEALED).zip(objects) {
+            done(RULE, writer.finish().await)?;
+            let read = done(RULE, read_all(&store, &key).await)?;
+            must(
+                "a stream becomes exactly its bytes",
+                read == content(number),
+                &key,
+            )?;
+        }
+        done(RULE, open.finish().await)
+    };
+    let written = tokio::time::timeout(WAITING, writing).await;
+    written.map_err(|error| broken(RULE, error))?.map(drop)
 }
 
 async fn given_up(store: SharedStore) -> Outcome {

@@ -284,6 +284,10 @@ impl ObjectWriter for FaultWriter {
         self.inner.write(chunk).await
     }
 
+    async fn seal(&mut self) -> Result<(), StoreError> {
+        self.inner.seal().await
+    }
+
     async fn finish(self: Box<Self>) -> Result<Stored, StoreError> {
         self.store.pass(Call::Finish, &self.key)?;
         self.inner.finish().await

@@ -200,6 +200,10 @@ impl ObjectWriter for MemoryWriter {
         Ok(())
     }
 
+    async fn seal(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn finish(mut self: Box<Self>) -> Result<Stored, StoreError> {
         if !self.store.inner().unfinished.contains_key(&self.id) {
             return Err(StoreError::Io {

@@ -31,10 +31,19 @@ impl BlockingSink {
         }
     }
 
-    /// Makes the object visible, durable, with exactly the bytes written.
-    pub fn finish(mut self) -> Result<Stored, StoreError> {
+    /// Hands over the last bytes. What comes holds nothing that writers of other objects wait for.
+    pub fn seal(mut self) -> Result<SealedSink, StoreError> {
         self.hand_over()?;
-        self.runtime.block_on(self.writer.finish())
+        self.runtime.block_on(self.writer.seal())?;
+        Ok(SealedSink {
+            writer: self.writer,
+            runtime: self.runtime,
+        })
+    }
+
+    /// Makes the object visible, durable, with exactly the bytes written.
+    pub fn finish(self) -> Result<Stored, StoreError> {
+        self.seal()?.finish()
     }
 
     /// Gives the object up.
@@ -48,6 +57,19 @@ impl BlockingSink {
         }
         let chunk = std::mem::take(&mut self.gathered);
         self.runtime.block_on(self.writer.write(chunk))
+    }
+}
+
+/// An object whose last byte was handed over, and which is not visible yet. Dropped, it leaves nothing visible.
+pub struct SealedSink {
+    writer: Box<dyn ObjectWriter>,
+    runtime: Handle,
+}
+
+impl SealedSink {
+    /// Makes the object visible, durable, with exactly the bytes written.
+    pub fn finish(self) -> Result<Stored, StoreError> {
+        self.runtime.block_on(self.writer.finish())
     }
 }
 

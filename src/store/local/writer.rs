@@ -84,6 +84,11 @@ impl ObjectWriter for LocalWriter {
         }
     }
 
+    /// Objects in a folder share nothing that one could keep from another.
+    async fn seal(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn finish(mut self: Box<Self>) -> Result<Stored, StoreError> {
         if self.orders.send(Order::Finish).await.is_err() {
             return Err(self.failure().await);

@@ -158,10 +158,15 @@ impl S3Writer {
             .spawn(async move { send_part(&store, &key, &upload_id, number, part).await });
     }
 
-    async fn all_sent(&mut self) -> Result<(), StoreError> {
+    /// Sends the part that is being filled, however full it is: only an object's last one may be small.
+    fn send_last(&mut self) {
         if let Some(part) = self.filling.take() {
             self.send(part);
         }
+    }
+
+    async fn all_sent(&mut self) -> Result<(), StoreError> {
+        self.send_last();
         while let Some(joined) = self.sending.join_next().await {
             self.note(joined)?;
         }
@@ -345,6 +350,12 @@ impl ObjectWriter for S3Writer {
                 self.filling = Some(part);
             }
         }
+        Ok(())
+    }
+
+    /// The parts on their way give their share of memory, or their place in the spool, back by themselves.
+    async fn seal(&mut self) -> Result<(), StoreError> {
+        self.send_last();
         Ok(())
     }
 
