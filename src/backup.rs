@@ -217,7 +217,8 @@ where
     Ok(closed)
 }
 
-/// Archives each member from its mounted snapshots, which go as soon as nobody needs them any more.
+/// Archives each member from its mounted snapshots, which go as soon as nobody needs them any more: the store may have much to do
+/// with the archives yet, and nobody waits for that with a snapshot in hand.
 async fn archive_pictures(
     run: &mut Run,
     plan: &Plan,
@@ -229,10 +230,6 @@ async fn archive_pictures(
         let archived = match pictures.view(run, member.devices(), env).await {
             Ok(view) => archive_member(member, &view, upload, env, pictures.overflowed()).await,
             Err(error) => Err(error.into()),
-        };
-        let archived = match archived {
-            Ok(upload) => upload.finish_archives().await.map_err(Into::into),
-            error => error,
         };
         upload = match archived {
             Ok(upload) => upload,

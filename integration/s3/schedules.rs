@@ -18,7 +18,7 @@ use freezeframe::exec::SystemExec;
 use freezeframe::ids::BackupId;
 use freezeframe::manifest::{ArchiveRecord, Intent, Manifest};
 use freezeframe::mongo::Access;
-use freezeframe::progress::{Meter, Silent};
+use freezeframe::progress::{Meter, Progress, Silent};
 use freezeframe::store::releasing::Stores;
 use freezeframe::store::{SharedStore, StoreSettings};
 use freezeframe::verify::verify;
@@ -70,7 +70,11 @@ pub struct Making<'a> {
     pub read_back: bool,
     /// At least the two of the frozen set.
     pub members: u16,
-    /// What happens when the archives are in the store and the manifest is not.
+    /// Cancelled when the pictures are worth nothing any more.
+    pub overflowed: CancellationToken,
+    /// What happens when the archives are packed and the store has not made objects of them.
+    pub when_packed: &'a (dyn Fn() + Sync),
+    /// What happens when the archives are in the store and the manifest is not: each time one is about to be read back.
     pub before_completion: &'a (dyn Fn() + Sync),
 }
 
@@ -80,6 +84,8 @@ impl<'a> Making<'a> {
             data,
             read_back: true,
             members: 2,
+            overflowed: CancellationToken::new(),
+            when_packed: &|| {},
             before_completion: &|| {},
         }
     }
@@ -109,16 +115,15 @@ impl<'a> Making<'a> {
                 expected: 1 << 20,
             };
             let level = Level::new(0).unwrap();
-            let (meter, cancel) = (Meter::expecting(1), CancellationToken::new());
+            let (meter, cancel) = (Meter::expecting(1), self.overflowed.clone());
             upload = upload
                 .archive(job, level, NonZeroUsize::MIN, meter, cancel)
                 .await?;
         }
-        let upload = upload.finish_archives().await?;
-        (self.before_completion)();
+        (self.when_packed)();
         let read_back = ReadBack {
             wanted: self.read_back,
-            progress: &Silent,
+            progress: &Completing(self.before_completion),
             cancel: &CancellationToken::new(),
         };
         let describe = |_: &_, archives: &[(_, ArchiveRecord)], files| {
@@ -130,6 +135,19 @@ impl<'a> Making<'a> {
         };
         upload.prove(&read_back).await?.publish(describe).await
     }
+}
+
+/// Tells when something is read back.
+struct Completing<'a>(&'a (dyn Fn() + Sync));
+
+impl Progress for Completing<'_> {
+    fn begin(&self, _phase: &str, _meter: &Meter) {
+        (self.0)();
+    }
+
+    fn end(&self, _phase: &str) {}
+
+    fn say(&self, _line: &str) {}
 }
 
 /// What goes wrong with a request, most of the time nothing.

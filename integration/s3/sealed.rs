@@ -3,12 +3,14 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use freezeframe::config::Period;
 use freezeframe::config::s3::S3Config;
 use freezeframe::progress::Silent;
 use freezeframe::store::SharedStore;
 use freezeframe::verify::verify;
 use tokio_util::sync::CancellationToken;
 
+use crate::fault_proxy::{Fault, FaultProxy, Request};
 use crate::faults::{LARGE, content};
 use crate::schedules::{Making, data, id};
 use crate::servers::S3sFs;
@@ -83,4 +85,36 @@ async fn members_are_packed_one_after_the_other_however_little_memory_there_is()
     let cancel = CancellationToken::new();
     let verified = verify(&store, made.id, NonZeroUsize::MIN, &Silent, &cancel).await;
     assert!(verified.unwrap().findings.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_that_overflows_when_it_has_been_read_spoils_no_archive() {
+    let server = S3sFs::start().await;
+    // The last part is on its way, and the object is not made, when it overflows.
+    let slow = |request: &Request| match request.operation() {
+        "UploadPart" => Fault::Delay(Duration::from_secs(1)),
+        _ => Fault::None,
+    };
+    let proxy = FaultProxy::start(server.address(), slow).await;
+    let settings = S3Config {
+        retry_for: Period(SOON),
+        ..server.settings_by(&proxy.endpoint())
+    };
+    let (data, overflowed) = (data(5), CancellationToken::new());
+    let overflows = overflowed.clone();
+    let making = Making {
+        overflowed,
+        when_packed: &|| overflows.cancel(),
+        ..Making::of(data.path())
+    };
+    let made = making.back_up(server.store("late", &settings), id()).await;
+    made.unwrap();
+    assert!(overflows.is_cancelled());
+    // While it is being read it ends the archive, and the wait for the store.
+    let making = Making {
+        overflowed: overflows,
+        ..Making::of(data.path())
+    };
+    let made = making.back_up(server.store("early", &settings), id()).await;
+    assert!(made.is_err());
 }

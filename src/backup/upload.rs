@@ -156,8 +156,9 @@ impl Upload {
         })
     }
 
-    /// Archives one member into the set. The source is not needed any more then; the store may have much to do yet, which
-    /// [`Upload::finish_archives`] waits for, so that nobody need hold the source for it.
+    /// Archives one member into the set, unless `cancel` says that the source is worth nothing any more. When this returns the
+    /// source is not needed, and `cancel` is not heard: what the store has yet to do, [`Upload::prove`] waits for, so that
+    /// nobody holds the source for it.
     ///
     /// # Errors
     /// [`UploadError`]; the set can then never be completed.
@@ -171,12 +172,15 @@ impl Upload {
     ) -> Result<Self, UploadError> {
         let object = format!("{}{}", job.shard.file_stem(), archive::EXTENSION);
         let key = catalog::key(self.intent.id, &object);
-        // Nobody waits for a store that hangs once the picture has overflowed, or the window has broken.
-        let store = self.store.while_wanted(&cancel);
-        let store = store.as_ref().unwrap_or(&self.store);
-        let writer = store.create(&key, Some(job.expected)).await?;
+        // Nobody waits for a store that hangs once the picture has overflowed, or the window has broken. But what becomes of the
+        // picture when it has been read is no matter of the archive's.
+        let unwanted = CancellationToken::new();
+        let store = self.store.while_wanted(&unwanted);
+        let store = store.unwrap_or_else(|| self.store.clone());
         let runtime = Handle::current();
-        let packing = move || {
+        let (broken, expected) = (cancel.clone(), job.expected);
+        let place = key.clone();
+        let packing = move |writer| {
             Boundary::Begun(Step::Archive).reach();
             let begun = Instant::now();
             let mut sink = BlockingSink::new(writer, runtime);
@@ -222,14 +226,28 @@ impl Upload {
                 }
             }
         };
-        off_thread(packing).await
+        let archiving = async {
+            let writer = store.create(&place, Some(expected)).await?;
+            off_thread(move || packing(writer)).await
+        };
+        let telling = async {
+            broken.cancelled().await;
+            unwanted.cancel();
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            archived = archiving => archived,
+            never = telling => never,
+        }
     }
 
-    /// Has the store make objects of the archives that were packed.
+    /// Has the store make objects of the archives that were packed. Not before all are: a picture is held, or the database
+    /// is, as long as any is being packed.
     ///
     /// # Errors
     /// [`UploadError`]; the set can then never be completed.
-    pub async fn finish_archives(mut self) -> Result<Self, UploadError> {
+    async fn finish_archives(mut self) -> Result<Self, UploadError> {
         let finishing = move || {
             for packed in self.packed.drain(..) {
                 let stored = packed.object.finish()?;
@@ -354,6 +372,7 @@ mod tests {
 
     use super::*;
     use crate::catalog::sample;
+    use crate::progress::Silent;
     use crate::store::memory::MemoryStore;
 
     #[tokio::test(flavor = "multi_thread")]
@@ -385,7 +404,13 @@ mod tests {
             .unwrap();
         let objects = async || store.list("").await.unwrap().len();
         let before = objects().await;
-        let _finished = upload.finish_archives().await.unwrap();
-        assert_eq!(objects().await, before + 1);
+        let read_back = ReadBack {
+            wanted: true,
+            progress: &Silent,
+            cancel: &CancellationToken::new(),
+        };
+        let _proven = upload.prove(&read_back).await.unwrap();
+        // The file table is the other.
+        assert_eq!(objects().await, before + 2);
     }
 }
