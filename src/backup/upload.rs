@@ -330,14 +330,6 @@ impl Proven {
             table,
         } = self;
         let manifest = describe(&intent, &archives, table);
-        // A manifest is a promise: what it names must be there, as large as it says, before it is made.
-        let listed = store.list(&format!("{}/", intent.id)).await?;
-        if let Some(missing) = catalog::missing_objects(&manifest, &listed)
-            .into_iter()
-            .next()
-        {
-            return Err(missing.into());
-        }
         let writing = catalog::write_manifest(store.as_ref(), &manifest);
         boundary::within(Step::Manifest, writing).await?;
         Ok(manifest)
@@ -373,44 +365,76 @@ mod tests {
     use super::*;
     use crate::catalog::sample;
     use crate::progress::Silent;
+    use crate::store::fault::{Call, FaultStore};
     use crate::store::memory::MemoryStore;
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_store_finishes_an_archive_only_when_nobody_holds_the_source_for_it() {
+    /// A set whose members' archives are packed; their data is gone.
+    async fn packed(store: &SharedStore) -> Upload {
         let data = tempfile::tempdir().unwrap();
         std::fs::write(data.path().join("file"), [7; 1000]).unwrap();
-        let store: SharedStore = Arc::new(MemoryStore::new());
-        let upload = Upload::begin(store.clone(), sample::intent())
+        let mut upload = Upload::begin(store.clone(), sample::intent())
             .await
             .unwrap();
-        let member = sample::member("rs0");
-        let job = Job {
-            address: member.address,
-            shard: member.shard,
-            source: SourceTree {
-                root: data.path().to_owned(),
-                grafts: Vec::new(),
-                exclude: Vec::new(),
-                include_diagnostics: false,
-                live: false,
-            },
-            expected: 1000,
-        };
-        let (meter, cancel) = (Meter::expecting(1), CancellationToken::new());
-        let (level, threads) = (Level::default(), NonZeroUsize::MIN);
-        let upload = upload
-            .archive(job, level, threads, meter, cancel)
-            .await
-            .unwrap();
-        let objects = async || store.list("").await.unwrap().len();
-        let before = objects().await;
+        for shard in sample::SHARDS {
+            let member = sample::member(shard);
+            let job = Job {
+                address: member.address,
+                shard: member.shard,
+                source: SourceTree {
+                    root: data.path().to_owned(),
+                    grafts: Vec::new(),
+                    exclude: Vec::new(),
+                    include_diagnostics: false,
+                    live: false,
+                },
+                expected: 1000,
+            };
+            let (meter, cancel) = (Meter::expecting(1), CancellationToken::new());
+            let (level, threads) = (Level::default(), NonZeroUsize::MIN);
+            let archiving = upload.archive(job, level, threads, meter, cancel);
+            upload = archiving.await.unwrap();
+        }
+        upload
+    }
+
+    async fn proven(upload: Upload) -> Proven {
         let read_back = ReadBack {
             wanted: true,
             progress: &Silent,
             cancel: &CancellationToken::new(),
         };
-        let _proven = upload.prove(&read_back).await.unwrap();
-        // The file table is the other.
-        assert_eq!(objects().await, before + 2);
+        upload.prove(&read_back).await.unwrap()
+    }
+
+    async fn publish(proven: Proven) -> Result<Manifest, UploadError> {
+        let describe = |_: &Intent, archives: &[(MemberAddr, ArchiveRecord)], files| {
+            let mut manifest = sample::manifest();
+            for (member, (_, archive)) in manifest.members.iter_mut().zip(archives) {
+                member.archive = archive.clone();
+            }
+            Manifest { files, ..manifest }
+        };
+        proven.publish(describe).await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_store_finishes_archives_only_when_nobody_holds_a_source_for_them() {
+        let store: SharedStore = Arc::new(MemoryStore::new());
+        let upload = packed(&store).await;
+        let objects = async || store.list("").await.unwrap().len();
+        let before = objects().await;
+        proven(upload).await;
+        // And the file table.
+        assert_eq!(objects().await, before + sample::SHARDS.len() + 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_the_manifest_names_is_looked_for_once() {
+        let faulty = FaultStore::new(Arc::new(MemoryStore::new()));
+        let store: SharedStore = Arc::new(faulty.clone());
+        let proven = proven(packed(&store).await).await;
+        faulty.fail(Call::List, 2, std::io::ErrorKind::TimedOut);
+        publish(proven).await.unwrap();
+        assert!(!faulty.all_failed());
     }
 }
