@@ -23,6 +23,9 @@ pub use write::{write_intent, write_manifest};
 /// Largest document that is read whole: garbage under a manifest's name must not exhaust memory.
 pub const DOCUMENT_MAX: u64 = 64 << 20;
 
+/// What to do where a store does not hold what it was given.
+pub const OTHER_BYTES: &str = "make the backup again; if that fails too, the store's disks, or the memory or the network before them, change what they are given";
+
 /// Why a set cannot be read or written.
 #[derive(Debug, Error)]
 pub enum CatalogError {
@@ -113,6 +116,27 @@ pub enum CatalogError {
         /// What the manifest says.
         expected: u64,
     },
+    /// The manifest came back as another, and so there is no backup.
+    #[error(
+        "{store} does not hold the manifest of {id} as it was sent: no backup was recorded{}",
+        stays(left)
+    )]
+    OtherManifest {
+        /// The store's address.
+        store: String,
+        /// The set.
+        id: BackupId,
+        /// Why what is there could not be removed.
+        left: Option<StoreError>,
+    },
+    /// The manifest was sent, and nobody knows what became of it.
+    #[error("backup {id} may be complete: its manifest was sent, and then: {source}")]
+    Unsure {
+        /// The set.
+        id: BackupId,
+        /// What happened then.
+        source: StoreError,
+    },
     /// A document cannot be written as JSON.
     #[error("backup {id}: cannot write {document}: {source}")]
     Encode {
@@ -123,6 +147,12 @@ pub enum CatalogError {
         /// Why.
         source: serde_json::Error,
     },
+}
+
+fn stays(left: &Option<StoreError>) -> String {
+    left.as_ref().map_or_else(String::new, |error| {
+        format!(", and what is there cannot be removed: {error}")
+    })
 }
 
 impl Explain for CatalogError {
@@ -147,6 +177,14 @@ impl Explain for CatalogError {
             | Self::WrongSize { .. } => {
                 Some("the stored backup is damaged: use another, or a copy of this one".into())
             }
+            Self::OtherManifest { id, left: Some(_), .. } => Some(format!(
+                "remove {} from the store; {OTHER_BYTES}",
+                key(*id, MANIFEST)
+            )),
+            Self::OtherManifest { .. } => Some(OTHER_BYTES.into()),
+            Self::Unsure { id, .. } => Some(format!(
+                "`freezeframe list` shows whether it is complete, and `freezeframe verify {id}` whether it is sound; else make the backup again"
+            )),
             Self::Encode { .. } => None,
         }
     }
@@ -156,7 +194,11 @@ impl Explain for CatalogError {
             Self::Store(error) => error.exit(),
             Self::Document { source, .. } => source.exit(),
             Self::BadId { .. } => Exit::Usage,
-            Self::NoSuchSet { .. } | Self::NoSets { .. } | Self::Unfinished { .. } => Exit::Store,
+            Self::Unsure { source, .. } => source.exit(),
+            Self::NoSuchSet { .. }
+            | Self::NoSets { .. }
+            | Self::Unfinished { .. }
+            | Self::OtherManifest { .. } => Exit::Store,
             Self::TooLarge { .. }
             | Self::OtherSet { .. }
             | Self::Inconsistent { .. }

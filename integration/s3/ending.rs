@@ -10,6 +10,7 @@ use freezeframe::backup::resource::Resource;
 use freezeframe::catalog;
 use freezeframe::config::Period;
 use freezeframe::config::s3::S3Config;
+use freezeframe::error::{Exit, Explain};
 use freezeframe::ids::BackupId;
 use freezeframe::store::{SharedStore, StoreError, StoreSettings};
 use nix::sys::signal::{Signal, kill};
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fault_proxy::{Fault, FaultProxy, Request};
 use crate::hosts::{Host, replica_set};
-use crate::schedules::{documents, tools_with};
+use crate::schedules::{Making, data, documents, id, tools, tools_with};
 use crate::servers::{BUCKET, S3sFs};
 use crate::support::mongod::until;
 
@@ -172,6 +173,34 @@ async fn a_store_that_was_given_up_on_is_not_asked_to_clean_up() {
     store.list("").await.unwrap();
     store.give_up_open().await.unwrap();
     assert!(server.open_uploads().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_ends_while_the_manifest_is_sent_is_told_that_there_may_be_a_backup() {
+    let server = S3sFs::start().await;
+    let cancel = CancellationToken::new();
+    let ends = cancel.clone();
+    let plan = move |request: &Request| {
+        if request.operation() == "PutObject" && request.path.ends_with("/manifest.json") {
+            ends.cancel();
+            return Fault::Delay(Duration::from_secs(1));
+        }
+        Fault::None
+    };
+    let proxy = FaultProxy::start(server.address(), plan).await;
+    let store = server.store_until("sent", &server.settings_by(&proxy.endpoint()), &cancel);
+    let data = data(1);
+    let made = Making::of(data.path()).back_up(store, id()).await;
+    let error = made.unwrap_err();
+    assert!(error.to_string().contains("may be complete"), "{error}");
+    assert_eq!(error.exit(), Exit::Interrupted);
+    assert!(error.hint().unwrap().contains("`freezeframe list`"));
+    // And so it is: giving back leaves it.
+    let tools = tools(&server);
+    release(&upload("sent", id()), &tools).await.unwrap();
+    let store = server.store("sent", &server.settings());
+    let sets = catalog::list(store.as_ref()).await.unwrap();
+    assert!(matches!(sets.as_slice(), [set] if set.state == catalog::SetState::Complete));
 }
 
 fn upload(prefix: &str, set: BackupId) -> Resource {

@@ -12,7 +12,7 @@ use crate::archive::{self, ArchiveError, Level, PackOptions, SourceTree};
 use crate::backup::boundary::{self, Boundary, Step};
 use crate::backup::read_back::ReadBack;
 use crate::blocking::off_thread;
-use crate::catalog::{self, CatalogError};
+use crate::catalog::{self, CatalogError, OTHER_BYTES};
 use crate::error::{Exit, Explain};
 use crate::ids::{BackupId, MemberAddr, ShardName};
 use crate::manifest::table::TableWriter;
@@ -63,12 +63,11 @@ impl Explain for UploadError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
+            // There is no backup yet that could be damaged.
+            Self::Catalog(error) if error.exit() == Exit::Damaged => Some(OTHER_BYTES.into()),
             Self::Catalog(error) => error.hint(),
             Self::Archive { source, .. } => source.hint(),
-            Self::OtherBytes { .. } => Some(
-                "make the backup again; if that fails too, the store's disks, or the memory or the network before them, change what they are given"
-                    .into(),
-            ),
+            Self::OtherBytes { .. } => Some(OTHER_BYTES.into()),
             Self::SetTaken { .. } | Self::Table(_) => None,
         }
     }
@@ -77,7 +76,10 @@ impl Explain for UploadError {
         match self {
             Self::Store(error) => error.exit(),
             Self::Archive { source, .. } => source.exit(),
-            Self::Catalog(error) => error.exit(),
+            Self::Catalog(error) => match error.exit() {
+                Exit::Damaged => Exit::Store,
+                exit => exit,
+            },
             Self::OtherBytes { .. } => Exit::Store,
             Self::SetTaken { .. } | Self::Table(_) => Exit::BackupFailed,
         }
@@ -364,8 +366,9 @@ mod tests {
 
     use super::*;
     use crate::catalog::sample;
+    use crate::manifest::MANIFEST;
     use crate::progress::Silent;
-    use crate::store::fault::{Call, FaultStore};
+    use crate::store::fault::{Call, Fault, FaultStore};
     use crate::store::memory::MemoryStore;
 
     /// A set whose members' archives are packed; their data is gone.
@@ -436,5 +439,29 @@ mod tests {
         faulty.fail(Call::List, 2, std::io::ErrorKind::TimedOut);
         publish(proven).await.unwrap();
         assert!(!faulty.all_failed());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_not_there_as_it_was_sent_is_the_stores_failure_and_no_damaged_backup() {
+        let faults = [
+            ("rs0.tar.xz", "has 1 bytes", 1),
+            (MANIFEST, "does not hold the manifest", 10),
+        ];
+        for (object, told, size) in faults {
+            let faulty = FaultStore::new(Arc::new(MemoryStore::new()));
+            let store: SharedStore = Arc::new(faulty.clone());
+            let proven = proven(packed(&store).await).await;
+            faulty.add(Fault::Cut {
+                key: catalog::key(sample::id(), object),
+                size,
+            });
+            let error = publish(proven).await.unwrap_err();
+            assert!(error.to_string().contains(told), "{error}");
+            assert_eq!(error.exit(), Exit::Store, "{error}");
+            let hint = error.hint().unwrap();
+            assert!(hint.contains("make the backup again"), "{hint}");
+            let listed = store.list("").await.unwrap();
+            assert!(!listed.iter().any(|info| info.key.ends_with(MANIFEST)));
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::verification::{Outcome, Verification, VerificationKind};
 use super::*;
 use crate::manifest::FILES;
 use crate::store::SharedStore;
-use crate::store::fault::{Call, FaultStore};
+use crate::store::fault::{Call, Fault, FaultStore};
 use crate::store::memory::MemoryStore;
 use summary::Verdict;
 
@@ -94,6 +94,57 @@ async fn no_manifest_without_every_byte_behind_it() {
             "{object}: {error}"
         );
         assert!(memory.get(&key(id(), MANIFEST)).is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_comes_back_as_another_goes_and_is_no_backup() {
+    for may_be_removed in [true, false] {
+        let memory = MemoryStore::new();
+        sample::begin(&memory).await;
+        let faulty = FaultStore::new(Arc::new(memory.clone()));
+        faulty.add(Fault::Flip {
+            key: key(id(), MANIFEST),
+            offset: 100,
+            mask: 1,
+        });
+        if !may_be_removed {
+            faulty.fail(Call::Delete, 1, std::io::ErrorKind::PermissionDenied);
+        }
+        let error = write_manifest(&faulty, &manifest()).await.unwrap_err();
+        assert!(
+            matches!(error, CatalogError::OtherManifest { .. }),
+            "{error}"
+        );
+        assert_eq!(error.exit(), Exit::Store);
+        assert!(error.to_string().contains("no backup was recorded"));
+        let hint = error.hint().unwrap();
+        let is_there = memory.get(&key(id(), MANIFEST)).is_some();
+        assert_eq!(is_there, !may_be_removed);
+        assert_eq!(error.to_string().contains("cannot be removed"), is_there);
+        assert_eq!(hint.contains(MANIFEST), is_there, "{hint}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_cannot_be_read_back_may_be_there_and_one_that_was_refused_is_not() {
+    let memory = MemoryStore::new();
+    sample::begin(&memory).await;
+    let faulty = FaultStore::new(Arc::new(memory.clone()));
+    faulty.fail(Call::Put, 1, std::io::ErrorKind::StorageFull);
+    let error = write_manifest(&faulty, &manifest()).await.unwrap_err();
+    assert!(matches!(error, CatalogError::Store(_)), "{error}");
+    // The intent is read before it.
+    for call in [Call::Size, Call::Read] {
+        let memory = memory.deep_clone();
+        let faulty = FaultStore::new(Arc::new(memory.clone()));
+        faulty.fail(call, 2, std::io::ErrorKind::TimedOut);
+        let error = write_manifest(&faulty, &manifest()).await.unwrap_err();
+        assert!(faulty.all_failed());
+        assert!(error.to_string().contains("may be complete"), "{error}");
+        assert_eq!(error.exit(), Exit::Store);
+        assert!(error.hint().unwrap().contains("`freezeframe list`"));
+        assert_eq!(load(&memory, id()).await.unwrap(), manifest());
     }
 }
 
