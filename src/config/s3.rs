@@ -40,7 +40,7 @@ pub struct S3Config {
     pub max_parts: u32,
     /// Memory for parts on their way, in bytes. Larger parts wait in a file instead.
     pub memory: Size,
-    /// How long a call is tried again before the store counts as failed.
+    /// How long a call is tried again before the store counts as failed; of one that moves bytes, from its first failure on.
     pub retry_for: Period,
     /// How long one try may take, besides the time that its bytes need at 64 KiB a second.
     pub timeout: Period,

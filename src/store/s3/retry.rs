@@ -215,6 +215,8 @@ impl Patience {
         let mut failures = 0u32;
         // Waiting for one's turn under a limit is no failure of the store.
         let mut waited = Duration::ZERO;
+        // Nor is a slow line: where bytes are moved, what came before the first failure does not count.
+        let mut before = Duration::ZERO;
         loop {
             if let Some(limit) = call.limit {
                 let queued = Instant::now();
@@ -244,11 +246,15 @@ impl Patience {
                 Err(_) => Failure::new(Kind::Transient, "no answer in time"),
             };
             failures += 1;
-            let spent = began.elapsed().saturating_sub(waited);
+            let tried_for = began.elapsed().saturating_sub(waited);
+            if failures == 1 && call.bytes > 0 {
+                before = tried_for;
+            }
+            let failing_for = tried_for.saturating_sub(before);
             let wait = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-            if failure.kind != Kind::Transient || spent + wait > self.retry_for {
+            if failure.kind != Kind::Transient || failing_for + wait > self.retry_for {
                 return Err(Failure {
-                    tried_for: spent,
+                    tried_for,
                     ..failure
                 });
             }

@@ -133,6 +133,41 @@ async fn a_change_under_way_is_waited_for_and_a_look_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_line_is_no_failure() {
+    const PART: u64 = 64 << 20;
+    // Each attempt moves its bytes for longer than is tried again.
+    let waiting = patience(900);
+    let line = Limit::new(None);
+    let slowly = async |call: Call<'_>, failures: u32| {
+        let mut attempts = 0;
+        let sending = || {
+            attempts += 1;
+            let failed = attempts <= failures;
+            async move {
+                tokio::time::sleep(Duration::from_secs(1000)).await;
+                match failed {
+                    true => Err(Failure::new(Kind::Transient, "x")),
+                    false => Ok(()),
+                }
+            }
+        };
+        let sent = waiting.call(call, sending).await;
+        (sent, attempts)
+    };
+    let (sent, attempts) = slowly(Call::LOOK.moving(PART, &line), 1).await;
+    assert!(sent.is_ok() && attempts == 2, "{sent:?}");
+    // But it has an end, and what moves nothing is not waited for.
+    let (sent, attempts) = slowly(Call::LOOK.moving(PART, &line), u32::MAX).await;
+    assert_eq!((sent.unwrap_err().kind, attempts), (Kind::Transient, 2));
+    let began = Instant::now();
+    let hung = patience(60)
+        .call(Call::LOOK, std::future::pending::<Result<(), Failure>>)
+        .await;
+    assert_eq!(hung.unwrap_err().kind, Kind::Transient);
+    assert_eq!(began.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiting_for_the_limit_is_no_failure() {
     // As many parts as are sent at once, under a limit that the last waits for longer than one may take.
     const PART: u64 = 8 << 20;
