@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::human;
 use crate::manifest::{Intent, Manifest};
 use crate::progress::{Meter, Progress};
-use crate::store::SharedStore;
+use crate::store::{SharedStore, Store};
 pub use error::BackupError;
 use journal::Entry;
 use picture::Pictures;
@@ -95,11 +95,13 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
         plan.picture.provider(),
         human::duration(plan.expected)
     );
-    take_leases(run, &plan, env).await?;
+    // What is half written when we are killed can be told from what other hosts write there.
+    let store = env.store.of_run(run.id());
+    let store = store.unwrap_or_else(|| env.store.clone());
+    take_leases(run, &plan, store.as_ref()).await?;
     tracing::debug!("took the lease on {}", plan.deployment.id);
     let id = run.id();
-    let (uploading, upload) =
-        begin_set(run, &env.store, |started| plan.intent(id, started)).await?;
+    let (uploading, upload) = begin_set(run, &store, |started| plan.intent(id, started)).await?;
 
     let (closed, upload) = match &plan.picture {
         PicturePlan::Lvm(snapshots) => {
@@ -141,15 +143,15 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
 }
 
 /// Takes the lease on every replica set of the plan.
-async fn take_leases(run: &mut Run, plan: &Plan, env: &Environment) -> Result<(), BackupError> {
+async fn take_leases(run: &mut Run, plan: &Plan, store: &dyn Store) -> Result<(), BackupError> {
     for scope in plan.scopes() {
         run.plan_one(Resource::Lease {
-            store: env.store.url(),
-            server: env.store.server(),
+            store: store.url(),
+            server: store.server(),
             scope: scope.clone(),
             run: run.id(),
         })?;
-        lease::take(env.store.as_ref(), &scope, run.id(), plan.expected).await?;
+        lease::take(store, &scope, run.id(), plan.expected).await?;
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::s3::S3Config;
 use crate::error::{Exit, Explain};
+use crate::ids::RunId;
 
 /// A stored object's key and size in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,6 +127,17 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Removes one unfinished write named by [`Store::unfinished`]; well done also where it is gone.
     async fn discard_unfinished(&self, id: &str) -> Result<(), StoreError>;
+
+    /// The same store, whose unfinished writes [`Store::unfinished_of`] knows for those of `run`. None where an object that is put
+    /// leaves nothing unfinished.
+    fn of_run(&self, _run: RunId) -> Option<SharedStore> {
+        None
+    }
+
+    /// Those of [`Store::unfinished`] that are known for `run`'s, whoever else is writing there.
+    async fn unfinished_of(&self, _prefix: &str, _run: RunId) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// The same store, whose objects are not waited for any more when `unwanted` is cancelled: they fail with
     /// [`StoreError::Interrupted`]. None where nobody waits long anyway.

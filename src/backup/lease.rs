@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::error::{Exit, Explain};
 use crate::host;
 use crate::ids::{DeploymentId, RunId, ShardName};
+use crate::store::releasing::discard_of_run;
 use crate::store::{Store, StoreError};
 
 /// The least time after which a lease that nobody released counts no more: longer than backups take, and far longer
@@ -282,11 +283,17 @@ pub async fn still_ours(store: &dyn Store, scope: &Scope, run: RunId) -> Result<
     }
 }
 
-/// Gives back the lease of `run`; well done also where it has none.
+/// Gives back the lease of `run`, and what it left half written of one; well done also where there is neither.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn give_back(store: &dyn Store, scope: &Scope, run: RunId) -> Result<(), StoreError> {
+    let released = mark_released(store, scope, run).await;
+    // Others wait for the lease, and nobody for this.
+    released.and(discard_of_run(store, &scope.folder(), run).await)
+}
+
+async fn mark_released(store: &dyn Store, scope: &Scope, run: RunId) -> Result<(), StoreError> {
     let mut numbers = numbers(store, scope).await?;
     // One that is not the highest counts for nothing any more.
     let Some((number, keys)) = numbers.pop_last() else {

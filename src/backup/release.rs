@@ -23,7 +23,7 @@ use crate::manifest::{INTENT, MANIFEST};
 use crate::mongo::{self, Access, MongoError};
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::{SnapshotError, mount};
-use crate::store::releasing::Stores;
+use crate::store::releasing::{Stores, discard_of_run};
 use crate::store::{Store, StoreError};
 
 /// How long an unlock is tried before `recover` is left to do it.
@@ -163,6 +163,7 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
             run,
         } => {
             let store = tools.stores.open(store, server.as_deref())?;
+            let store = store.of_run(*run).unwrap_or(store);
             Ok(lease::give_back(store.as_ref(), scope, *run).await?)
         }
         Resource::Snapshot(snapshot) => {
@@ -213,10 +214,13 @@ async fn remove_failed_set(
         Ok(intent) if intent.run == run => {}
         Ok(intent) => {
             tracing::warn!(%set, other = %intent.run, "the set belongs to another run and is left alone");
-            return Ok(());
+            return Ok(discard_of_run(store, &folder, run).await?);
         }
-        // Every other object of a set comes after its intent: without one there is nothing of ours.
-        Err(CatalogError::Store(StoreError::NotFound { .. })) => return Ok(()),
+        // Every other object of a set comes after its intent: without one there is nothing of ours, but for what we
+        // wrote of it. Another host may be writing its own at this moment.
+        Err(CatalogError::Store(StoreError::NotFound { .. })) => {
+            return Ok(discard_of_run(store, &folder, run).await?);
+        }
         Err(error) => return Err(error.into()),
     }
     for unfinished in store.unfinished(&folder).await? {
@@ -320,8 +324,84 @@ async fn blocking<E: Into<ReleaseError> + Send + 'static>(
 }
 
 #[cfg(test)]
+impl Tools {
+    /// What reaches folders, and nothing else.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            exec: std::sync::Arc::new(crate::exec::SystemExec),
+            access: Access::default(),
+            timeout: Duration::from_secs(1),
+            systemd: None,
+            stores: Stores::default(),
+            program: "/nonexistent".into(),
+            config: "/nonexistent".into(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::lease::Scope;
+    use crate::catalog::sample;
+    use crate::store;
+
+    #[tokio::test]
+    async fn what_a_killed_run_left_half_written_goes_and_what_others_write_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let url = home.path().to_str().unwrap().to_owned();
+        let store = store::open(&url, &Default::default(), &Default::default()).unwrap();
+        let (ours, theirs) = (RunId::random(), sample::intent().run);
+        let set = sample::id();
+        let scope = Scope {
+            deployment: sample::intent().deployment.id,
+            shard: sample::shard("rs0"),
+        };
+        let lease = format!("lease-{}/rs0/00000001.json", scope.deployment);
+        let intent = catalog::key(set, INTENT);
+        // Who is killed leaves what one who is still writing has there.
+        let half = async |run: RunId, key: &str| {
+            let store = store.of_run(run).unwrap();
+            store.create(key, None).await.unwrap()
+        };
+        let give_back = async || {
+            let upload = Resource::Upload {
+                store: url.clone(),
+                server: None,
+                set,
+                run: ours,
+            };
+            let lease = Resource::Lease {
+                store: url.clone(),
+                server: None,
+                scope: scope.clone(),
+                run: ours,
+            };
+            for resource in [upload, lease] {
+                release(&resource, &Tools::for_tests()).await.unwrap();
+            }
+        };
+        let _ours = [half(ours, &intent).await, half(ours, &lease).await];
+        let others = [half(theirs, &intent).await, half(theirs, &lease).await];
+        assert_eq!(store.unfinished("").await.unwrap().len(), 4);
+        give_back().await;
+        assert_eq!(store.unfinished("").await.unwrap().len(), 2);
+        for other in others {
+            other.finish().await.unwrap();
+        }
+
+        // Another host was faster, and has begun the set.
+        store.delete(&intent).await.unwrap();
+        store.delete(&lease).await.unwrap();
+        let _ours = half(ours, &intent).await;
+        let written = catalog::write_intent(store.as_ref(), &sample::intent()).await;
+        written.unwrap();
+        let other = half(theirs, &catalog::key(set, "rs0.tar.xz")).await;
+        give_back().await;
+        assert_eq!(store.unfinished("").await.unwrap().len(), 1);
+        other.finish().await.unwrap();
+        assert!(catalog::read_intent(store.as_ref(), set).await.is_ok());
+    }
 
     #[test]
     fn what_is_not_there_is_well_removed_whatever_the_system_says() {

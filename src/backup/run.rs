@@ -241,24 +241,8 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
     use super::*;
-    use crate::exec::SystemExec;
     use crate::mongo::ServerProcess;
-
-    fn tools() -> Tools {
-        Tools {
-            exec: Arc::new(SystemExec),
-            access: Default::default(),
-            timeout: Duration::from_secs(1),
-            systemd: None,
-            stores: Default::default(),
-            program: "/nonexistent".into(),
-            config: "/nonexistent".into(),
-        }
-    }
 
     // The clock jumps from one try to the next.
     #[tokio::test(start_paused = true)]
@@ -283,7 +267,7 @@ mod tests {
         };
         run.plan(vec![directory, timer.clone(), lock.clone()])
             .unwrap();
-        let unreleased = run.finish(&tools()).await.unwrap();
+        let unreleased = run.finish(&Tools::for_tests()).await.unwrap();
         let unreleased: Vec<_> = unreleased.into_iter().map(|left| left.resource).collect();
         assert_eq!(unreleased, std::slice::from_ref(&lock));
         let (_, outstanding) = Journal::peek(&path).unwrap();
@@ -297,7 +281,7 @@ mod tests {
         let path = Journal::path_of(state.path(), run.id());
         let unit = "freezeframe-recover-test".into();
         run.plan_one(Resource::Timer { unit }).unwrap();
-        assert!(run.finish(&tools()).await.unwrap().is_empty());
+        assert!(run.finish(&Tools::for_tests()).await.unwrap().is_empty());
         assert!(!path.exists());
     }
 }

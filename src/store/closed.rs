@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 
+use crate::ids::RunId;
+
 use super::{ObjectInfo, ObjectWriter, Store, StoreError};
 
 /// A store whose address leads nowhere.
@@ -72,6 +74,10 @@ impl Store for ClosedStore {
     }
 
     async fn unfinished(&self, _prefix: &str) -> Result<Vec<String>, StoreError> {
+        Err(self.error())
+    }
+
+    async fn unfinished_of(&self, _prefix: &str, _run: RunId) -> Result<Vec<String>, StoreError> {
         Err(self.error())
     }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{ObjectInfo, ObjectWriter, SharedStore, Store, StoreError, Stored};
+use crate::ids::RunId;
 
 /// The calls that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,6 +254,18 @@ impl Store for FaultStore {
     async fn discard_unfinished(&self, id: &str) -> Result<(), StoreError> {
         self.pass(Call::Discard, id)?;
         self.inner.discard_unfinished(id).await
+    }
+
+    fn of_run(&self, run: RunId) -> Option<SharedStore> {
+        Some(Arc::new(Self {
+            inner: self.inner.of_run(run)?,
+            script: self.script.clone(),
+        }))
+    }
+
+    async fn unfinished_of(&self, prefix: &str, run: RunId) -> Result<Vec<String>, StoreError> {
+        self.pass(Call::Unfinished, prefix)?;
+        self.inner.unfinished_of(prefix, run).await
     }
 
     fn while_wanted(&self, unwanted: &CancellationToken) -> Option<SharedStore> {

@@ -1,6 +1,7 @@
 //! A folder as a store.
 //!
-//! An object is written to `.<name>.<random>.partial` beside its place, fsynced, and renamed without
+//! An object is written to `.<name>.<random>.partial` beside its place (the random digits begin with the
+//! id of the run that writes it, so that giving back knows it), fsynced, and renamed without
 //! replacing; then the folder is fsynced. Files have mode 0600, folders 0700. Names that begin with a
 //! dot, symbolic links and special files are never objects.
 
@@ -12,11 +13,13 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{ObjectInfo, ObjectWriter, Store, StoreError, key};
+use super::{ObjectInfo, ObjectWriter, SharedStore, Store, StoreError, key};
 use crate::blocking::off_thread;
+use crate::ids::RunId;
 use durable::Partial;
 
 /// A store in a folder of this host.
@@ -24,6 +27,8 @@ use durable::Partial;
 pub struct LocalStore {
     root: PathBuf,
     url: String,
+    /// Who writes by way of this handle, where that is told.
+    run: Option<RunId>,
 }
 
 impl LocalStore {
@@ -41,6 +46,7 @@ impl LocalStore {
             Ok(found) if found.is_dir() => Ok(Self {
                 root: root.to_owned(),
                 url,
+                run: None,
             }),
             Ok(_) => Err(invalid("it is not a folder".into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(invalid(
@@ -95,7 +101,8 @@ impl LocalStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(self.error("create", key, error)),
         }
-        Partial::create(&self.root, &place).map_err(|error| self.error("create", key, error))
+        Partial::create(&self.root, &place, self.run)
+            .map_err(|error| self.error("create", key, error))
     }
 
     /// Makes `partial` the object `key`.
@@ -248,6 +255,19 @@ impl Store for LocalStore {
                 .map_err(|(key, error)| store.error("list", &key, error))
         })
         .await
+    }
+
+    fn of_run(&self, run: RunId) -> Option<SharedStore> {
+        Some(Arc::new(Self {
+            run: Some(run),
+            ..self.clone()
+        }))
+    }
+
+    async fn unfinished_of(&self, prefix: &str, run: RunId) -> Result<Vec<String>, StoreError> {
+        let mut found = self.unfinished(prefix).await?;
+        found.retain(|id| walk::is_partial_of(id, run));
+        Ok(found)
     }
 
     async fn discard_unfinished(&self, id: &str) -> Result<(), StoreError> {

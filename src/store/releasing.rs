@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{SharedStore, StoreError, StoreSettings};
+use super::{SharedStore, Store, StoreError, StoreSettings};
+use crate::ids::RunId;
 
 /// How long a store is tried that does not answer. What it holds is in the journal, and can be given back later; who waits
 /// meanwhile cannot.
@@ -57,6 +58,30 @@ impl Stores {
             }),
             _ => Ok(store),
         }
+    }
+}
+
+/// Removes what `run` left half written below `prefix`, and nothing of others, who may be at work there.
+///
+/// # Errors
+/// [`StoreError`]; where nothing may be removed it stays, does no harm, and is no error.
+pub async fn discard_of_run(store: &dyn Store, prefix: &str, run: RunId) -> Result<(), StoreError> {
+    for id in store.unfinished_of(prefix, run).await? {
+        match store.discard_unfinished(&id).await {
+            Err(error) if is_denial(&error) => {
+                tracing::warn!(%id, %error, "an unfinished write stays");
+            }
+            discarded => discarded?,
+        }
+    }
+    Ok(())
+}
+
+fn is_denial(error: &StoreError) -> bool {
+    match error {
+        StoreError::Denied { .. } => true,
+        StoreError::Io { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
+        _ => false,
     }
 }
 

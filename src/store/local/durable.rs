@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::ids::RunId;
 use nix::fcntl::{PosixFadviseAdvice, RenameFlags, posix_fadvise};
 
 /// After how many bytes what was written goes to disk. It bounds dirty pages, so that the last fsync
@@ -26,13 +27,18 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// A new, empty file beside `place`, whose folders below `root` are made where they lack.
-    pub(super) fn create(root: &Path, place: &Path) -> io::Result<Self> {
+    /// A new, empty file beside `place`, whose folders below `root` are made where they lack. Its name begins as `run` does, if one
+    /// writes it.
+    pub(super) fn create(root: &Path, place: &Path, run: Option<RunId>) -> io::Result<Self> {
         let (folder, name) = split(place)?;
-        let random = uuid::Uuid::new_v4().as_u64_pair().0;
+        let random = format!("{:016x}", uuid::Uuid::new_v4().as_u64_pair().0);
+        let random = match run {
+            Some(run) => format!("{run}{}", random.get(8..).unwrap_or_default()),
+            None => random,
+        };
         let mut partial_name = std::ffi::OsString::from(".");
         partial_name.push(name);
-        partial_name.push(format!(".{random:016x}.partial"));
+        partial_name.push(format!(".{random}.partial"));
         let path = folder.join(partial_name);
         let mut attempt = 0;
         loop {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::ids::RunId;
 use crate::store::{ObjectInfo, key};
 
 /// A key, and what went wrong there.
@@ -64,6 +65,16 @@ pub(super) fn partials(root: &Path, prefix: &str) -> Result<Vec<String>, Failed>
 
 /// The key that the partial file `id` is to become, if it is the name of one.
 pub(super) fn key_of_partial(id: &str) -> Option<String> {
+    partial(id).map(|(key, _)| key)
+}
+
+/// Whether `run` wrote the partial file `id`.
+pub(super) fn is_partial_of(id: &str, run: RunId) -> bool {
+    partial(id).is_some_and(|(_, random)| random.starts_with(&run.to_string()))
+}
+
+/// What a partial file is to become, and the digits that tell it from others.
+fn partial(id: &str) -> Option<(String, &str)> {
     let (folder, name) = id.rsplit_once('/').unwrap_or(("", id));
     let stem = name.strip_prefix('.')?.strip_suffix(".partial")?;
     let (name, random) = stem.rsplit_once('.')?;
@@ -72,7 +83,7 @@ pub(super) fn key_of_partial(id: &str) -> Option<String> {
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let key = join(folder, name);
-    (well_formed && !id.starts_with('/') && key::check(&key).is_ok()).then_some(key)
+    (well_formed && !id.starts_with('/') && key::check(&key).is_ok()).then_some((key, random))
 }
 
 fn join(folder: &str, name: &str) -> String {
