@@ -141,6 +141,7 @@ impl PackSummary {
             blocks: self.blocks,
             files: self.files,
             pack_us: 0,
+            made_with: None,
             proof: None,
         }
     }

@@ -278,6 +278,7 @@ async fn archive_member(
         shard: member.shard.clone(),
         source,
         expected: member.data_size,
+        made_with: env.config.made_with(),
     };
     let phase = format!("archive {}", member.shard);
     let meter = Meter::expecting(member.data_size);

@@ -188,9 +188,24 @@ pub struct ArchiveRecord {
     /// How long packing and storing took, in microseconds; tells the next run what to expect.
     #[serde(default)]
     pub pack_us: u64,
+    /// By which settings it took that long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_with: Option<MadeWith>,
     /// How it was known, before the manifest was written, that the store holds these bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+}
+
+/// The settings that decide how long an archive takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeWith {
+    /// Compression level.
+    pub level: u32,
+    /// Compression threads.
+    pub threads: u64,
+    /// Bytes a second that the store was sent at most, if that was limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_limit: Option<u64>,
 }
 
 /// How it was known that the store holds an object as it was sent.

@@ -372,6 +372,15 @@ async fn a_hold_that_is_known_to_last_too_long_is_refused() {
         "{known}"
     );
     assert!(known.contains("set max_hold = \""), "{known}");
+    // What took its time with one level tells nothing of another.
+    let faster = holding("1ms").replace("level = 1\n", "level = 0\n");
+    assert_ne!(faster, holding("1ms"));
+    scene.configure(&faster);
+    let guessed = scene.run("freezeframe check");
+    assert!(
+        guessed.contains("warning  max_hold ") && guessed.ends_with("=> 0\n"),
+        "{guessed}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use freezeframe::config::Period;
 use freezeframe::config::s3::S3Config;
 use freezeframe::exec::SystemExec;
 use freezeframe::ids::BackupId;
-use freezeframe::manifest::{ArchiveRecord, Intent, Manifest};
+use freezeframe::manifest::{ArchiveRecord, Intent, MadeWith, Manifest};
 use freezeframe::mongo::Access;
 use freezeframe::progress::{Meter, Progress, Silent};
 use freezeframe::store::releasing::Stores;
@@ -113,6 +113,7 @@ impl<'a> Making<'a> {
                     live: false,
                 },
                 expected: 1 << 20,
+                made_with: MadeWith::default(),
             };
             let level = Level::new(0).unwrap();
             let (meter, cancel) = (Meter::expecting(1), self.overflowed.clone());

@@ -374,6 +374,7 @@ fn record(address: MemberAddr, version: &str, db_path: &Path, optime: OpTime) ->
             data_size: 1,
             hash: Hash([0; 32]),
             pack_us: 1,
+            made_with: None,
             proof: None,
             blocks: 1,
             files: 1,

@@ -16,7 +16,7 @@ use crate::catalog::{self, CatalogError, OTHER_BYTES};
 use crate::error::{Exit, Explain};
 use crate::ids::{BackupId, MemberAddr, ShardName};
 use crate::manifest::table::TableWriter;
-use crate::manifest::{ArchiveRecord, FILES, FileTableRecord, Intent, Manifest, Proof};
+use crate::manifest::{ArchiveRecord, FILES, FileTableRecord, Intent, MadeWith, Manifest, Proof};
 use crate::progress::Meter;
 use crate::store::sink::{BlockingSink, SealedSink};
 use crate::store::{SharedStore, Store, StoreError};
@@ -132,6 +132,8 @@ pub struct Job {
     pub source: SourceTree,
     /// Bytes expected in the store, for stores that size parts.
     pub expected: u64,
+    /// The settings that decide how long it takes, for the manifest.
+    pub made_with: MadeWith,
 }
 
 impl Upload {
@@ -211,6 +213,7 @@ impl Upload {
                     let pack_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                     let record = ArchiveRecord {
                         pack_us,
+                        made_with: Some(job.made_with),
                         ..summary.record(&job.shard)
                     };
                     self.packed.push(Packed {
@@ -391,6 +394,7 @@ mod tests {
                     live: false,
                 },
                 expected: 1000,
+                made_with: MadeWith::default(),
             };
             let (meter, cancel) = (Meter::expecting(1), CancellationToken::new());
             let (level, threads) = (Level::default(), NonZeroUsize::MIN);

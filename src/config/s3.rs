@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Config;
 use super::value::{Period, Size, written_as_string};
+use crate::manifest::MadeWith;
 
 /// `[s3]`. Credentials are not here: they come from the standard chain (environment, profile, web identity,
 /// instance role).
@@ -113,6 +115,18 @@ impl S3Config {
             .into_iter()
             .find(|(broken, ..)| *broken)
             .map(|(_, key, message, fix)| (key, message, fix))
+    }
+}
+
+impl Config {
+    /// The settings that decide how long archives take.
+    pub fn made_with(&self) -> MadeWith {
+        let line = self.s3.upload_limit.filter(|_| self.store.url.is_s3());
+        MadeWith {
+            level: self.archive.level,
+            threads: self.archive.thread_count().get() as u64,
+            upload_limit: line.map(|limit| limit.0),
+        }
     }
 }
 

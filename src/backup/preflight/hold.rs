@@ -8,7 +8,7 @@ use crate::human;
 /// How much longer than expected an archive may take before the limit that we advise ends it, in percent.
 const HEADROOM_PERCENT: u32 = 50;
 
-/// Judges the limit. `guessed` is what a cautious guess says, `known` what earlier backups of the same members show: only
+/// Judges the limit. `guessed` is what a cautious guess says, `known` what earlier backups of the same members, by the same settings, show: only
 /// what is known refuses a backup.
 pub fn judge(guessed: Duration, known: Option<Duration>, limit: Duration) -> Vec<Finding> {
     let expected = known.unwrap_or(guessed);
@@ -34,13 +34,13 @@ pub fn judge(guessed: Duration, known: Option<Duration>, limit: Duration) -> Vec
         Some(_) => Finding::refused(
             "hold",
             "max_hold",
-            format!("the archive takes {expected}, as earlier backups of the same members show, and max_hold is {limit}"),
+            format!("the archive takes {expected}, as earlier backups of the same members with these settings show, and max_hold is {limit}"),
             todo,
         ),
         None => Finding::warning(
             "hold",
             "max_hold",
-            format!("the archive may take {expected} (a guess until a first backup has shown it), and max_hold is {limit}"),
+            format!("the archive may take {expected} (a guess until a first backup with these settings has shown it), and max_hold is {limit}"),
             todo,
         ),
     });

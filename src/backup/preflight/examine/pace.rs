@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::backup::Environment;
+use crate::backup::plan::PicturePlan;
 use crate::catalog;
 use crate::catalog::summary::{SetState, SetSummary};
 use crate::ids::{MemberAddr, ShardName};
-use crate::manifest::{ArchiveRecord, Manifest};
+use crate::manifest::{ArchiveRecord, MadeWith, Manifest};
 
 /// Bytes a second that one thread is expected to archive until a backup has shown the real rate: on the slow
 /// side, because too long an expectation only asks for more snapshot space.
@@ -23,6 +24,8 @@ const BACKUPS_READ: usize = 5;
 /// What is known about the rate.
 pub(super) struct Pace {
     guess: u64,
+    /// How archives are made now.
+    settings: MadeWith,
     /// Earlier backups, newest first.
     earlier: Vec<Manifest>,
 }
@@ -30,10 +33,7 @@ pub(super) struct Pace {
 impl Pace {
     /// Reads earlier backups. A store that cannot be read is told of elsewhere, and leaves the guess.
     pub(super) async fn learn(env: &Environment) -> Self {
-        let archive = &env.config.archive;
-        let line = env.config.s3.upload_limit.map(|limit| limit.0);
-        let line = line.filter(|_| env.config.store.url.is_s3());
-        let threads = archive.thread_count().get() as u64;
+        let settings = env.config.made_with();
         let store = env.store.as_ref();
         let sets = catalog::list(store).await.unwrap_or_default();
         let complete = |set: &&SetSummary| set.state == SetState::Complete;
@@ -42,7 +42,8 @@ impl Pace {
             earlier.extend(catalog::load(store, set.id).await.ok());
         }
         Self {
-            guess: guess(threads, archive.level, line),
+            guess: guess(settings),
+            settings,
             earlier,
         }
     }
@@ -59,8 +60,8 @@ impl Pace {
         }
     }
 
-    /// How long `bytes` of this very member, holes included, will take, where an earlier backup of about as much of it
-    /// shows that. Holes count on both sides: what is a hole to the archive is not told by what the files occupy.
+    /// How long `bytes` of this very member, holes included, will take with its files read where they lie, where an earlier
+    /// backup of about as much of it, made so and by the same settings, shows that. Holes count on both sides: what is a hole to the archive is not told by what the files occupy.
     pub(super) fn known(
         &self,
         shard: &ShardName,
@@ -70,9 +71,11 @@ impl Pace {
         let archive = self
             .earlier
             .iter()
+            .filter(|manifest| manifest.window.provider == PicturePlan::Hold.provider())
             .flat_map(|manifest| &manifest.members)
-            .find(|archived| archived.shard == *shard && archived.address == *member)
-            .map(|archived| &archived.archive)?;
+            .filter(|archived| archived.shard == *shard && archived.address == *member)
+            .map(|archived| &archived.archive)
+            .find(|archive| archive.made_with == Some(self.settings))?;
         let (before, micros) = (archive.data_size, archive.pack_us);
         if before.saturating_mul(LEAST_PART) < bytes || before == 0 || micros == 0 {
             return None;
@@ -83,12 +86,16 @@ impl Pace {
     }
 }
 
-/// Bytes a second to reckon with as long as nothing was measured; no more than the `line` to the store may carry, since
+/// Bytes a second to reckon with as long as nothing was measured; no more than the line to the store may carry, since
 /// nobody knows how much smaller the data gets.
-fn guess(threads: u64, level: u32, line: Option<u64>) -> u64 {
-    let slower = if level > 2 { SLOWER_ABOVE_2 } else { 1 };
-    let rate = RATE_PER_THREAD.saturating_mul(threads) / slower;
-    rate.min(line.unwrap_or(u64::MAX)).max(1)
+fn guess(settings: MadeWith) -> u64 {
+    let slower = if settings.level > 2 {
+        SLOWER_ABOVE_2
+    } else {
+        1
+    };
+    let rate = RATE_PER_THREAD.saturating_mul(settings.threads) / slower;
+    rate.min(settings.upload_limit.unwrap_or(u64::MAX)).max(1)
 }
 
 /// Bytes a second at which `archives` were made together; none where that was not measured.
@@ -110,20 +117,88 @@ mod tests {
 
     #[test]
     fn a_narrow_line_is_reckoned_with() {
-        assert_eq!(guess(8, 1, None), 80 << 20);
-        assert_eq!(guess(8, 6, None), 16 << 20);
-        assert_eq!(guess(8, 1, Some(1 << 20)), 1 << 20);
+        let guess = |level, upload_limit| {
+            guess(MadeWith {
+                level,
+                threads: 8,
+                upload_limit,
+            })
+        };
+        assert_eq!(guess(1, None), 80 << 20);
+        assert_eq!(guess(6, None), 16 << 20);
+        assert_eq!(guess(1, Some(1 << 20)), 1 << 20);
+    }
+
+    #[test]
+    fn only_the_same_settings_tell_how_long_it_takes() {
+        let settings = MadeWith {
+            level: 1,
+            threads: 4,
+            upload_limit: Some(10 << 20),
+        };
+        let made = |provider: &str, made_with| {
+            let mut manifest = sample::manifest();
+            manifest.window.provider = provider.into();
+            let archive = &mut manifest.members[0].archive;
+            (archive.data_size, archive.pack_us) = (40 << 20, 4_000_000);
+            archive.made_with = made_with;
+            manifest
+        };
+        let known = |earlier: Vec<Manifest>| {
+            let member = sample::member("rs0");
+            let pace = Pace {
+                guess: 1 << 20,
+                settings,
+                earlier,
+            };
+            pace.known(&member.shard, &member.address, 40 << 20)
+        };
+        let others = [
+            made("hold", None),
+            made("lvm", Some(settings)),
+            made(
+                "hold",
+                Some(MadeWith {
+                    level: 2,
+                    ..settings
+                }),
+            ),
+            made(
+                "hold",
+                Some(MadeWith {
+                    threads: 5,
+                    ..settings
+                }),
+            ),
+            made(
+                "hold",
+                Some(MadeWith {
+                    upload_limit: None,
+                    ..settings
+                }),
+            ),
+        ];
+        for other in &others {
+            assert_eq!(known(vec![other.clone()]), None, "{:?}", other.window);
+        }
+        // One behind them does.
+        let same = made("hold", Some(settings));
+        let all = others.into_iter().chain([same]).collect();
+        assert_eq!(known(all), Some(Duration::from_secs(4)));
     }
 
     #[test]
     fn only_the_same_member_and_about_as_much_of_it_tell_how_long_it_takes() {
         let mut manifest = sample::manifest();
+        manifest.window.provider = "hold".into();
         let member = &mut manifest.members[0];
+        member.archive.made_with = Some(MadeWith::default());
         member.archive.data_size = 40 << 20;
         member.archive.pack_us = 4_000_000;
         let (shard, address) = (member.shard.clone(), member.address.clone());
         let pace = Pace {
             guess: 1 << 20,
+            settings: MadeWith::default(),
             earlier: vec![manifest],
         };
         let known = |bytes| pace.known(&shard, &address, bytes);
