@@ -171,6 +171,11 @@ pub enum MongoError {
 }
 
 impl MongoError {
+    /// Whether the server will not let us do it, however often we try.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Unauthorized { .. } | Self::NoCredential { .. })
+    }
+
     /// The member it is about.
     pub fn addr(&self) -> &MemberAddr {
         match self {

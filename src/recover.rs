@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use crate::backup::journal::{Journal, JournalError, Owner, boot_id};
 use crate::backup::release::{ReleaseError, Tools, release, resume_origins};
 use crate::backup::resource::Resource;
-use crate::backup::run::Run;
+use crate::backup::run::{Run, Unreleased};
 use crate::error::{Exit, Explain};
 use crate::ids::RunId;
 
@@ -39,6 +39,15 @@ pub struct Failure {
     pub reason: String,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+impl Failure {
+    /// What and why, and what to do.
+    pub fn sentence(&self) -> String {
+        let hint = self.hint.as_ref();
+        let hint = hint.map_or_else(String::new, |hint| format!(": {hint}"));
+        format!("{} is not given back: {}{hint}", self.resource, self.reason)
+    }
 }
 
 /// Why recovery did not begin or did not end well.
@@ -177,15 +186,7 @@ impl Dead {
             run,
             left: mut released,
         } = self;
-        let unreleased = run.finish(tools).await?;
-        let failed: Vec<_> = unreleased
-            .into_iter()
-            .map(|left| Failure {
-                resource: left.resource.to_string(),
-                reason: left.error.to_string(),
-                hint: left.error.hint(),
-            })
-            .collect();
+        let failed = failures(run.finish(tools).await?);
         released.retain(|resource| !failed.iter().any(|failure| failure.resource == *resource));
         Ok(Recovered {
             run: owner.run,
@@ -197,19 +198,31 @@ impl Dead {
     }
 }
 
-/// Gives back the locks of dead run `wanted`, and nothing else of it.
+fn failures(unreleased: Vec<Unreleased>) -> Vec<Failure> {
+    let failures = unreleased.into_iter().map(|left| Failure {
+        resource: left.resource.to_string(),
+        reason: left.error.to_string(),
+        hint: left.error.hint(),
+    });
+    failures.collect()
+}
+
+/// Gives back the locks of dead run `wanted`, and nothing else of it. Tells which could not be given back.
 ///
 /// # Errors
 /// As [`recover`].
-pub async fn unlock(state_dir: &Path, wanted: RunId, tools: &Tools) -> Result<(), RecoverError> {
+pub async fn unlock(
+    state_dir: &Path,
+    wanted: RunId,
+    tools: &Tools,
+) -> Result<Vec<Failure>, RecoverError> {
     let journal = match Journal::take_over(&Journal::path_of(state_dir, wanted)) {
         Err(JournalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(());
+            return Ok(Vec::new());
         }
         taken => taken?,
     };
-    Dead::of(journal)?.run.unlock(tools).await?;
-    Ok(())
+    Ok(failures(Dead::of(journal)?.run.unlock(tools).await?))
 }
 
 /// What the timer does: the window of `run` should be over. Where the run is dead everything is given back;

@@ -1,5 +1,7 @@
 //! Unlocking by hand: what is locked, whose lock it is, and taking it off.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 use serde::Serialize;
 use thiserror::Error;
@@ -13,7 +15,7 @@ use crate::ids::{MemberAddr, RunId};
 use crate::mongo::process::SearchFailed;
 use crate::mongo::topology::discover;
 use crate::mongo::{self, MongoError, UnlockOutcome};
-use crate::recover::{self, RecoverError};
+use crate::recover::{self, Failure, RecoverError};
 
 /// How unlocking introduces itself to mongod.
 const APP_NAME: &str = "freezeframe-unlock";
@@ -46,8 +48,19 @@ pub struct Unlocking {
     pub still_locked: bool,
     /// The living run whose lock was left alone.
     pub at_work: Option<Owner>,
+    /// The dead run whose lock it may still be.
+    pub run: Option<RunId>,
     /// Why it could not be unlocked, or not be asked whether it is.
     pub error: Option<String>,
+}
+
+/// What came of unlocking.
+#[derive(Debug)]
+pub struct TakenOff {
+    /// Of each member.
+    pub members: Vec<Unlocking>,
+    /// What else the dead runs left, and could not be given back either.
+    pub left: Vec<Failure>,
 }
 
 /// Why unlocking could not be done.
@@ -166,20 +179,25 @@ pub async fn take_off(
     force: bool,
     config: &Config,
     tools: &Tools,
-) -> Result<Vec<Unlocking>, UnlockError> {
+) -> Result<TakenOff, UnlockError> {
     let dead = members.iter().filter(|member| member.at_work.is_none());
     let mut runs: Vec<_> = dead.filter_map(|member| member.run).collect();
     runs.sort_unstable();
     runs.dedup();
+    let mut failures = BTreeMap::new();
     for run in &runs {
         match recover::unlock(&config.host.state_dir, *run, tools).await {
+            Ok(failed) => {
+                failures.insert(*run, failed);
+            }
             // Whatever keeps the run from being recovered (its disk is read-only): --force goes past it.
             Err(error) if force => {
                 tracing::warn!(%run, %error, "cannot recover the run; unlocking all the same")
             }
-            other => other?,
+            Err(error) => return Err(error.into()),
         }
     }
+    let failures = &failures;
     let unlocking = members.iter().map(|member| async {
         let mut taken_off = 0;
         if let (Some(owner), true) = (&member.at_work, force) {
@@ -197,20 +215,27 @@ pub async fn take_off(
             Ok::<_, MongoError>(mongod.lock_state("").await?.locked)
         };
         let unlocked = unlocked.await;
+        let still_locked = unlocked.as_ref().is_ok_and(|locked| *locked);
+        // Why recovery of its run left it locked says more than that it is.
+        let failed = member.run.and_then(|run| failures.get(&run)).filter(|_| still_locked);
+        let reason = failed.and_then(|failed| failed.first()).map(Failure::sentence);
         Unlocking {
             member: member.member.clone(),
             taken_off,
-            still_locked: unlocked.as_ref().is_ok_and(|locked| *locked),
+            still_locked,
             at_work: member.at_work.clone().filter(|_| !force),
-            error: unlocked.err().map(|error| error.to_string()),
+            run: failed.and(member.run),
+            error: unlocked.err().map(|error| error.to_string()).or(reason),
         }
     });
-    let unlocked = join_all(unlocking).await;
+    let members = join_all(unlocking).await;
     // What else the dead runs left keeps nobody waiting; a store that is down may take its time here.
+    let mut left = Vec::new();
     for run in runs {
-        if let Err(error) = recover::recover(&config.host.state_dir, Some(run), tools).await {
-            tracing::warn!(%run, %error, "what else the run left is still there");
+        match recover::recover(&config.host.state_dir, Some(run), tools).await {
+            Ok(recovered) => left.extend(recovered.into_iter().flat_map(|run| run.failed)),
+            Err(error) => tracing::warn!(%run, %error, "what else the run left is still there"),
         }
     }
-    Ok(unlocked)
+    Ok(TakenOff { members, left })
 }

@@ -4,22 +4,26 @@
 //! holds a flock on it for as long as it lives, so that anybody can tell a running owner from a
 //! dead one. `recover` reads what is outstanding and gives it back.
 
+mod contents;
 mod error;
 pub mod survey;
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::backup::boundary::Boundary;
 use crate::backup::resource::{Kind, Resource};
 use crate::ids::RunId;
+pub(crate) use contents::parse;
+use contents::{Contents, read};
 pub use error::JournalError;
 
 /// What the name of a journal ends with.
@@ -27,8 +31,10 @@ const JOURNAL: &str = "journal";
 /// And that of one which does not say yet whose it is.
 const UNBORN: &str = "unborn";
 
-/// A journal longer than this is none of ours.
-const MAX_JOURNAL: u64 = 16 << 20;
+/// How often a journal is found locked before its owner is taken to live, and the pause between two looks: far longer than a
+/// glance of `survey` lasts.
+const MOST_GLANCES: u32 = 5;
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// Who a journal belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,22 +84,35 @@ impl Journal {
         Self::folder(state_dir).join(format!("{run}.{JOURNAL}"))
     }
 
+    /// Makes the directory of journals where it is not there yet.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn prepare(state_dir: &Path) -> Result<(), JournalError> {
+        let folder = Self::folder(state_dir);
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder);
+        made.map_err(|source| JournalError::Io {
+            action: "create the directory of",
+            path: folder,
+            source,
+        })
+    }
+
     /// Begins the journal of a new run and takes its flock.
     ///
     /// # Errors
     /// [`JournalError::Io`] when the state directory cannot be written.
     pub fn begin(state_dir: &Path, run: RunId, verb: &str) -> Result<Self, JournalError> {
+        Self::prepare(state_dir)?;
         let folder = Self::folder(state_dir);
         let fail = |action, path: &Path, source| JournalError::Io {
             action,
             path: path.to_owned(),
             source,
         };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
-            .map_err(|source| fail("create the directory of", &folder, source))?;
         let path = Self::path_of(state_dir, run);
         // It gets its name when it says whose it is and its lock is held: until then others would take it for a dead run's.
         let unborn = path.with_extension(UNBORN);
@@ -188,9 +207,9 @@ impl Journal {
             .append(true)
             .open(path)
             .map_err(|source| fail("open", source))?;
-        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        let file = match lock_past_glances(file) {
             Ok(file) => file,
-            Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
+            Err((file, Errno::EWOULDBLOCK)) => {
                 return Err(match read(&file, path) {
                     Ok(Contents { owner, .. }) => JournalError::Alive {
                         run: owner.run,
@@ -388,87 +407,18 @@ impl Journal {
     }
 }
 
-pub(crate) struct Contents {
-    owner: Owner,
-    pub(crate) outstanding: Vec<(Entry, Resource)>,
-    next: u32,
-    /// Length of the whole records; what follows was torn by a power cut.
-    whole: u64,
-}
-
-/// Reads the records of `file`. A last line that is no record was torn by a power cut: the resource
-/// it would have named was never acquired, because acquiring waits for the sync.
-fn read(mut file: &File, path: &Path) -> Result<Contents, JournalError> {
-    let fail = |source| JournalError::Io {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    };
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0)).map_err(fail)?;
-    file.take(MAX_JOURNAL.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(fail)?;
-    // Its end tells of things as its beginning does: half a journal must not pass for a whole one.
-    if bytes.len() as u64 > MAX_JOURNAL {
-        return Err(JournalError::Damaged {
-            path: path.to_owned(),
-            line: bytes.iter().filter(|byte| **byte == b'\n').count() + 1,
-            reason: format!("it is longer than any ({MAX_JOURNAL} bytes)"),
-        });
-    }
-    // Without one whole line there is no owner yet either, and an owner is written before anything is acquired.
-    if !bytes.contains(&b'\n') {
-        return Err(JournalError::NotBegun {
-            path: path.to_owned(),
-        });
-    }
-    parse(&bytes).map_err(|(line, reason)| JournalError::Damaged {
-        path: path.to_owned(),
-        line,
-        reason,
-    })
-}
-
-/// The records in `bytes`, or the 1-based line that is none and why.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Contents, (usize, String)> {
-    let mut owner = None;
-    let mut outstanding: BTreeMap<Entry, Resource> = BTreeMap::new();
-    let mut next = 0u32;
-    let mut whole = 0u64;
-    let mut lines = bytes
-        .split_inclusive(|byte| *byte == b'\n')
-        .enumerate()
-        .peekable();
-    while let Some((index, line)) = lines.next() {
-        if !line.ends_with(b"\n") {
-            break;
+/// Locks `file`, unless its owner lives. Who only looks whether he does (`survey`) holds it for a moment, too, and must
+/// not be taken for the owner.
+fn lock_past_glances(mut file: File) -> Result<Flock<File>, (File, Errno)> {
+    let mut glances = 0;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Err((again, Errno::EWOULDBLOCK)) if glances < MOST_GLANCES => file = again,
+            locked => return locked,
         }
-        match serde_json::from_slice(line) {
-            Ok(Record::Begin { owner: begun }) => owner = Some(begun),
-            Ok(Record::Plan { entry, resource }) => {
-                // Numbers rise, so that each names one resource; of two under one number one would be forgotten.
-                if entry.0 < next || entry.0 == u32::MAX {
-                    return Err((index + 1, "its entry's number was in use before".into()));
-                }
-                next = entry.0.saturating_add(1);
-                outstanding.insert(entry, resource);
-            }
-            Ok(Record::Released { entry }) => {
-                outstanding.remove(&entry);
-            }
-            Err(_) if lines.peek().is_none() => break,
-            Err(error) => return Err((index + 1, error.to_string())),
-        }
-        whole += line.len() as u64;
+        glances += 1;
+        std::thread::sleep(GLANCE);
     }
-    let owner = owner.ok_or_else(|| (1, "no owner is named".to_owned()))?;
-    Ok(Contents {
-        owner,
-        outstanding: outstanding.into_iter().collect(),
-        next,
-        whole,
-    })
 }
 
 /// The kernel's boot id; empty where `/proc` does not tell.

@@ -87,6 +87,9 @@ pub enum ReleaseError {
     /// An external command.
     #[error(transparent)]
     Exec(#[from] ExecError),
+    /// A recovery timer, as long as there is a lock for it.
+    #[error("it stays armed: a lock of the run is not given back")]
+    Armed,
     /// A directory of ours.
     #[error("cannot remove {}: {source}", path.display())]
     Remove {
@@ -100,10 +103,7 @@ pub enum ReleaseError {
 impl Explain for ReleaseError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Mongo {
-                member,
-                source: MongoError::Unauthorized { .. },
-            } => Some(format!(
+            Self::Mongo { member, source } if source.is_denied() => Some(format!(
                 "writes to {member} are held: as an administrator run `db.fsyncUnlock()` on it, or grant our user the action unlock \
                  (mongodb-role.js) and run `freezeframe recover`"
             )),
@@ -115,7 +115,7 @@ impl Explain for ReleaseError {
             Self::Store(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
             Self::Exec(error) => error.hint(),
-            Self::Remove { .. } => None,
+            Self::Armed | Self::Remove { .. } => None,
         }
     }
 
@@ -273,7 +273,7 @@ async fn unlock(
         // One is enough: it is not tried again.
         let (denied, mut denial) = tokio::sync::mpsc::channel(1);
         let giving = give_back(&mongod, process, comment, Expectation::Unsure, |error| {
-            if matches!(error, MongoError::Unauthorized { .. }) {
+            if error.is_denied() {
                 let _ = denied.try_send(error.clone());
             } else {
                 tracing::warn!(%member, %error, "unlocking failed, trying again");

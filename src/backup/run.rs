@@ -57,7 +57,8 @@ impl Run {
     /// # Errors
     /// [`JournalError::Busy`] where there is one.
     pub fn begin_alone(state_dir: &Path, verb: &str) -> Result<Self, JournalError> {
-        let run = Self::begin(state_dir, verb)?;
+        // Before there is a journal: of two that begin together, the one that may go on must not meet the other's.
+        Journal::prepare(state_dir)?;
         let path = state_dir.join("alone.lock");
         let fail = |source| JournalError::Io {
             action: "open the lock beside",
@@ -73,12 +74,9 @@ impl Run {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(alone) => Ok(Self {
                 _alone: Some(alone),
-                ..run
+                ..Self::begin(state_dir, verb)?
             }),
-            Err((_, Errno::EWOULDBLOCK)) => {
-                run.journal.close()?;
-                Err(JournalError::Busy)
-            }
+            Err((_, Errno::EWOULDBLOCK)) => Err(JournalError::Busy),
             Err((_, errno)) => Err(fail(errno.into())),
         }
     }
@@ -168,6 +166,11 @@ impl Run {
             // The recovery timer tries what is still locked again; it goes when nothing is.
             let timer = group.iter().any(|(_, resource)| is_timer(resource));
             if timer && self.outstanding().iter().any(is_lock) {
+                let kept = group.iter().map(|(_, resource)| Unreleased {
+                    resource: resource.clone(),
+                    error: ReleaseError::Armed,
+                });
+                failed.extend(kept);
                 continue;
             }
             let releasing = group.iter().map(|(_, resource)| release(resource, tools));
@@ -269,7 +272,7 @@ mod tests {
             .unwrap();
         let unreleased = run.finish(&Tools::for_tests()).await.unwrap();
         let unreleased: Vec<_> = unreleased.into_iter().map(|left| left.resource).collect();
-        assert_eq!(unreleased, std::slice::from_ref(&lock));
+        assert_eq!(unreleased, [lock.clone(), timer.clone()]);
         let (_, outstanding) = Journal::peek(&path).unwrap();
         assert_eq!(outstanding, [timer, lock]);
     }

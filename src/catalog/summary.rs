@@ -160,6 +160,9 @@ async fn summarise(
         Err(error) => {
             let intent = match read_intent(store, id).await {
                 Err(CatalogError::Store(StoreError::NotFound { .. })) => None,
+                Err(CatalogError::Store(error)) if is_denied(&error) => {
+                    return Ok(closed(id, &objects, &error));
+                }
                 Err(CatalogError::Store(error)) => return Err(error),
                 read => Some(read),
             };
@@ -172,6 +175,7 @@ async fn summarise(
 fn is_denied(error: &StoreError) -> bool {
     match error {
         StoreError::Io { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
+        StoreError::Denied { .. } => true,
         _ => false,
     }
 }

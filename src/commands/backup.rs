@@ -7,10 +7,13 @@ use crate::backup::backup;
 use crate::error::Exit;
 use crate::human;
 use crate::manifest::Manifest;
-use crate::service::Heartbeat;
+use crate::service::under_watch;
 
 pub async fn run(context: Context) -> Result<Exit, Failure> {
-    let _heartbeat = Heartbeat::begin();
+    under_watch(watched(context)).await
+}
+
+async fn watched(context: Context) -> Result<Exit, Failure> {
     let (json, store) = (context.json, context.store()?);
     let env = context.environment(store);
     let manifest = backup(&env).await?;

@@ -27,7 +27,7 @@ pub async fn run(context: Context) -> Result<Exit, Failure> {
     Ok(exit(&examination.findings))
 }
 
-/// A store that is refused is told by its own code, also beside other refusals, as the verbs that read it do.
+/// A store that is refused is told by its own code, also beside other refusals, as a store that fails is by the verbs that use it.
 fn exit(findings: &[Finding]) -> Exit {
     let store = |finding: &Finding| finding.check == STORE && finding.verdict == Verdict::Refused;
     match worst(findings) {

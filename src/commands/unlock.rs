@@ -21,15 +21,19 @@ pub async fn run(context: Context, arguments: UnlockArgs) -> Result<Exit, Failur
             (false, false) => Exit::Done,
         });
     }
-    let done = take_off(&members, arguments.force, &context.config, &context.tools).await?;
+    let taken_off = take_off(&members, arguments.force, &context.config, &context.tools).await?;
+    let done = taken_off.members;
     print(context.json, &done, || report(&done))?;
+    for failure in &taken_off.left {
+        tracing::error!("{}", failure.sentence());
+    }
     let open = |member: &&Unlocking| member.still_locked || member.error.is_some();
     // What a living run holds is in good hands: it was refused, and nothing is left lying.
     let in_good_hands = |member: &Unlocking| member.error.is_none() && member.at_work.is_some();
     let open: Vec<_> = done.iter().filter(open).collect();
-    Ok(if open.is_empty() {
+    Ok(if open.is_empty() && taken_off.left.is_empty() {
         Exit::Done
-    } else if open.into_iter().all(in_good_hands) {
+    } else if taken_off.left.is_empty() && open.into_iter().all(in_good_hands) {
         Exit::Refused
     } else {
         Exit::StillHeld
@@ -74,7 +78,8 @@ fn report(done: &[Unlocking]) -> String {
     let mut text = String::new();
     for member in done {
         let state = match (&member.error, member.still_locked, &member.at_work) {
-            (Some(_), ..) => unknown(member.error.as_deref()),
+            (Some(reason), true, _) => format!("STILL LOCKED: {reason}"),
+            (Some(_), false, _) => unknown(member.error.as_deref()),
             (None, true, Some(owner)) => held(owner, &member.member, false),
             (None, true, None) => {
                 format!(

@@ -78,6 +78,20 @@ impl HostProcess {
         Some(Self { pid, started })
     }
 
+    /// The one mongod of this host that calls itself `own_pid`, its process id in its own pid namespace; none where there is no such, or more than one.
+    ///
+    /// # Errors
+    /// [`SearchFailed`] when the processes cannot be listed.
+    pub fn of_mongod(own_pid: u32) -> Result<Option<Self>, SearchFailed> {
+        let mut same = running()?
+            .into_iter()
+            .filter(|running| running.own_pid == own_pid);
+        Ok(match (same.next(), same.next()) {
+            (Some(only), None) => Self::of(only.pid),
+            _ => None,
+        })
+    }
+
     /// Whether it has certainly ended. What cannot be read is no proof of that.
     pub fn has_ended(&self) -> bool {
         match fs::read_to_string(format!("/proc/{}/stat", self.pid)) {

@@ -55,7 +55,7 @@ says() { grep -q -e "$1" "$FAULTS/said" || { cat "$FAULTS/said"; return 1; }; }
 faults_hit() { [[ -e $FAULTS/hit ]]; }
 
 # backups, folders: how many complete ones the store lists, and how many sets of any kind lie in it
-backups() { freezeframe list --json | python3 -c 'import json, sys; print(sum(one["state"] == "complete" for one in json.load(sys.stdin)))'; }
+backups() { freezeframe list --json | grep -c '"state": "complete"'; }
 folders() { find "$FREEZEFRAME_STORE" -mindepth 1 -maxdepth 1 -type d ! -name 'lease-*' | wc -l; }
 backups_are() {
     [[ $(backups) == "$1" && $(folders) == "$1" ]] || { freezeframe list | tail -n 3; echo "$(folders) folders, expected $1"; return 1; }
@@ -67,7 +67,7 @@ foreign_begin() {
     # after a power cut they are there
     lvs "$1/by-hand" &>/dev/null || must lvcreate -qq -y -s -n by-hand -L 192M "$1/$2"
     lvs "$1/freezeframe-deadbeef-0" &>/dev/null || must lvcreate -qq -y -s -n freezeframe-deadbeef-0 -L 192M "$1/$2"
-    lab_mongod foreign 27050 "$LAB_STATE/foreign"
+    lab_mongod foreign 27050 "$LAB_STATE/foreign" "${LAB_LEAN[@]}"
     must mongo "$FOREIGN" '{"fsync": 1, "lock": true}'
 }
 foreign_untouched() {

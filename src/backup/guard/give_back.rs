@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Expectation;
-use crate::mongo::{MongoError, Mongod, ServerProcess, UnlockOutcome};
+use crate::mongo::{Mongod, ServerProcess, UnlockOutcome};
 
 /// Pause between looks at a lock that may still land, and the first pause after an error.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -94,7 +94,7 @@ async fn attempt(
     }
     let outcome = match mongod.unlock().await {
         // The privilege was taken away meanwhile: that nothing is locked can still be seen.
-        Err(denied @ MongoError::Unauthorized { .. }) => {
+        Err(denied) if denied.is_denied() => {
             let state = mongod.lock_state(comment).await?;
             return match state.locked || state.pending_ours {
                 true => Err(denied),

@@ -6,7 +6,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{Journal, JournalError, Owner, read};
+use super::contents::read;
+use super::{Journal, JournalError, Owner};
 use crate::backup::resource::Resource;
 use crate::mongo::ServerProcess;
 

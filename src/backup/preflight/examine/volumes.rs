@@ -10,7 +10,7 @@ use super::super::storage::{self, OwnPath, Place};
 use super::Examination;
 use super::members::Member;
 use super::pace::Pace;
-use crate::archive;
+use crate::archive::{self, SourceTree};
 use crate::backup::Environment;
 use crate::backup::journal::survey::Seen;
 use crate::backup::plan::{PicturePlan, Plan, PlannedMember, View};
@@ -60,8 +60,13 @@ pub(super) async fn look_at_volumes(
                 continue;
             }
         };
-        // Where its data is on this host, so is the process that has it open.
-        let process = HostProcess::of(facts.pid);
+        // Where its data is on this host, so is the process that has it open. Without it the end of mongod is seen a little later.
+        let pid = facts.pid;
+        let process = off_thread(move || HostProcess::of_mongod(pid)).await;
+        let process = process.unwrap_or_else(|error| {
+            tracing::warn!(%error, %subject, "its process is not watched");
+            None
+        });
         let member = PlannedMember {
             shard,
             mongod: mongod.on_this_host(process),
@@ -69,7 +74,8 @@ pub(super) async fn look_at_volumes(
             layout,
             data_size: 0,
         };
-        match data_size(&member, env.config.archive.diagnostic_data) {
+        let source = member.source(&View::Live, env.config.archive.diagnostic_data);
+        match off_thread(move || data_size(source)).await {
             Ok(estimate) => {
                 let work = estimate.data_size.min(estimate.allocated);
                 work_bytes = work_bytes.saturating_add(work);
@@ -152,11 +158,8 @@ fn locate_data(facts: &MemberFacts, host: &HostView) -> Result<DataLayout, Findi
 }
 
 /// Bytes that will be read. The directory is live: a file that mongod drops under the walk means another walk.
-fn data_size(
-    member: &PlannedMember,
-    diagnostics: bool,
-) -> Result<archive::Estimate, archive::ArchiveError> {
-    let Some(source) = member.source(&View::Live, diagnostics) else {
+fn data_size(source: Option<SourceTree>) -> Result<archive::Estimate, archive::ArchiveError> {
+    let Some(source) = source else {
         return Ok(archive::Estimate::default());
     };
     let mut walks = 0;
