@@ -6,6 +6,17 @@ lab_here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 LAB_STATE=${LAB_STATE:-/var/lib/lab}
 
 lab_failed=0
+# What commands said, a file for each depth of calls: a process more for each assertion would be felt in the laboratory. Failures are told at once,
+# wherever the output of the caller goes.
+mkdir -p "$LAB_STATE"
+lab_said=$LAB_STATE/said.$$
+exec {lab_out}>&1
+lab_failure() {
+    {
+        echo "FAILED $1"
+        sed 's/^/    /' "$2"
+    } >&"$lab_out"
+}
 # A job ends with its own code if it has one, else with the verdict of its checks; forgetting to ask for it is not possible.
 lab_verdict() {
     local code=$?
@@ -18,18 +29,15 @@ trap lab_verdict EXIT
 # check NAME COMMAND...: one assertion; what the command said is shown when it failed. The command runs in this very shell (no $(...)), so it may
 # be a function that sets variables or waits for a child.
 check() {
-    local name=$1 said code=0
-    said=$(mktemp)
+    local name=$1 said=$lab_said.${#FUNCNAME[@]} code=0
     shift
     "$@" >"$said" 2>&1 || code=$?
     if ((code == 0)); then
         echo "ok $name"
     else
         lab_failed=$((lab_failed + 1))
-        echo "FAILED $name: $* (exit code $code)"
-        sed 's/^/    /' "$said"
+        lab_failure "$name: $* (exit code $code)" "$said"
     fi
-    rm -f "$said"
     return "$code"
 }
 
@@ -43,15 +51,12 @@ lab_not() { ! "$@"; }
 
 # must COMMAND...: no assertion but a step without which the rest means nothing: the job ends where it fails
 must() {
-    local said code=0
-    said=$(mktemp)
+    local said=$lab_said.${#FUNCNAME[@]} code=0
     "$@" >"$said" 2>&1 || code=$?
     if ((code)); then
-        echo "FAILED step: $* (exit code $code)"
-        sed 's/^/    /' "$said"
+        lab_failure "step: $* (exit code $code)" "$said"
+        exit "$code"
     fi
-    rm -f "$said"
-    ((code == 0)) || exit "$code"
 }
 
 # wait_for SECONDS COMMAND...: polls a condition; fails when it has not come true in time
