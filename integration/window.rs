@@ -25,6 +25,7 @@ use freezeframe::backup::release::Tools;
 use freezeframe::backup::resource::Resource;
 use freezeframe::backup::run::Run;
 use freezeframe::backup::window::{Closed, Terms, WindowError, WorkError, around};
+use freezeframe::error::{Exit, Explain};
 use freezeframe::exec::SystemExec;
 use freezeframe::mongo::{
     Access, HostProcess, LockCount, Mongod, ServerProcess, UnlockOutcome, connect,
@@ -411,4 +412,32 @@ async fn recover_takes_back_a_dead_runs_lock_and_no_other() {
             .is_empty(),
         "a second time finds nothing"
     );
+}
+
+#[tokio::test]
+async fn recover_unlocks_whatever_has_happened_to_the_journal() {
+    let scene = Scene::new().await;
+    let mongod = scene.mongod().await;
+    mongod.lock("freezeframe-test").await.unwrap();
+    let mut run = Run::begin(&scene.state, "backup").unwrap();
+    let lock = Resource::Lock {
+        member: mongod.addr().clone(),
+        process: mongod.process_id().await.unwrap(),
+        comment: "freezeframe-test".into(),
+        host: None,
+    };
+    run.plan_one(lock).unwrap();
+    let journal = Journal::path_of(&scene.state, run.id());
+    drop(run);
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[3] = b'~';
+    std::fs::write(&journal, &bytes).unwrap();
+    let error = recover(&scene.state, None, &scene.tools).await.unwrap_err();
+    assert_eq!(
+        error.exit(),
+        Exit::StillHeld,
+        "what else it held nobody knows: {error}"
+    );
+    assert!(!scene.locked().await);
+    assert!(journal.exists(), "it is for the operator to look at");
 }

@@ -229,7 +229,8 @@ pub async fn resolve(store: &dyn Store, text: &str) -> Result<BackupId, CatalogE
     })
 }
 
-/// The newest complete set that is not known to be damaged. A damaged one is passed over with a warning in the log.
+/// The newest complete set that is not known to be damaged. That a newer one is passed over is told as an error, since who asks for the
+/// latest data then gets older ones.
 pub async fn latest(store: &dyn Store) -> Result<BackupId, CatalogError> {
     let sets = list(store).await?;
     for set in sets.iter().rev() {
@@ -238,11 +239,21 @@ pub async fn latest(store: &dyn Store) -> Result<BackupId, CatalogError> {
             SetState::Unfinished => {}
             SetState::Damaged | SetState::Future | SetState::Unreadable => {
                 let reason = set.reason.as_deref().unwrap_or_default();
-                tracing::warn!("not `latest`, because it cannot be used: {reason}");
+                tracing::error!("not `latest`, because it cannot be used: {reason}");
             }
         }
     }
     Err(CatalogError::NoSets { store: store.url() })
+}
+
+/// What `latest` means to who wants to know whether the newest backup is sound: the newest set that was recorded, damaged or not.
+pub async fn newest(store: &dyn Store) -> Result<BackupId, CatalogError> {
+    let sets = list(store).await?;
+    let recorded = |set: &&SetSummary| set.state != SetState::Unfinished;
+    match sets.iter().rev().find(recorded) {
+        Some(set) => Ok(set.id),
+        None => Err(CatalogError::NoSets { store: store.url() }),
+    }
 }
 
 /// The manifest of `id`, checked in itself and against what the store lists.

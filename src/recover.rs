@@ -71,6 +71,10 @@ impl Explain for RecoverError {
 
     fn exit(&self) -> Exit {
         match self {
+            // A run that left something: what, nobody knows any more.
+            Self::Journal(JournalError::Io { .. } | JournalError::Damaged { .. }) => {
+                Exit::StillHeld
+            }
             Self::Journal(error) => error.exit(),
             Self::Release(error) => error.exit(),
         }
@@ -111,11 +115,9 @@ pub async fn recover(
                 // It ended well and took its journal along.
                 continue;
             }
-            Err(JournalError::NotBegun { .. }) => {
-                Journal::discard(&path)?;
-                continue;
-            }
             Err(error) => {
+                // Whatever it is: members do not stay locked for it.
+                unlock_salvaged(&Journal::salvage(&path), tools).await;
                 broken = broken.or(Some(error));
                 continue;
             }
@@ -156,6 +158,28 @@ pub async fn recover(
         }
     }
     Err(error.into())
+}
+
+/// Gives back the locks among `outstanding`, of a dead run whose journal cannot be taken over.
+async fn unlock_salvaged(outstanding: &[Resource], tools: &Tools) {
+    for (lock, unlocked) in unlock_all(outstanding, tools).await {
+        match unlocked {
+            Ok(()) => tracing::warn!("given back, though its journal cannot be used: {lock}"),
+            Err(error) => tracing::error!(%error, "still held: {lock}"),
+        }
+    }
+}
+
+/// Gives back the locks among `outstanding` at the same time, and has suspended origins go on, without which a member cannot unlock.
+async fn unlock_all<'a>(
+    outstanding: &'a [Resource],
+    tools: &Tools,
+) -> Vec<(&'a Resource, Result<(), ReleaseError>)> {
+    let locks = outstanding
+        .iter()
+        .filter(|resource| matches!(resource, Resource::Lock { .. }));
+    let unlocking = locks.map(|lock| async move { (lock, release(lock, tools).await) });
+    tokio::join!(join_all(unlocking), resume_origins(outstanding, tools)).0
 }
 
 /// A dead run whose journal is ours now.
@@ -216,9 +240,22 @@ pub async fn unlock(
     wanted: RunId,
     tools: &Tools,
 ) -> Result<Vec<Failure>, RecoverError> {
-    let journal = match Journal::take_over(&Journal::path_of(state_dir, wanted)) {
+    let path = Journal::path_of(state_dir, wanted);
+    let journal = match Journal::take_over(&path) {
         Err(JournalError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Ok(Vec::new());
+        }
+        Err(error @ (JournalError::Io { .. } | JournalError::Damaged { .. })) => {
+            tracing::warn!(%error, "its locks are given back all the same");
+            let outstanding = Journal::salvage(&path);
+            let unlocked = unlock_all(&outstanding, tools).await.into_iter();
+            let failed = unlocked.filter_map(|(lock, unlocked)| {
+                Some(Unreleased {
+                    resource: lock.clone(),
+                    error: unlocked.err()?,
+                })
+            });
+            return Ok(failures(failed.collect()));
         }
         taken => taken?,
     };
@@ -242,12 +279,7 @@ pub async fn overdue(
         other => return other,
     };
     let (_, outstanding) = Journal::peek(&Journal::path_of(state_dir, run))?;
-    let locks = outstanding
-        .iter()
-        .filter(|resource| matches!(resource, Resource::Lock { .. }));
-    let unlocking = locks.map(|lock| release(lock, tools));
-    let (unlocked, ()) = tokio::join!(join_all(unlocking), resume_origins(&outstanding, tools));
-    for unlocked in unlocked {
+    for (_, unlocked) in unlock_all(&outstanding, tools).await {
         unlocked?;
     }
     unwritable.map_or(Ok(Vec::new()), |error| Err(error.into()))

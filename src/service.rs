@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_run_that_waits_is_seen_to_turn_and_one_that_is_stuck_is_not() {
-        assert!(beats(tokio::time::sleep(Duration::from_millis(200))) > 3);
+        assert!(beats(async { tokio::time::sleep(Duration::from_millis(200)).await }) > 3);
         let stuck = beats(async { std::thread::sleep(Duration::from_millis(200)) });
         assert!(stuck <= 1, "{stuck} beats from a run that is stuck");
     }

@@ -161,7 +161,7 @@ fn runs_with_journals(config: &Config) -> Vec<Seen> {
     seen.into_iter()
         .filter_map(|seen| {
             seen.inspect_err(
-                |error| tracing::warn!(%error, "nobody knows which locks its run took"),
+                |error| tracing::warn!(%error, "nobody knows which locks its run took; `freezeframe recover` gives back what can be read of it"),
             )
             .ok()
         })

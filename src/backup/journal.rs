@@ -9,7 +9,7 @@ mod error;
 pub mod survey;
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::backup::boundary::Boundary;
 use crate::backup::resource::{Kind, Resource};
 use crate::ids::RunId;
 pub(crate) use contents::parse;
-use contents::{Contents, read};
+use contents::{Contents, read, salvage};
 pub use error::JournalError;
 
 /// What the name of a journal ends with.
@@ -34,6 +34,8 @@ const UNBORN: &str = "unborn";
 /// How often a journal is found locked before its owner is taken to live, and the pause between two looks: far longer than a
 /// glance of `survey` lasts.
 const MOST_GLANCES: u32 = 5;
+/// More is not read of a journal that is damaged.
+const MAX_SALVAGED: u64 = 16 << 20;
 const GLANCE: Duration = Duration::from_millis(20);
 
 /// Who a journal belongs to.
@@ -194,8 +196,7 @@ impl Journal {
     /// Takes over the journal of a run whose owner is dead.
     ///
     /// # Errors
-    /// [`JournalError::Alive`] or [`JournalError::Busy`] when it is not dead, [`JournalError::NotBegun`] when its run had not begun,
-    /// [`JournalError::Damaged`] when a line other than the last (which a power cut may have torn) is no record.
+    /// [`JournalError::Alive`] when it is not dead, [`JournalError::Damaged`] when a whole line is no record.
     pub fn take_over(path: &Path) -> Result<Self, JournalError> {
         let fail = |action, source| JournalError::Io {
             action,
@@ -215,8 +216,6 @@ impl Journal {
                         run: owner.run,
                         pid: owner.pid,
                     },
-                    // Its owner lives and has not yet said who it is.
-                    Err(JournalError::NotBegun { .. }) => JournalError::Busy,
                     Err(error) => error,
                 });
             }
@@ -235,6 +234,19 @@ impl Journal {
             .set_len(contents.whole)
             .map_err(|source| fail("repair", source))?;
         Ok(journal)
+    }
+
+    /// What can still be read of the journal of a dead run that cannot be taken over: it is damaged, or on a disk that is read-only.
+    /// Nothing where its owner lives, or not even that is known.
+    pub fn salvage(path: &Path) -> Vec<Resource> {
+        let read = || {
+            // No write is wanted: a lock on a file needs none.
+            let file = lock_past_glances(File::open(path).ok()?).ok()?;
+            let mut bytes = Vec::new();
+            (&*file).take(MAX_SALVAGED).read_to_end(&mut bytes).ok()?;
+            Some(salvage(&bytes))
+        };
+        read().unwrap_or_default()
     }
 
     /// What `path` says is outstanding, and who owns it, whether or not the owner lives.

@@ -102,7 +102,7 @@ impl Holder {
     pub fn todo(&self) -> String {
         let Self { host, key, .. } = self;
         format!(
-            "wait until it has ended; if it died, run `freezeframe recover` on {host}; if that host is gone for good, \
+            "wait until it has ended; if it died, run `freezeframe recover` on {host}; if that finds nothing, or the host is gone for good, \
              delete {key} from the store, or put an empty object {key}{RELEASED} beside it"
         )
     }

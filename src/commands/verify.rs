@@ -35,7 +35,11 @@ struct Verified<'a> {
 
 pub async fn run(context: Context, arguments: VerifyArgs) -> Result<Exit, Failure> {
     let store = context.store()?;
-    let id = catalog::resolve(store.as_ref(), &arguments.which.id).await?;
+    // A damaged one is what is looked for here.
+    let id = match arguments.which.id.as_str() {
+        "latest" => catalog::newest(store.as_ref()).await?,
+        id => catalog::resolve(store.as_ref(), id).await?,
+    };
     // Before a terabyte is read in vain.
     let binary = match arguments.deep {
         true => Some(mongod_for(&context, &store, id, &arguments).await?),

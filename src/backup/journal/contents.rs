@@ -20,7 +20,7 @@ pub(crate) struct Contents {
     pub(super) whole: u64,
 }
 
-/// Reads the records of `file`. A last line that is no record was torn by a power cut: the resource
+/// Reads the records of `file`. A last line without its end, or with a hole, was torn by a power cut: the resource
 /// it would have named was never acquired, because acquiring waits for the sync.
 pub(super) fn read(mut file: &File, path: &Path) -> Result<Contents, JournalError> {
     let fail = |source| JournalError::Io {
@@ -39,12 +39,6 @@ pub(super) fn read(mut file: &File, path: &Path) -> Result<Contents, JournalErro
             path: path.to_owned(),
             line: bytes.iter().filter(|byte| **byte == b'\n').count() + 1,
             reason: format!("it is longer than any ({MAX_JOURNAL} bytes)"),
-        });
-    }
-    // Without one whole line there is no owner yet either, and an owner is written before anything is acquired.
-    if !bytes.contains(&b'\n') {
-        return Err(JournalError::NotBegun {
-            path: path.to_owned(),
         });
     }
     parse(&bytes).map_err(|(line, reason)| JournalError::Damaged {
@@ -81,7 +75,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Contents, (usize, String)> {
             Ok(Record::Released { entry }) => {
                 outstanding.remove(&entry);
             }
-            Err(_) if lines.peek().is_none() => break,
+            // What a power cut tore has no end, or a hole; any other line was written whole, and must be a record.
+            Err(_) if lines.peek().is_none() && line.contains(&0) => break,
             Err(error) => return Err((index + 1, error.to_string())),
         }
         whole += line.len() as u64;
@@ -93,4 +88,21 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Contents, (usize, String)> {
         next,
         whole,
     })
+}
+
+/// What the records that can be read say is outstanding, for a journal that cannot be read as a whole.
+pub(super) fn salvage(bytes: &[u8]) -> Vec<Resource> {
+    let mut outstanding = BTreeMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        match serde_json::from_slice(line) {
+            Ok(Record::Plan { entry, resource }) => {
+                outstanding.insert(entry, resource);
+            }
+            Ok(Record::Released { entry }) => {
+                outstanding.remove(&entry);
+            }
+            Ok(Record::Begin { .. }) | Err(_) => {}
+        }
+    }
+    outstanding.into_values().collect()
 }

@@ -30,12 +30,6 @@ pub enum JournalError {
         /// What the parser said.
         reason: String,
     },
-    /// It was made and nothing was written into it: its run took nothing.
-    #[error("the run journal {} is empty", path.display())]
-    NotBegun {
-        /// The file.
-        path: PathBuf,
-    },
     /// Another run is at work that bears no other beside it.
     #[error("another backup is at work on this host")]
     Busy,
@@ -52,14 +46,16 @@ pub enum JournalError {
 impl Explain for JournalError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { .. } => {
-                Some("[host] state_dir must be a directory this user can write to".into())
-            }
+            Self::Io { .. } => Some(
+                "[host] state_dir must be a directory this user can write to; until it is, `freezeframe unlock` tells whether a \
+                 member is locked, and `freezeframe unlock --force --yes` unlocks it"
+                    .into(),
+            ),
             Self::Damaged { path, .. } => Some(format!(
-                "look for leftovers by hand (`lvs @freezeframe`, `findmnt`), then remove {}",
+                "see whether a member is locked (`freezeframe unlock`; `freezeframe unlock --force --yes` unlocks it), look for \
+                 other leftovers by hand (`lvs @freezeframe`, `findmnt`), then remove {}",
                 path.display()
             )),
-            Self::NotBegun { .. } => Some("run `freezeframe recover`".into()),
             Self::Busy => Some("wait until it has ended".into()),
             Self::Alive { .. } => {
                 Some("wait for it, or end it with SIGTERM; it gives back what it holds".into())

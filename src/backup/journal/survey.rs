@@ -41,8 +41,7 @@ impl Owner {
     }
 }
 
-/// Every run of `state_dir`, one journal after the other; a journal that cannot be read hides no other. A run that has
-/// not yet written who it is holds nothing and is left out.
+/// Every run of `state_dir`, one journal after the other; a journal that cannot be read hides no other.
 ///
 /// # Errors
 /// [`JournalError::Io`] when the journals cannot be listed.
@@ -50,7 +49,6 @@ pub fn survey(state_dir: &Path) -> Result<Vec<Result<Seen, JournalError>>, Journ
     let looked = Journal::all(state_dir)?.into_iter().map(|path| look(&path));
     Ok(looked
         .filter(|seen| match seen {
-            Err(JournalError::NotBegun { .. }) => false,
             // It ended well, and took its journal along, since they were listed.
             Err(JournalError::Io { source, .. }) => source.kind() != std::io::ErrorKind::NotFound,
             _ => true,

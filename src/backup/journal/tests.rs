@@ -85,7 +85,7 @@ fn a_bad_line_in_the_middle_is_damage() {
 }
 
 #[test]
-fn a_journal_not_begun_is_told_from_a_damaged_one() {
+fn a_journal_without_one_whole_record_is_damaged_since_it_has_its_name_only_with_one() {
     let state = tempfile::tempdir().unwrap();
     let path = written(state.path(), 0, &[]);
     let begun = std::fs::read(&path).unwrap();
@@ -93,11 +93,49 @@ fn a_journal_not_begun_is_told_from_a_damaged_one() {
         std::fs::write(&path, &begun[..torn]).unwrap();
         assert!(matches!(
             Journal::take_over(&path),
-            Err(JournalError::NotBegun { .. })
+            Err(JournalError::Damaged { line: 1, .. })
         ));
     }
-    Journal::discard(&path).unwrap();
-    assert_eq!(Journal::all(state.path()).unwrap(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_last_record_that_was_written_whole_is_damaged_and_not_torn() {
+    let state = tempfile::tempdir().unwrap();
+    let path = written(state.path(), 2, &[]);
+    let whole = std::fs::read(&path).unwrap();
+    let last = whole[..whole.len() - 1]
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .unwrap()
+        + 1;
+    let changed = |byte: u8| {
+        let mut bytes = whole.clone();
+        bytes[last + 5] = byte;
+        std::fs::write(&path, &bytes).unwrap();
+        Journal::take_over(&path)
+    };
+    assert!(matches!(
+        changed(b'~'),
+        Err(JournalError::Damaged { line: 3, .. })
+    ));
+    assert_eq!(changed(0).unwrap().outstanding().len(), 1);
+}
+
+#[test]
+fn what_can_be_read_of_a_damaged_journal_is_salvaged_unless_its_owner_lives() {
+    let state = tempfile::tempdir().unwrap();
+    let path = written(state.path(), 3, &[1]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[3] = b'~';
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(matches!(
+        Journal::take_over(&path),
+        Err(JournalError::Damaged { line: 1, .. })
+    ));
+    assert_eq!(Journal::salvage(&path).len(), 2);
+    let owner = Flock::lock(File::open(&path).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+    assert!(Journal::salvage(&path).is_empty());
+    drop(owner);
 }
 
 #[test]
