@@ -32,7 +32,7 @@ mongo_backup-20260131_020000  AGE  5.7 KiB  184.1 ms  DAMAGED  rs0, rs1
 backup mongo_backup-20260131_020000: its last verification found damage
 => 0
 $ freezeframe restore latest --to to --shard rs0
-TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: its last verification found damage
+TIME ERROR not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: its last verification found damage
 error: file://DIR/store holds no sound backup
   hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5
@@ -100,7 +100,7 @@ mongo_backup-20260131_020000  AGE  5.3 KiB  -     DAMAGED  rs0, rs1
 backup mongo_backup-20260131_020000: manifest.json: it was changed after it was written: its seal says 9ac15c1a44eb70b34a650be48668713c2358528bb388d488f984ba176dcf535b, its bytes give 3cdd4f4368ed4b1d3de193c9b47e13dacb5683adf325a00e3e960fc234d82e47
 => 0
 $ freezeframe restore latest --to to --shard rs0
-TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: it was changed after it was written: its seal says 9ac15c1a44eb70b34a650be48668713c2358528bb388d488f984ba176dcf535b, its bytes give 3cdd4f4368ed4b1d3de193c9b47e13dacb5683adf325a00e3e960fc234d82e47
+TIME ERROR not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: it was changed after it was written: its seal says 9ac15c1a44eb70b34a650be48668713c2358528bb388d488f984ba176dcf535b, its bytes give 3cdd4f4368ed4b1d3de193c9b47e13dacb5683adf325a00e3e960fc234d82e47
 error: file://DIR/store holds no sound backup
   hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5
@@ -115,7 +115,7 @@ mongo_backup-20260131_020000  AGE  3.6 KiB  -     DAMAGED  rs0, rs1
 backup mongo_backup-20260131_020000: manifest.json: line 46, column 35: EOF while parsing a string
 => 0
 $ freezeframe restore latest --to to --shard rs0
-TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: line 46, column 35: EOF while parsing a string
+TIME ERROR not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: line 46, column 35: EOF while parsing a string
 error: file://DIR/store holds no sound backup
   hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5
@@ -130,7 +130,7 @@ mongo_backup-20260131_020000  AGE  3.1 KiB  -     DAMAGED  rs0, rs1
 backup mongo_backup-20260131_020000: manifest.json: line 1, column 0: EOF while parsing a value
 => 0
 $ freezeframe restore latest --to to --shard rs0
-TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: line 1, column 0: EOF while parsing a value
+TIME ERROR not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: line 1, column 0: EOF while parsing a value
 error: file://DIR/store holds no sound backup
   hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5
@@ -145,7 +145,7 @@ mongo_backup-20260131_020000  AGE  6.8 KiB  -     newer format  rs0, rs1
 backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 2; this one reads up to 1)
 => 0
 $ freezeframe restore latest --to to --shard rs0
-TIME  WARN not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 2; this one reads up to 1)
+TIME ERROR not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 2; this one reads up to 1)
 error: file://DIR/store holds no sound backup
   hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5

@@ -309,13 +309,13 @@ error: no backup can be made, and nothing was touched:
         str![[r#"
 $ freezeframe recover
 TIME  INFO recovered; given back: directory DIR/run/x run=00000002 failed=0
-error: the run journal DIR/state/runs/00000001.journal is damaged in line 1: no owner is named
-  hint: look for leftovers by hand (`lvs @freezeframe`, `findmnt`), then remove DIR/state/runs/00000001.journal
-=> 1
+error: the run journal DIR/state/runs/00000001.journal is damaged in line 1: expected value at line 1 column 1
+  hint: see whether a member is locked (`freezeframe unlock`; `freezeframe unlock --force --yes` unlocks it), look for other leftovers by hand (`lvs @freezeframe`, `findmnt`), then remove DIR/state/runs/00000001.journal
+=> 8
 $ freezeframe recover
-error: the run journal DIR/state/runs/00000001.journal is damaged in line 1: no owner is named
-  hint: look for leftovers by hand (`lvs @freezeframe`, `findmnt`), then remove DIR/state/runs/00000001.journal
-=> 1
+error: the run journal DIR/state/runs/00000001.journal is damaged in line 1: expected value at line 1 column 1
+  hint: see whether a member is locked (`freezeframe unlock`; `freezeframe unlock --force --yes` unlocks it), look for other leftovers by hand (`lvs @freezeframe`, `findmnt`), then remove DIR/state/runs/00000001.journal
+=> 8
 
 "#]]
     );
@@ -337,7 +337,7 @@ fn a_state_directory_that_cannot_be_written_refuses_check_and_backup_alike() {
         str![[r#"
 $ freezeframe backup
 error: cannot create the directory of the run journal DIR/state/runs: Not a directory (os error 20)
-  hint: [host] state_dir must be a directory this user can write to
+  hint: [host] state_dir must be a directory this user can write to; until it is, `freezeframe unlock` tells whether a member is locked, and `freezeframe unlock --force --yes` unlocks it
 => 3
 
 "#]]

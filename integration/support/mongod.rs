@@ -50,6 +50,11 @@ impl Member {
         Self::of(doc! { "priority": 0 })
     }
 
+    /// A visible secondary that may be elected in the first one's place.
+    pub fn electable() -> Self {
+        Self::of(doc! { "priority": 1 })
+    }
+
     /// A hidden secondary without a vote: what freezeframe wants.
     pub fn hidden() -> Self {
         Self::of(doc! { "priority": 0, "hidden": true, "votes": 0 })
