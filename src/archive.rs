@@ -10,6 +10,7 @@ mod error;
 mod extents;
 mod file_index;
 pub mod forge;
+mod integer;
 mod pack;
 mod path;
 mod read;
@@ -17,6 +18,9 @@ mod source;
 mod tar;
 mod target;
 mod unpack;
+// Until the profiles that use it are there.
+#[allow(dead_code, unused_imports)]
+mod unsnap;
 mod verify;
 mod xz;
 

@@ -3,6 +3,8 @@
 //! After "The .xz File Format", version 1.2.1: integers, section 1.2; stream header and footer, 2.1; index, 4.
 //! The blocks themselves are liblzma's. Reading trusts nothing: an index may not tell of more blocks than fit in front of it.
 
+use super::integer;
+
 /// Bytes of a stream header and of a stream footer.
 pub(super) const EDGE: usize = 12;
 /// The stream header of every archive: magic, flags (CRC64), CRC32 of the flags.
@@ -13,8 +15,6 @@ pub(super) const HEADER: [u8; EDGE] = [
 ];
 const FLAGS: [u8; 2] = [0, 4];
 const FOOTER_MAGIC: [u8; 2] = *b"YZ";
-/// The largest number an .xz integer can hold.
-const VLI_MAX: u64 = u64::MAX / 2;
 /// Block header of 8 bytes, one of data, CRC64.
 const SMALLEST_BLOCK: u64 = 17;
 
@@ -34,41 +34,13 @@ impl Record {
     }
 }
 
-fn push_integer(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7F) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn take_integer(bytes: &mut &[u8]) -> Result<u64, &'static str> {
-    let mut value = 0;
-    for position in 0..9 {
-        let (first, rest) = bytes
-            .split_first()
-            .ok_or("the index ends within a number")?;
-        *bytes = rest;
-        value |= u64::from(first & 0x7F) << (7 * position);
-        if first & 0x80 == 0 {
-            // A number has one writing only.
-            return if *first == 0 && position > 0 {
-                Err("the index holds a number with leading zeros")
-            } else {
-                Ok(value)
-            };
-        }
-    }
-    Err("the index holds a number that is too long")
-}
-
 /// The index of `records`, complete with padding and checksum.
 pub(super) fn index(records: &[Record]) -> Vec<u8> {
     let mut out = vec![0];
-    push_integer(&mut out, records.len() as u64);
+    integer::push(&mut out, records.len() as u64);
     for record in records {
-        push_integer(&mut out, record.unpadded);
-        push_integer(&mut out, record.uncompressed);
+        integer::push(&mut out, record.unpadded);
+        integer::push(&mut out, record.uncompressed);
     }
     while !out.len().is_multiple_of(4) {
         out.push(0);
@@ -91,15 +63,18 @@ pub(super) fn parse_index(bytes: &[u8], room: u64) -> Result<Vec<Record>, &'stat
         Some((0, rest)) => rest,
         _ => return Err("there is no index where it should be"),
     };
-    let count = take_integer(&mut rest)?;
+    let number = |rest: &mut &[u8]| {
+        integer::take(rest).ok_or("the index holds no sound number where one must be")
+    };
+    let count = number(&mut rest)?;
     let mut records = Vec::new();
     let mut left = room;
     for _ in 0..count {
         let record = Record {
-            unpadded: take_integer(&mut rest)?,
-            uncompressed: take_integer(&mut rest)?,
+            unpadded: number(&mut rest)?,
+            uncompressed: number(&mut rest)?,
         };
-        if record.unpadded < SMALLEST_BLOCK || record.unpadded > VLI_MAX - 3 {
+        if record.unpadded < SMALLEST_BLOCK || record.unpadded > integer::MAX - 3 {
             return Err("the index holds an impossible block size");
         }
         if record.uncompressed == 0 {
@@ -151,9 +126,11 @@ mod tests {
 
     fn records() -> impl Strategy<Value = Vec<Record>> {
         let record =
-            (SMALLEST_BLOCK..1 << 40, 1u64..VLI_MAX).prop_map(|(unpadded, uncompressed)| Record {
-                unpadded,
-                uncompressed,
+            (SMALLEST_BLOCK..1 << 40, 1u64..integer::MAX).prop_map(|(unpadded, uncompressed)| {
+                Record {
+                    unpadded,
+                    uncompressed,
+                }
             });
         prop::collection::vec(record, 0..50)
     }
