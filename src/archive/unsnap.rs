@@ -8,19 +8,28 @@
 //! that block alone, not on what was seen before it.
 
 mod control;
+mod cut;
 mod forward;
 mod inverse;
+mod shape;
+mod snappy;
+mod walk;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cut::cut;
 pub(crate) use forward::Forward;
 pub(crate) use inverse::{Damage, Inverse};
+pub(crate) use shape::Shape;
+pub(crate) use snappy::Encoder;
 
 /// The longest plain block. A reader refuses a longer one before it allocates anything.
 pub(crate) const MAX_PLAIN: usize = 128 << 20;
 /// The longest content of a transformed block. A reader refuses a longer one before it allocates anything.
 pub(crate) const MAX_CONTENT: usize = 256 << 20;
+/// How much longer than its plain block the content of any block may be: what a block without a single page takes.
+pub(crate) const SMALLEST_SURPLUS: usize = 64;
 
 /// What a file holds, as far as its name tells. It says what is looked for; nothing is believed for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,31 +69,91 @@ pub(crate) struct Span {
     pub kind: FileKind,
 }
 
-/// What became of the pages and records that were looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Statistics {
-    /// Pages and records that say they are compressed and were looked at.
-    pub tried: u64,
-    /// Those that are stored decompressed.
-    pub proven: u64,
-    /// Bytes that the proven ones take in the plain block.
-    pub proven_bytes: u64,
+/// What a unit is, and which encoder makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// Page or record.
+    pub shape: Shape,
+    /// What it was compressed with.
+    pub encoder: Encoder,
 }
 
-impl std::ops::AddAssign for Statistics {
-    fn add_assign(&mut self, other: Self) {
-        self.tried += other.tried;
-        self.proven += other.proven;
-        self.proven_bytes += other.proven_bytes;
+impl Kind {
+    fn new(shape: Shape, encoder: Encoder) -> Self {
+        Self { shape, encoder }
+    }
+
+    /// All of them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let of = |shape| Encoder::ALL.map(|encoder| Self::new(shape, encoder));
+        Shape::ALL.into_iter().flat_map(of)
+    }
+
+    /// Its number in the format.
+    pub(crate) fn number(self) -> u8 {
+        self.shape as u8 | self.encoder as u8
+    }
+
+    /// The kind of that number.
+    fn of(number: u8) -> Option<Self> {
+        Self::all().find(|kind| kind.number() == number)
     }
 }
 
-/// How much of `plain` should become the next block, given that the file of the last span goes on behind it: all of it, or
-/// less so that the next block begins with the page that is not complete in this one. What is left is at most half of `plain`,
-/// and the block's content will not be longer than `content_limit` for the pages that are in it.
-///
-/// `plain` is as long as a block may be. At the end of the stream nothing needs to be cut.
-pub(crate) fn cut(plain: &[u8], spans: &[Span], content_limit: usize) -> usize {
-    let _ = (spans, content_limit);
-    plain.len()
+/// What became of the pages and records that were looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Statistics {
+    /// Pages and records that hold a snappy stream by all appearance.
+    pub tried: u64,
+    /// Those that are stored decompressed, by their kind, in the order of [`Kind::all`].
+    pub proven: [Tally; 8],
+}
+
+/// Units of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Tally {
+    /// How many.
+    pub units: u64,
+    /// Bytes they take in the plain block.
+    pub plain: u64,
+    /// Bytes of what they hold, decompressed.
+    pub content: u64,
+}
+
+impl Statistics {
+    fn add(&mut self, kind: Kind, plain: u64, content: u64) {
+        if let Some((_, tally)) = Kind::all()
+            .zip(&mut self.proven)
+            .find(|(known, _)| *known == kind)
+        {
+            tally.units += 1;
+            tally.plain += plain;
+            tally.content += content;
+        }
+    }
+
+    /// All kinds together.
+    pub(crate) fn total(&self) -> Tally {
+        self.proven.iter().fold(Tally::default(), |mut all, one| {
+            all += *one;
+            all
+        })
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.units += other.units;
+        self.plain += other.plain;
+        self.content += other.content;
+    }
+}
+
+impl std::ops::AddAssign<&Self> for Statistics {
+    fn add_assign(&mut self, other: &Self) {
+        self.tried += other.tried;
+        for (all, one) in self.proven.iter_mut().zip(&other.proven) {
+            *all += *one;
+        }
+    }
 }

@@ -1,18 +1,26 @@
 //! From a plain block to a transformed one.
 
-use super::super::integer;
-use super::control::Run;
-use super::{Span, Statistics};
+use super::control::{LONGEST_RUN, Run, TRAILER};
+use super::shape::{PREFIX, Shape};
+use super::snappy::{Encoder, WINDOW, Workspace};
+use super::walk::{Found, Walk};
+use super::{Kind, Span, Statistics};
+
+/// After so many units in a row that no encoder makes, fewer are tried.
+const PATIENCE: u32 = 8;
+/// Then every so many-th.
+const LOOK_AGAIN: u32 = 16;
 
 /// Transforms blocks. It holds nothing but buffers that are used again.
 #[derive(Debug, Default)]
 pub(crate) struct Forward {
     control: Vec<u8>,
+    workspace: Workspace,
 }
 
 impl Forward {
-    /// Transforms `plain`, which `spans` describe, into `content`, whose old bytes go. At most `content_limit` bytes come out,
-    /// and the control bytes beside `plain` where the limit is less than that.
+    /// Transforms `plain`, which `spans` describe, into `content`, whose old bytes go. No more than `content_limit` bytes come
+    /// out, as long as that is at least [`SMALLEST_SURPLUS`](super::SMALLEST_SURPLUS) more than `plain` is long.
     pub(crate) fn transform(
         &mut self,
         plain: &[u8],
@@ -20,20 +28,203 @@ impl Forward {
         content_limit: usize,
         content: &mut Vec<u8>,
     ) -> Statistics {
-        let _ = (spans, content_limit);
         self.control.clear();
-        content.clear();
-        let run = Run {
-            literal: plain.len() as u64,
-            units: 0,
-            kind: 0,
+        let mut block = Block {
+            plain,
+            limit: content_limit,
+            control: &mut self.control,
+            content,
+            made: 0,
+            done: 0,
+            run: Run::default(),
+            statistics: Statistics::default(),
         };
-        if !plain.is_empty() {
-            run.push(&mut self.control);
+        let mut likely = Encoder::ALL;
+        for span in spans {
+            let mut failures = 0;
+            let mut walk = Walk::new(plain, span);
+            while let Some(found) = walk.next() {
+                if !found.complete || !found.header.compressed || found.start < block.done {
+                    continue;
+                }
+                failures += 1;
+                if failures > PATIENCE && failures % LOOK_AGAIN != 0 {
+                    continue;
+                }
+                match block.unit(&found, &mut likely, &mut self.workspace) {
+                    Tried::Proven => failures = 0,
+                    Tried::Other => {}
+                    // No page at all: its size means nothing.
+                    Tried::Nothing => walk.reject(&found),
+                }
+            }
         }
-        integer::push(content, self.control.len() as u64);
-        content.extend_from_slice(&self.control);
-        content.extend_from_slice(plain);
-        Statistics::default()
+        block.finish()
     }
+}
+
+/// What trying a unit came to.
+enum Tried {
+    Proven,
+    /// Compressed in a way no encoder here knows.
+    Other,
+    /// Not what it seemed to be.
+    Nothing,
+}
+
+/// A block in the making.
+struct Block<'a> {
+    plain: &'a [u8],
+    limit: usize,
+    control: &'a mut Vec<u8>,
+    /// Longer than `made` while the block is in the making: it is written in place, and bytes of old blocks need no clearing.
+    content: &'a mut Vec<u8>,
+    /// How much of `content` is made.
+    made: usize,
+    /// How much of `plain` is in it.
+    done: usize,
+    /// The run that is not written yet.
+    run: Run,
+    statistics: Statistics,
+}
+
+impl Block<'_> {
+    /// Tries one unit, and stores it decompressed if an encoder of `likely` makes it, which is then the first of them.
+    fn unit(
+        &mut self,
+        found: &Found,
+        likely: &mut [Encoder; 4],
+        workspace: &mut Workspace,
+    ) -> Tried {
+        let whole = self
+            .plain
+            .get(found.start..)
+            .and_then(|bytes| bytes.get(..found.header.total));
+        let Some((head, packed)) =
+            whole.and_then(|bytes| bytes.split_at_checked(found.shape.head()))
+        else {
+            return Tried::Nothing;
+        };
+        let Some((stream, padding)) = stream_of(packed) else {
+            return Tried::Other;
+        };
+        // How many plain bytes the unit stands for.
+        let covered = match found.shape {
+            Shape::Page if is_zero(padding) => found.header.total,
+            Shape::Page => return Tried::Other,
+            Shape::Record => found.header.total - padding.len(),
+        };
+        if snap::raw::decompress_len(stream).ok() != Some(found.header.content) {
+            return Tried::Other;
+        }
+        self.statistics.tried += 1;
+        let length = found.header.content;
+        let Some((head_room, room)) = self.room(found, covered) else {
+            return Tried::Other;
+        };
+        head_room.copy_from_slice(head);
+        let content = room.get_mut(..length).unwrap_or_default();
+        if snap::raw::Decoder::new().decompress(stream, content) != Ok(length) {
+            return Tried::Nothing;
+        }
+        let makes = |encoder: &Encoder| encoder.makes(workspace, stream, room, length);
+        let Some(place) = likely.iter().position(makes) else {
+            return Tried::Other;
+        };
+        if let Some(tried) = likely.get_mut(..=place) {
+            tried.rotate_right(1);
+        }
+        let [encoder, ..] = *likely;
+        self.accept(found, covered, Kind::new(found.shape, encoder));
+        Tried::Proven
+    }
+
+    /// Where head and content of a unit go, behind the literal bytes before it, with [`WINDOW`] bytes behind the content. None where the
+    /// limit does not allow it.
+    fn room(&mut self, found: &Found, covered: usize) -> Option<(&mut [u8], &mut [u8])> {
+        let literal = found.start.checked_sub(self.done)?;
+        let start = self.made.checked_add(literal)?;
+        let head = found.shape.head();
+        let end = start.checked_add(head)?.checked_add(found.header.content)?;
+        let behind = self
+            .plain
+            .len()
+            .checked_sub(found.start)?
+            .checked_sub(covered)?;
+        let rest = behind + self.control.len() + 2 * LONGEST_RUN + TRAILER;
+        if end.checked_add(rest)? > self.limit {
+            return None;
+        }
+        if self.content.len() < end + WINDOW {
+            self.content.resize(end + self.plain.len() + WINDOW, 0);
+        }
+        self.content.get_mut(start..)?.split_at_mut_checked(head)
+    }
+
+    /// Takes the unit whose content is in its place.
+    fn accept(&mut self, found: &Found, covered: usize, kind: Kind) {
+        let literal = found.start.saturating_sub(self.done);
+        if literal > 0 || self.run.kind != Some(kind) {
+            self.literals(found.start);
+            self.flush();
+            self.run = Run {
+                literal: literal as u64,
+                units: 0,
+                kind: Some(kind),
+            };
+        }
+        self.run.units += 1;
+        self.made += found.shape.head() + found.header.content;
+        self.done = found.start + covered;
+        self.statistics
+            .add(kind, covered as u64, found.header.content as u64);
+    }
+
+    /// Copies the plain bytes up to `end` as they are.
+    fn literals(&mut self, end: usize) {
+        let literal = self.plain.get(self.done..end).unwrap_or_default();
+        let made = self.made + literal.len();
+        if self.content.len() < made {
+            self.content.resize(made, 0);
+        }
+        if let Some(place) = self.content.get_mut(self.made..made) {
+            place.copy_from_slice(literal);
+        }
+        self.made = made;
+        self.done += literal.len();
+    }
+
+    /// Writes the run.
+    fn flush(&mut self) {
+        self.run.push(self.control);
+    }
+
+    fn finish(mut self) -> Statistics {
+        let literal = (self.plain.len() - self.done) as u64;
+        self.literals(self.plain.len());
+        self.flush();
+        self.run = Run {
+            literal,
+            units: 0,
+            kind: None,
+        };
+        self.flush();
+        self.content.truncate(self.made);
+        let length = self.control.len() as u32;
+        self.content.append(self.control);
+        self.content.extend_from_slice(&length.to_le_bytes());
+        self.statistics
+    }
+}
+
+/// The stream behind a head, which its length precedes, and what follows it.
+fn stream_of(packed: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = packed.split_first_chunk::<PREFIX>()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    rest.split_at_checked(length)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    // All of it, without a branch for each byte.
+    bytes.iter().fold(0, |all, byte| all | byte) == 0
 }

@@ -2,9 +2,10 @@
 
 use thiserror::Error;
 
-use super::super::integer;
-use super::control::Run;
-use super::{MAX_CONTENT, MAX_PLAIN};
+use super::control::{Run, split};
+use super::shape::{PREFIX, Shape};
+use super::snappy::{Workspace, longest_stream};
+use super::{Kind, MAX_CONTENT, MAX_PLAIN};
 
 /// Why a transformed block is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -34,7 +35,9 @@ pub(crate) enum Damage {
 
 /// Restores blocks. It holds nothing but buffers that are used again.
 #[derive(Debug, Default)]
-pub(crate) struct Inverse {}
+pub(crate) struct Inverse {
+    workspace: Workspace,
+}
 
 impl Inverse {
     /// Restores the plain block of `plain_size` bytes from `content` into `plain`, whose old bytes go. After an error what
@@ -51,20 +54,22 @@ impl Inverse {
         if plain_size > MAX_PLAIN || content.len() > MAX_CONTENT {
             return Err(Damage::TooLarge);
         }
-        let mut payload = content;
-        let length = integer::take(&mut payload).ok_or(Damage::Control)?;
-        let mut control = take(&mut payload, length)?;
+        let (mut payload, mut control) = split(content)?;
         plain.clear();
         plain.reserve(plain_size);
         while !control.is_empty() {
             let run = Run::take(&mut control)?;
-            let literal = take(&mut payload, run.literal)?;
-            if literal.len() > plain_size - plain.len() {
+            let literal = usize::try_from(run.literal).map_err(|_| Damage::Truncated)?;
+            let literal = take(&mut payload, literal)?;
+            if literal.len() > plain_size.saturating_sub(plain.len()) {
                 return Err(Damage::PlainSize);
             }
             plain.extend_from_slice(literal);
-            if run.units > 0 {
-                return Err(Damage::Kind(run.kind));
+            let Some(kind) = run.kind else {
+                continue;
+            };
+            for _ in 0..run.units {
+                self.unit(kind, &mut payload, plain_size, plain)?;
             }
         }
         if !payload.is_empty() {
@@ -75,14 +80,50 @@ impl Inverse {
         }
         Ok(())
     }
+
+    /// Takes a unit off the front of the payload and appends it as it was.
+    fn unit(
+        &mut self,
+        kind: Kind,
+        payload: &mut &[u8],
+        plain_size: usize,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), Damage> {
+        let shape = kind.shape;
+        let header = shape.header(payload).filter(|header| header.compressed);
+        let header = header.ok_or(Damage::Unit)?;
+        let head = take(payload, shape.head())?;
+        let content = *payload;
+        let length = take(payload, header.content)?.len();
+        // A record's padding comes as literal bytes, for it is not always zeros.
+        let end = plain.len().saturating_add(header.total);
+        if end > plain_size {
+            return Err(Damage::PlainSize);
+        }
+        plain.extend_from_slice(head);
+        let prefix = plain.len();
+        plain.extend_from_slice(&[0; PREFIX]);
+        let start = plain.len();
+        plain.reserve(longest_stream(length));
+        kind.encoder
+            .encode(&mut self.workspace, content, length, plain);
+        let length = (plain.len() - start) as u64;
+        if plain.len() > end {
+            return Err(Damage::Unit);
+        }
+        if let Some(place) = plain.get_mut(prefix..start) {
+            place.copy_from_slice(&length.to_le_bytes());
+        }
+        if shape == Shape::Page {
+            plain.resize(end, 0);
+        }
+        Ok(())
+    }
 }
 
 /// Takes `length` bytes off the front.
-fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], Damage> {
-    let (taken, rest) = usize::try_from(length)
-        .ok()
-        .and_then(|length| bytes.split_at_checked(length))
-        .ok_or(Damage::Truncated)?;
+fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], Damage> {
+    let (taken, rest) = bytes.split_at_checked(length).ok_or(Damage::Truncated)?;
     *bytes = rest;
     Ok(taken)
 }
