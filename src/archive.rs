@@ -20,7 +20,7 @@ mod target;
 mod unpack;
 // Until the profiles that use it are there.
 #[allow(dead_code, unused_imports)]
-mod unsnap;
+pub(crate) mod unsnap;
 mod verify;
 mod xz;
 

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::archive::forge;
 use crate::archive::forge::Forged;
+use crate::archive::unsnap::{self, FileKind, Forward, Inverse, Span};
 use crate::archive::{self, ArchivePath};
 use crate::config::{Config, Period, Size, SnapshotSize, StoreUrl};
 use crate::ids::{BackupId, DeploymentId, Hash, MemberAddr, RunId, ShardName};
@@ -26,7 +27,7 @@ pub use documents::{reseal, table_of};
 pub type Target = fn(&[u8]) -> usize;
 
 /// Every target by its name, which is also that of its corpus and of its fuzz target.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("archive", archive),
     ("config", config),
     ("guard", host::guard),
@@ -43,6 +44,7 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("server_log", server::server_log),
     ("table", documents::table),
     ("tar", tar),
+    ("unsnap", unsnap),
     ("verification", documents::verification),
 ];
 
@@ -76,6 +78,33 @@ fn tar(data: &[u8]) -> usize {
         .filter_map(forged)
         .filter(check)
         .count()
+}
+
+/// A transformed block, with the size of the plain one in its first four bytes; and the same bytes as a plain block, half of it a data
+/// file and half of it a log.
+fn unsnap(data: &[u8]) -> usize {
+    const LARGEST: usize = 1 << 20;
+    let Some((size, content)) = data.split_first_chunk() else {
+        return 0;
+    };
+    let size = (u32::from_le_bytes(*size) as usize).min(LARGEST);
+    let mut plain = Vec::new();
+    let restored = Inverse::default().restore(content, size, &mut plain);
+    let half = data.len() / 2 / 512 * 512;
+    let span = |start, length, kind| Span {
+        start,
+        length,
+        file_offset: 0,
+        kind,
+    };
+    let spans = [
+        span(0, half, FileKind::Data),
+        span(half, data.len() - half, FileKind::Journal),
+    ];
+    let limit = data.len() + LARGEST;
+    let taken = unsnap::cut(data, &spans, limit);
+    let found = Forward::default().transform(data, &spans, limit, &mut plain);
+    usize::from(restored.is_ok()) + usize::from(taken < data.len()) + found.total().units as usize
 }
 
 fn check(forged: &Forged) -> bool {

@@ -16,6 +16,8 @@ mod snappy;
 mod walk;
 
 #[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use cut::cut;

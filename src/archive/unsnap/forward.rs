@@ -20,7 +20,7 @@ pub(crate) struct Forward {
 
 impl Forward {
     /// Transforms `plain`, which `spans` describe, into `content`, whose old bytes go. No more than `content_limit` bytes come
-    /// out, as long as that is at least [`SMALLEST_SURPLUS`](super::SMALLEST_SURPLUS) more than `plain` is long.
+    /// out and its capacity grows to no more than [`WINDOW`] bytes beyond, as long as the limit is at least [`SMALLEST_SURPLUS`](super::SMALLEST_SURPLUS) more than `plain` is long.
     pub(crate) fn transform(
         &mut self,
         plain: &[u8],
@@ -155,10 +155,17 @@ impl Block<'_> {
         if end.checked_add(rest)? > self.limit {
             return None;
         }
-        if self.content.len() < end + WINDOW {
-            self.content.resize(end + self.plain.len() + WINDOW, 0);
-        }
+        self.grow(end);
         self.content.get_mut(start..)?.split_at_mut_checked(head)
+    }
+
+    /// Makes `content` long enough to be written up to `end`, with [`WINDOW`] bytes behind it; never much longer than the limit.
+    fn grow(&mut self, end: usize) {
+        if self.content.len() < end + WINDOW {
+            let ample = (end + self.plain.len()).min(self.limit).max(end) + WINDOW;
+            self.content.reserve_exact(ample - self.content.len());
+            self.content.resize(ample, 0);
+        }
     }
 
     /// Takes the unit whose content is in its place.
@@ -184,9 +191,7 @@ impl Block<'_> {
     fn literals(&mut self, end: usize) {
         let literal = self.plain.get(self.done..end).unwrap_or_default();
         let made = self.made + literal.len();
-        if self.content.len() < made {
-            self.content.resize(made, 0);
-        }
+        self.grow(made);
         if let Some(place) = self.content.get_mut(self.made..made) {
             place.copy_from_slice(literal);
         }

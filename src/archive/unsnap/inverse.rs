@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::control::{Run, split};
 use super::shape::{PREFIX, Shape};
-use super::snappy::{Workspace, longest_stream};
+use super::snappy::Workspace;
 use super::{Kind, MAX_CONTENT, MAX_PLAIN};
 
 /// Why a transformed block is none.
@@ -56,7 +56,7 @@ impl Inverse {
         }
         let (mut payload, mut control) = split(content)?;
         plain.clear();
-        plain.reserve(plain_size);
+        plain.reserve_exact(plain_size);
         while !control.is_empty() {
             let run = Run::take(&mut control)?;
             let literal = usize::try_from(run.literal).map_err(|_| Damage::Truncated)?;
@@ -104,13 +104,11 @@ impl Inverse {
         let prefix = plain.len();
         plain.extend_from_slice(&[0; PREFIX]);
         let start = plain.len();
-        plain.reserve(longest_stream(length));
-        kind.encoder
-            .encode(&mut self.workspace, content, length, plain);
-        let length = (plain.len() - start) as u64;
-        if plain.len() > end {
+        let workspace = &mut self.workspace;
+        if !kind.encoder.encode(workspace, content, length, plain, end) {
             return Err(Damage::Unit);
         }
+        let length = (plain.len() - start) as u64;
         if let Some(place) = plain.get_mut(prefix..start) {
             place.copy_from_slice(&length.to_le_bytes());
         }

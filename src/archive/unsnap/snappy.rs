@@ -11,6 +11,8 @@ mod hash;
 #[cfg(test)]
 mod tests;
 
+#[cfg(target_arch = "x86_64")]
+use hash::CrcInstruction;
 use hash::{Classic, Crc, Hash, Masked};
 
 /// Bytes that are compressed with one table.
@@ -29,7 +31,7 @@ type Window = [u8; WINDOW];
 pub(crate) const WINDOW: usize = FRAGMENT + 16;
 /// The stream of one fragment.
 type Packed = [u8; PACKED];
-/// The library's own bound (see [`longest_stream`]), and room to write in words.
+/// The library's own bound, of which its authors say why, and room to write in words.
 const PACKED: usize = FRAGMENT + FRAGMENT / 6 + 32 + 16;
 
 /// A version of the library, as far as its output differs. The numbers are the format's.
@@ -67,6 +69,10 @@ impl Encoder {
     ) -> bool {
         match self {
             Self::Classic => follow::follow::<Classic>(workspace, stream, content, length),
+            #[cfg(target_arch = "x86_64")]
+            Self::Crc if CrcInstruction::there() => {
+                follow::follow::<CrcInstruction>(workspace, stream, content, length)
+            }
             Self::Crc => follow::follow::<Crc>(workspace, stream, content, length),
             Self::Multiplied => follow::follow::<Masked<15>>(workspace, stream, content, length),
             Self::Multiplied14 => follow::follow::<Masked<14>>(workspace, stream, content, length),
@@ -74,26 +80,28 @@ impl Encoder {
     }
 
     /// Appends the stream this encoder makes of the first `length` bytes of `content`; what follows them is as in [`Self::makes`].
+    /// False where `out` would become longer than `most`; then what was appended means nothing, and is not much longer.
     pub(crate) fn encode(
         self,
         workspace: &mut Workspace,
         content: &[u8],
         length: usize,
         out: &mut Vec<u8>,
-    ) {
+        most: usize,
+    ) -> bool {
         match self {
-            Self::Classic => encode::encode::<Classic>(workspace, content, length, out),
-            Self::Crc => encode::encode::<Crc>(workspace, content, length, out),
-            Self::Multiplied => encode::encode::<Masked<15>>(workspace, content, length, out),
-            Self::Multiplied14 => encode::encode::<Masked<14>>(workspace, content, length, out),
+            Self::Classic => encode::encode::<Classic>(workspace, content, length, out, most),
+            #[cfg(target_arch = "x86_64")]
+            Self::Crc if CrcInstruction::there() => {
+                encode::encode::<CrcInstruction>(workspace, content, length, out, most)
+            }
+            Self::Crc => encode::encode::<Crc>(workspace, content, length, out, most),
+            Self::Multiplied => encode::encode::<Masked<15>>(workspace, content, length, out, most),
+            Self::Multiplied14 => {
+                encode::encode::<Masked<14>>(workspace, content, length, out, most)
+            }
         }
     }
-}
-
-/// The longest stream of a content of that length.
-pub(super) fn longest_stream(content: usize) -> usize {
-    // The library's own bound, of which its authors say why.
-    content.saturating_add(content / 6).saturating_add(32)
 }
 
 /// What encoders need beside their input.
@@ -178,16 +186,16 @@ fn fragments(
     while done < length {
         let here = bytes.get(done..).unwrap_or_default();
         let size = FRAGMENT.min(length - done);
-        let go_on = match here.first_chunk() {
-            Some(window) => visit(window, size),
+        let window = match here.first_chunk() {
+            Some(window) => window,
             None => {
                 if let Some((place, from)) = spare.get_mut(..size).zip(here.get(..size)) {
                     place.copy_from_slice(from);
                 }
-                visit(spare, size)
+                &*spare
             }
         };
-        if !go_on {
+        if !visit(window, size) {
             return false;
         }
         done += size;

@@ -7,12 +7,14 @@ use super::{
     fragments, load32, prepare,
 };
 
+/// See [`Encoder::encode`](super::Encoder::encode).
 pub(super) fn encode<H: Hash>(
     workspace: &mut Workspace,
     content: &[u8],
     length: usize,
     out: &mut Vec<u8>,
-) {
+    most: usize,
+) -> bool {
     integer::push(out, length as u64);
     let Workspace {
         table,
@@ -22,13 +24,15 @@ pub(super) fn encode<H: Hash>(
     fragments(content, length, spare, |window, length| {
         let hash = prepare::<H>(table, length);
         let mut sink = Sink { packed, length: 0 };
-        encode_fragment(table, hash, window, length, &mut sink);
+        hash.encode(table, window, length, &mut sink);
         out.extend_from_slice(sink.packed.get(..sink.length).unwrap_or_default());
-        true
-    });
+        out.len() <= most
+    }) && out.len() <= most
 }
 
-fn encode_fragment<H: Hash>(
+/// Makes the stream of one fragment.
+#[inline(always)]
+pub(super) fn fragment<H: Hash>(
     table: &mut Table,
     hash: H,
     window: &Window,
@@ -78,7 +82,7 @@ fn encode_fragment<H: Hash>(
 }
 
 /// Where the stream of a fragment goes.
-struct Sink<'a> {
+pub(super) struct Sink<'a> {
     packed: &'a mut Packed,
     length: usize,
 }

@@ -23,7 +23,7 @@ pub(super) fn follow<H: Hash>(
     let table = &mut *workspace.table;
     let all = fragments(content, length, &mut workspace.spare, |window, length| {
         let hash = prepare::<H>(table, length);
-        match follow_fragment(table, hash, window, length, stream) {
+        match hash.follow(table, window, length, stream) {
             Some(rest) => {
                 stream = rest;
                 true
@@ -35,7 +35,8 @@ pub(super) fn follow<H: Hash>(
 }
 
 /// What of the stream lies behind this fragment; none where the encoder would have made something else.
-fn follow_fragment<'a, H: Hash>(
+#[inline(always)]
+pub(super) fn fragment<'a, H: Hash>(
     table: &mut Table,
     hash: H,
     window: &Window,

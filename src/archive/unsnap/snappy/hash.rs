@@ -1,5 +1,8 @@
 //! The hashes: four bytes to a place in the table.
 
+use super::encode::{self, Sink};
+use super::{Table, Window, follow};
+
 /// One of them, for a table of some size.
 pub(super) trait Hash: Copy {
     /// The largest table.
@@ -10,6 +13,22 @@ pub(super) trait Hash: Copy {
 
     /// Where those four bytes belong; less than the size of the table.
     fn slot(self, bytes: u32) -> usize;
+
+    /// [`follow::fragment`] with this hash.
+    fn follow<'a>(
+        self,
+        table: &mut Table,
+        window: &Window,
+        length: usize,
+        stream: &'a [u8],
+    ) -> Option<&'a [u8]> {
+        follow::fragment(table, self, window, length, stream)
+    }
+
+    /// [`encode::fragment`] with this hash.
+    fn encode(self, table: &mut Table, window: &Window, length: usize, sink: &mut Sink) {
+        encode::fragment(table, self, window, length, sink);
+    }
 }
 
 /// What the multiplications multiply by.
@@ -79,6 +98,76 @@ impl Hash for Crc {
         let of = |table: &[u32; 256], byte| table.get(usize::from(byte)).copied().unwrap_or(0);
         let crc = of(t3, b0) ^ of(t2, b1) ^ of(t1, b2) ^ of(t0, b3);
         ((crc & self.mask) >> 1) as usize
+    }
+}
+
+/// The same where the processor has an instruction for it.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct CrcInstruction {
+    mask: u32,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl CrcInstruction {
+    /// Whether it has. Else this hash must not be used.
+    pub(super) fn there() -> bool {
+        std::arch::is_x86_feature_detected!("sse4.2")
+    }
+
+    #[target_feature(enable = "sse4.2")]
+    fn follow_by_instruction<'a>(
+        self,
+        table: &mut Table,
+        window: &Window,
+        length: usize,
+        stream: &'a [u8],
+    ) -> Option<&'a [u8]> {
+        follow::fragment(table, self, window, length, stream)
+    }
+
+    #[target_feature(enable = "sse4.2")]
+    fn encode_by_instruction(
+        self,
+        table: &mut Table,
+        window: &Window,
+        length: usize,
+        sink: &mut Sink,
+    ) {
+        encode::fragment(table, self, window, length, sink);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Hash for CrcInstruction {
+    const LARGEST: usize = Crc::LARGEST;
+
+    fn new(size: usize) -> Self {
+        let Crc { mask } = Crc::new(size);
+        Self { mask }
+    }
+
+    #[inline(always)]
+    fn slot(self, bytes: u32) -> usize {
+        // SAFETY: reached only through the two functions above, which the callers below enter on such processors only.
+        let crc = unsafe { std::arch::x86_64::_mm_crc32_u32(bytes, self.mask) };
+        ((crc & self.mask) >> 1) as usize
+    }
+
+    fn follow<'a>(
+        self,
+        table: &mut Table,
+        window: &Window,
+        length: usize,
+        stream: &'a [u8],
+    ) -> Option<&'a [u8]> {
+        // SAFETY: `Encoder` uses this hash only where `there` says so.
+        unsafe { self.follow_by_instruction(table, window, length, stream) }
+    }
+
+    fn encode(self, table: &mut Table, window: &Window, length: usize, sink: &mut Sink) {
+        // SAFETY: `Encoder` uses this hash only where `there` says so.
+        unsafe { self.encode_by_instruction(table, window, length, sink) }
     }
 }
 

@@ -20,7 +20,13 @@ fn words(length: usize, vocabulary: u64) -> Vec<u8> {
 
 fn encoded(encoder: Encoder, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    encoder.encode(&mut Workspace::default(), content, content.len(), &mut out);
+    assert!(encoder.encode(
+        &mut Workspace::default(),
+        content,
+        content.len(),
+        &mut out,
+        usize::MAX
+    ));
     out
 }
 
@@ -94,6 +100,33 @@ proptest! {
                 prop_assert_eq!(encoder.makes(&mut workspace, &stream, &content, content.len()), same);
             }
         }
+    }
+}
+
+/// The table serves where the instruction is not; both must say the same.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_crc_instruction_makes_what_the_table_makes() {
+    assert!(CrcInstruction::there(), "this processor cannot show it");
+    for length in [0, 14, 100, 300, 9000, 70_000] {
+        let content = words(length, 500);
+        let (mut by_table, mut by_instruction) = (Vec::new(), Vec::new());
+        let workspace = &mut Workspace::default();
+        encode::encode::<Crc>(workspace, &content, length, &mut by_table, usize::MAX);
+        encode::encode::<CrcInstruction>(
+            workspace,
+            &content,
+            length,
+            &mut by_instruction,
+            usize::MAX,
+        );
+        assert_eq!(by_table, by_instruction);
+        assert!(follow::follow::<Crc>(
+            workspace, &by_table, &content, length
+        ));
+        assert!(follow::follow::<CrcInstruction>(
+            workspace, &by_table, &content, length
+        ));
     }
 }
 
