@@ -51,25 +51,16 @@ impl Forward {
                 if failures > PATIENCE && failures % LOOK_AGAIN != 0 {
                     continue;
                 }
-                match block.unit(&found, &mut likely, &mut self.workspace) {
-                    Tried::Proven => failures = 0,
-                    Tried::Other => {}
-                    // No page at all: its size means nothing.
-                    Tried::Nothing => walk.reject(&found),
+                if block.unit(&found, &mut likely, &mut self.workspace) {
+                    failures = 0;
+                } else {
+                    // Its size may mean nothing.
+                    walk.reject(&found);
                 }
             }
         }
         block.finish()
     }
-}
-
-/// What trying a unit came to.
-enum Tried {
-    Proven,
-    /// Compressed in a way no encoder here knows.
-    Other,
-    /// Not what it seemed to be.
-    Nothing,
 }
 
 /// A block in the making.
@@ -95,7 +86,7 @@ impl Block<'_> {
         found: &Found,
         likely: &mut [Encoder; 4],
         workspace: &mut Workspace,
-    ) -> Tried {
+    ) -> bool {
         let whole = self
             .plain
             .get(found.start..)
@@ -103,40 +94,40 @@ impl Block<'_> {
         let Some((head, packed)) =
             whole.and_then(|bytes| bytes.split_at_checked(found.shape.head()))
         else {
-            return Tried::Nothing;
+            return false;
         };
         let Some((stream, padding)) = stream_of(packed) else {
-            return Tried::Other;
+            return false;
         };
         // How many plain bytes the unit stands for.
         let covered = match found.shape {
             Shape::Page if is_zero(padding) => found.header.total,
-            Shape::Page => return Tried::Other,
+            Shape::Page => return false,
             Shape::Record => found.header.total - padding.len(),
         };
         if snap::raw::decompress_len(stream).ok() != Some(found.header.content) {
-            return Tried::Other;
+            return false;
         }
         self.statistics.tried += 1;
         let length = found.header.content;
         let Some((head_room, room)) = self.room(found, covered) else {
-            return Tried::Other;
+            return false;
         };
         head_room.copy_from_slice(head);
         let content = room.get_mut(..length).unwrap_or_default();
         if snap::raw::Decoder::new().decompress(stream, content) != Ok(length) {
-            return Tried::Nothing;
+            return false;
         }
         let makes = |encoder: &Encoder| encoder.makes(workspace, stream, room, length);
         let Some(place) = likely.iter().position(makes) else {
-            return Tried::Other;
+            return false;
         };
         if let Some(tried) = likely.get_mut(..=place) {
             tried.rotate_right(1);
         }
         let [encoder, ..] = *likely;
         self.accept(found, covered, Kind::new(found.shape, encoder));
-        Tried::Proven
+        true
     }
 
     /// Where head and content of a unit go, behind the literal bytes before it, with [`WINDOW`] bytes behind the content. None where the

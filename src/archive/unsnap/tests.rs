@@ -168,16 +168,53 @@ fn sizes_that_contradict_the_stream_are_not_believed() {
     }
 }
 
+/// A page whose stream no encoder makes: it has no matches.
+fn foreign_page(content: &[u8]) -> Vec<u8> {
+    let mut page = page(content, Encoder::Classic, 512);
+    let length = page.len().max(content.len() + 1024).next_multiple_of(512);
+    page.truncate(64);
+    let mut stream = Vec::new();
+    super::super::integer::push(&mut stream, content.len() as u64);
+    stream.extend([
+        61 << 2,
+        (content.len() - 1) as u8,
+        ((content.len() - 1) >> 8) as u8,
+    ]);
+    stream.extend(content);
+    page.extend((stream.len() as u64).to_le_bytes());
+    page.extend(stream);
+    page.resize(length, 0);
+    page[28..32].copy_from_slice(&(length as u32).to_le_bytes());
+    page
+}
+
 /// A page that another compressor made stays as it is, and the pages behind it are still found.
 #[test]
 fn unknown_compressors_are_passed_over() {
-    let mut foreign = page(&text(3000), Encoder::Classic, 512);
-    foreign[80] ^= 0xFF;
+    let foreign = foreign_page(&text(3000));
+    let alone = round_trip(&foreign, &[span(FileKind::Data, foreign.len())]);
+    assert_eq!((alone.tried, alone.total().units), (1, 0));
     let good = page(&text(3000), Encoder::Crc, 512);
     let plain = [foreign.repeat(40), good.repeat(40)].concat();
     let statistics = round_trip(&plain, &[span(FileKind::Data, plain.len())]);
     // One in sixteen is looked at until the first is proven.
     assert!(statistics.total().units >= 24);
+    assert!(statistics.tried < 60, "{}", statistics.tried);
+}
+
+/// What only looks like the header of a page must not hide the pages it claims to cover.
+#[test]
+fn a_header_by_accident_hides_nothing() {
+    let good = page(&text(3000), Encoder::Classic, 512);
+    let mut accident = good[..512].to_vec();
+    let claimed = (good.len() * 3 + 512) as u32;
+    accident[28..32].copy_from_slice(&claimed.to_le_bytes());
+    // A stream that ends in the next page.
+    accident[64..72].copy_from_slice(&600u64.to_le_bytes());
+    accident[76..].fill(0);
+    let plain = [accident, good.repeat(4)].concat();
+    let statistics = round_trip(&plain, &[span(FileKind::Data, plain.len())]);
+    assert_eq!(statistics.total().units, 4);
 }
 
 #[test]

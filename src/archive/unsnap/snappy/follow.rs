@@ -68,18 +68,16 @@ pub(super) fn fragment<'a, H: Hash>(
         if at != end || at + (skip >> 5) > limit {
             return (end == length && at + (skip >> 5) > limit).then_some(stream);
         }
-        let mut bytes = load32(window, at);
+        let bytes = load32(window, at);
         let mut candidate = exchange(table, hash.slot(bytes), at);
-        if load32(window, candidate) != bytes {
-            return None;
-        }
+        // That they match is known once the copy's distance turns out to be this one.
         loop {
             at += take_copy(&mut stream, window, length, candidate, at)?;
             if at >= limit {
                 return take_rest(stream, length.checked_sub(at)?);
             }
             exchange(table, hash.slot(load32(window, at - 1)), at - 1);
-            bytes = load32(window, at);
+            let bytes = load32(window, at);
             candidate = exchange(table, hash.slot(bytes), at);
             if load32(window, candidate) != bytes {
                 break;
