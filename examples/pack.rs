@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
 
-use freezeframe::archive::{ArchiveError, Level, PackOptions, SourceTree, pack};
+use freezeframe::archive::{ArchiveError, Level, Method, PackOptions, SourceTree, pack};
 use freezeframe::progress::Meter;
 use tokio_util::sync::CancellationToken;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut options = PackOptions {
-        level: Level::default(),
+        method: Method::default(),
         threads: std::thread::available_parallelism()?,
     };
     let mut places = Vec::new();
@@ -21,7 +21,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or("a value is missing");
         match argument.as_str() {
-            "--level" => options.level = Level::new(value()?.parse()?).ok_or("level 0 to 9")?,
+            "--level" => {
+                let level = Level::new(value()?.parse()?).ok_or("level 0 to 9")?;
+                options.method = Method::Portable(level);
+            }
             "--threads" => options.threads = value()?.parse::<NonZeroUsize>()?,
             _ => places.push(argument),
         }

@@ -1,11 +1,11 @@
 //! Archives: a member's data directory as one object, and back.
 //!
-//! The profile is `portable`: tar in multi-block xz with pixz's file index as the last block, described in
-//! `doc/format.md`. [`pack`] streams a [`SourceTree`] into a sink; [`check`] re-reads all of an archive;
+//! A [`Profile`] says how: `portable` is tar in multi-block xz with pixz's file index as the last block; `fast` and `small`
+//! are the same tar stream with WiredTiger's own compression taken off, in zstd. All are described in `doc/format.md`. [`pack`] streams a [`SourceTree`] into a sink; [`check`] re-reads all of an archive;
 //! [`unpack`] writes it, or some paths of it, into a directory. All three block: call them from a thread.
 
+mod container;
 mod decode;
-mod encode;
 mod error;
 mod extents;
 mod file_index;
@@ -13,16 +13,17 @@ pub mod forge;
 mod integer;
 mod pack;
 mod path;
+mod profile;
 mod read;
 mod source;
+mod stream;
 mod tar;
 mod target;
 mod unpack;
-// Until the profiles that use it are there.
-#[allow(dead_code, unused_imports)]
 pub(crate) mod unsnap;
 mod verify;
 mod xz;
+mod zst;
 
 #[cfg(test)]
 mod tests;
@@ -32,85 +33,19 @@ use std::num::NonZeroUsize;
 pub use error::ArchiveError;
 pub use pack::pack;
 pub use path::ArchivePath;
+pub use profile::{Level, Method, Profile};
 pub use read::{ArchiveRead, FileArchive};
 pub use source::{Estimate, SourceGraft, SourceTree, estimate};
-pub use unpack::{check, unpack};
+pub use unpack::{Described, check, describe, unpack, unpack_alone};
 
 use crate::ids::{Hash, ShardName};
 use crate::manifest::{ArchiveRecord, FileEntry};
 
-/// Name of the profile in the manifest.
-pub const PROFILE: &str = "portable";
-/// What an archive's object name ends with.
-pub const EXTENSION: &str = ".tar.xz";
-
-/// An xz preset, 0 (fastest) to 9.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Level(u32);
-
-impl Level {
-    /// The level of `preset`, or none above 9.
-    pub fn new(preset: u32) -> Option<Self> {
-        (preset <= 9).then_some(Self(preset))
-    }
-
-    /// The xz preset.
-    pub fn preset(self) -> u32 {
-        self.0
-    }
-
-    /// Uncompressed bytes in a block. Twice the preset's dictionary, as pixz has it; half a mebibyte (level 0) is the smallest.
-    ///
-    /// A block holds the memory of a thread and is the least that must be read for one file.
-    pub fn block_size(self) -> u64 {
-        // Dictionary sizes of liblzma's presets: 256 KiB, 1, 2, 4, 4, 8, 8, 16, 32, 64 MiB.
-        let dictionary_shift = match self.0 {
-            0 => 18,
-            1 => 20,
-            2 => 21,
-            3 | 4 => 22,
-            5 | 6 => 23,
-            7 => 24,
-            8 => 25,
-            _ => 26,
-        };
-        2 << dictionary_shift
-    }
-
-    /// The most memory one more compression thread takes, in bytes: match finder and dictionary, a block of input,
-    /// two of output. Packing takes no more than [`BASE_MEMORY`] and this for each thread, however much data there is.
-    pub fn thread_memory(self) -> u64 {
-        let mebibytes = match self.0 {
-            0 => 6,
-            1 => 16,
-            2 => 30,
-            3 => 57,
-            4 => 73,
-            5 | 6 => 144,
-            7 => 284,
-            8 => 564,
-            _ => 1060,
-        };
-        mebibytes << 20
-    }
-}
-
-/// What packing takes beside its compression threads, in bytes: the program, chunks between threads. Not in it: names
-/// and offsets for pixz's file index (the length of each path and 9 bytes), and 32 bytes for each compressed block.
-pub const BASE_MEMORY: u64 = 24 << 20;
-
-impl Default for Level {
-    /// 1: on WiredTiger's pages level 6 saves 5 % more and takes 4 to 7 times as long.
-    fn default() -> Self {
-        Self(1)
-    }
-}
-
 /// How to pack.
 #[derive(Debug, Clone, Copy)]
 pub struct PackOptions {
-    /// Compression level.
-    pub level: Level,
+    /// Profile and level.
+    pub method: Method,
     /// Compression threads.
     pub threads: NonZeroUsize,
 }
@@ -118,6 +53,8 @@ pub struct PackOptions {
 /// What was packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackSummary {
+    /// The archive's profile.
+    pub profile: Profile,
     /// Size of the object in bytes.
     pub size: u64,
     /// Size of the tar stream in bytes.
@@ -130,14 +67,46 @@ pub struct PackSummary {
     pub blocks: u64,
     /// Number of entries.
     pub files: u64,
+    /// What was found of WiredTiger's own compression; nothing by `portable`, which does not look.
+    pub unsnapped: Unsnapped,
+}
+
+/// Pages and journal records whose own compression was looked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Unsnapped {
+    /// Those that say they are compressed.
+    pub tried: u64,
+    /// Those of them that are stored without their own compression, since it can be done again to the bit.
+    pub proven: u64,
+    /// Bytes that the latter take in their files.
+    pub proven_bytes: u64,
+}
+
+impl From<unsnap::Statistics> for Unsnapped {
+    fn from(found: unsnap::Statistics) -> Self {
+        let proven = found.total();
+        Self {
+            tried: found.tried,
+            proven: proven.units,
+            proven_bytes: proven.plain,
+        }
+    }
+}
+
+impl std::ops::AddAssign for Unsnapped {
+    fn add_assign(&mut self, other: Self) {
+        self.tried += other.tried;
+        self.proven += other.proven;
+        self.proven_bytes += other.proven_bytes;
+    }
 }
 
 impl PackSummary {
     /// What the manifest says of this archive; how long it took and what the store proves is the caller's to tell.
     pub fn record(&self, shard: &ShardName) -> ArchiveRecord {
         ArchiveRecord {
-            object: format!("{}{EXTENSION}", shard.file_stem()),
-            profile: PROFILE.to_owned(),
+            object: format!("{}{}", shard.file_stem(), self.profile.extension()),
+            profile: self.profile.name().to_owned(),
             size: self.size,
             tar_size: self.tar_size,
             data_size: self.data_size,
@@ -154,6 +123,8 @@ impl PackSummary {
 /// What the manifest says an archive is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpectedArchive {
+    /// Name of its profile, which this program may not know.
+    pub profile: String,
     /// Size of the object in bytes.
     pub size: u64,
     /// BLAKE3 of the object.
@@ -170,6 +141,7 @@ pub struct ExpectedArchive {
 impl From<&ArchiveRecord> for ExpectedArchive {
     fn from(record: &ArchiveRecord) -> Self {
         Self {
+            profile: record.profile.clone(),
             size: record.size,
             hash: record.hash,
             blocks: record.blocks,

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::Level;
 use crate::config::Config;
 use crate::human;
 use crate::manifest::{Intent, Manifest};
@@ -272,7 +271,6 @@ async fn archive_member(
         .ok_or_else(|| BackupError::NoPicture {
             member: address.clone(),
         })?;
-    let level = Level::new(settings.level).unwrap_or_default();
     let job = Job {
         address: address.clone(),
         shard: member.shard.clone(),
@@ -289,7 +287,13 @@ async fn archive_member(
     );
     env.progress.begin(&phase, &meter);
     let archived = upload
-        .archive(job, level, settings.thread_count(), meter, cancel)
+        .archive(
+            job,
+            settings.method(),
+            settings.thread_count(),
+            meter,
+            cancel,
+        )
         .await;
     env.progress.end(&phase);
     Ok(archived?)

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use self::s3::{ProxyUrl, S3Config};
+use crate::archive::{Level, Method, Profile};
 use crate::error::{Exit, Explain};
 use crate::ids::MemberAddr;
 use crate::secret::{Secret, SecretError, refuse_exposed, without_user_info};
@@ -197,8 +198,8 @@ impl Default for LvmConfig {
 pub struct ArchiveConfig {
     /// Archive profile.
     pub profile: Profile,
-    /// xz level, 0 to 9.
-    pub level: u32,
+    /// xz level of `portable`, 0 to 9; absent: its default.
+    pub level: Option<u32>,
     /// Compression threads; absent: one for each core.
     pub threads: Option<NonZeroUsize>,
     /// Archive `diagnostic.data` too.
@@ -209,7 +210,7 @@ impl Default for ArchiveConfig {
     fn default() -> Self {
         Self {
             profile: Profile::Portable,
-            level: 1,
+            level: None,
             threads: None,
             diagnostic_data: false,
         }
@@ -217,20 +218,19 @@ impl Default for ArchiveConfig {
 }
 
 impl ArchiveConfig {
+    /// Profile and level.
+    pub fn method(&self) -> Method {
+        let level = self.level.and_then(Level::new);
+        // A level that the profile does not know was refused when the configuration was read.
+        Method::new(self.profile, level).unwrap_or_default()
+    }
+
     /// The threads to use on this host.
     pub fn thread_count(&self) -> NonZeroUsize {
         self.threads
             .or_else(|| std::thread::available_parallelism().ok())
             .unwrap_or(NonZeroUsize::MIN)
     }
-}
-
-/// The archive profiles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Profile {
-    /// tar in multi-block xz: opens with tar and xz alone.
-    Portable,
 }
 
 /// `[host]`
@@ -400,10 +400,16 @@ impl Config {
                 "remove max_hold, or set provider = \"hold\"",
             ),
             (
-                self.archive.level > 9,
+                self.archive.level.is_some_and(|level| level > 9),
                 "level",
                 "archive level is above 9",
                 "choose a level from 0 (fastest) to 9; 1 is the default",
+            ),
+            (
+                self.archive.level.is_some() && self.archive.profile != Profile::Portable,
+                "level",
+                "level is set but only the profile \"portable\" has levels",
+                "remove level, or set profile = \"portable\"",
             ),
             (
                 mongo.password_file.is_some() && mongo.username.is_none(),
@@ -463,6 +469,9 @@ impl Config {
     pub fn in_force(&self) -> Self {
         let mut config = self.clone();
         config.archive.threads = Some(self.archive.thread_count());
+        if let Method::Portable(level) = self.archive.method() {
+            config.archive.level = Some(level.preset());
+        }
         config.restore.scratch_dir = Some(self.scratch_dir());
         config
     }

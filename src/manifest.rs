@@ -199,8 +199,9 @@ pub struct ArchiveRecord {
 /// The settings that decide how long an archive takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeWith {
-    /// Compression level.
-    pub level: u32,
+    /// Compression level, of a profile that has levels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u32>,
     /// Compression threads.
     pub threads: u64,
     /// Bytes a second that the store was sent at most, if that was limited.

@@ -16,11 +16,18 @@ use super::support::*;
 fn everything_awkward_comes_back() {
     let source = tempfile::tempdir().unwrap();
     awkward_tree(source.path());
-    for level in [0, 6] {
-        let packed = try_pack(&tree(source.path()), level).unwrap();
+    for method in methods().into_iter().chain([portable(6)]) {
+        let packed = try_pack(&tree(source.path()), method).unwrap();
+        let alone = tempfile::tempdir().unwrap();
+        let found = packed.unpack_alone(alone.path()).unwrap();
+        assert_eq!(look(alone.path()), look(source.path()));
         let target = tempfile::tempdir().unwrap();
         let read = packed.unpack(target.path(), &[]).unwrap();
         assert_eq!(look(target.path()), look(source.path()));
+        assert_eq!(found, read);
+        let described = describe(&Memory(packed.object.clone())).unwrap();
+        assert_eq!(described.profile, method.profile());
+        assert_eq!(described.tar_size, packed.summary.tar_size);
         assert_eq!(packed.check().unwrap(), read);
         assert_eq!(read.files, packed.summary.files);
         assert_eq!(read.data_size, packed.summary.data_size);
@@ -43,9 +50,11 @@ fn everything_awkward_comes_back() {
 fn the_same_tree_gives_the_same_bytes() {
     let source = tempfile::tempdir().unwrap();
     awkward_tree(source.path());
-    let (one, two) = (packed(&tree(source.path())), packed(&tree(source.path())));
-    assert!(one.object == two.object);
-    assert_eq!(one.entries, two.entries);
+    for method in methods() {
+        let [one, two] = [(); 2].map(|()| try_pack(&tree(source.path()), method).unwrap());
+        assert!(one.object == two.object, "{method:?}");
+        assert_eq!(one.entries, two.entries);
+    }
 }
 
 #[test]
@@ -56,16 +65,16 @@ fn preallocated_zeros_cost_nothing() {
     nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, 100 << 20).unwrap();
     drop(file);
     write_sparse(&source.path().join("hole"), 100 << 20, &[]);
-    let packed = packed(&tree(source.path()));
-    assert_eq!(packed.summary.data_size, 200 << 20);
-    assert!(
-        packed.object.len() < 40_000,
-        "{} bytes",
-        packed.object.len()
-    );
-    let hole = packed.entries.iter().find(|e| e.path == "hole").unwrap();
-    assert_eq!(hole.hash, Some(blake3::hash(&vec![0; 100 << 20]).into()));
-    packed.check().unwrap();
+    let hash = blake3::hash(&vec![0; 100 << 20]).into();
+    for method in methods() {
+        let packed = try_pack(&tree(source.path()), method).unwrap();
+        assert_eq!(packed.summary.data_size, 200 << 20);
+        let size = packed.object.len();
+        assert!(size < 40_000, "{method:?}: {size} bytes");
+        let hole = packed.entries.iter().find(|e| e.path == "hole").unwrap();
+        assert_eq!(hole.hash, Some(hash));
+        packed.check().unwrap();
+    }
 }
 
 #[test]
@@ -113,13 +122,13 @@ fn grafts_take_the_place_of_links() {
     whole.check().unwrap();
 
     with.grafts.push(graft("nowhere/index", "index"));
-    let error = try_pack(&with, 0).err().unwrap();
+    let error = try_pack(&with, portable(0)).err().unwrap();
     assert!(
         matches!(error, ArchiveError::GraftUnplaced { .. }),
         "{error}"
     );
     with.grafts.retain(|graft| graft.at == Path::new("journal"));
-    let error = try_pack(&with, 0).err().unwrap();
+    let error = try_pack(&with, portable(0)).err().unwrap();
     assert!(
         matches!(&error, ArchiveError::Symlink { path } if path.ends_with("mydb")),
         "{error}"
@@ -203,6 +212,69 @@ fn only_some_paths_from_only_their_blocks() {
 }
 
 #[test]
+fn for_some_paths_no_other_blocks_are_read() {
+    let source = tempfile::tempdir().unwrap();
+    let names = ["a.wt", "b.wt", "c.wt", "d.wt"];
+    for (seed, name) in (1..).zip(names) {
+        fs::write(source.path().join(name), bytes(40_000_000, seed)).unwrap();
+    }
+    for method in methods() {
+        let packed = try_pack(&tree(source.path()), method).unwrap();
+        let read = Counting {
+            object: Memory(packed.object.clone()),
+            read: Default::default(),
+        };
+        let target = tempfile::tempdir().unwrap();
+        let options = UnpackOptions {
+            threads: threads(2),
+            owners: Owners::Restore,
+            only: vec!["c.wt".to_owned()],
+        };
+        unpack(
+            &read,
+            &packed.expected(),
+            &mut packed.entries.iter().cloned().map(Ok),
+            target.path(),
+            &options,
+            &Meter::default(),
+            &CancellationToken::new(),
+        )
+        .unwrap();
+        let path = Path::new("c.wt");
+        assert_eq!(look(target.path())[path], look(source.path())[path]);
+        // A quarter, and what of two blocks more is not of the file.
+        let most = match method {
+            Method::Small => 0.7,
+            _ => 0.35,
+        };
+        let share = read.read.into_inner() as f64 / packed.object.len() as f64;
+        assert!(share < most, "{method:?}: {share}");
+    }
+}
+
+/// Counts the bytes that are read of it.
+struct Counting {
+    object: Memory,
+    read: std::sync::atomic::AtomicU64,
+}
+
+impl ArchiveRead for Counting {
+    fn size(&self) -> u64 {
+        self.object.size()
+    }
+
+    fn read_at(
+        &self,
+        range: std::ops::Range<u64>,
+    ) -> Result<Vec<u8>, freezeframe::store::StoreError> {
+        let length = range.end - range.start;
+        self.read
+            .fetch_add(length, std::sync::atomic::Ordering::Relaxed);
+        self.object.read_at(range)
+    }
+}
+
+#[test]
 fn a_target_in_use_is_refused() {
     let source = tempfile::tempdir().unwrap();
     fs::write(source.path().join("a"), "a").unwrap();
@@ -214,63 +286,66 @@ fn a_target_in_use_is_refused() {
 
 #[test]
 fn a_sink_that_fails_a_table_that_fails_and_a_cancellation_end_it() {
-    struct Full;
+    /// Has room for so many bytes.
+    struct Full(usize);
     impl std::io::Write for Full {
-        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-            Err(std::io::ErrorKind::StorageFull.into())
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self
+                .0
+                .checked_sub(bytes.len())
+                .ok_or(std::io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    /// Cancels when it has so many bytes.
+    struct Cancels(CancellationToken, usize);
+    impl std::io::Write for Cancels {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.1 = self.1.saturating_sub(bytes.len());
+            if self.1 == 0 {
+                self.0.cancel();
+            }
+            Ok(bytes.len())
         }
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
     }
     let source = tempfile::tempdir().unwrap();
-    fs::write(source.path().join("a"), bytes(20_000_000, 1)).unwrap();
-    let options = PackOptions {
-        level: Level::new(0).unwrap(),
-        threads: threads(2),
-    };
+    fs::write(source.path().join("a"), bytes(40_000_000, 1)).unwrap();
     let (tree, shard) = (tree(source.path()), "rs0".parse().unwrap());
-    let cancel = CancellationToken::new();
-    let meter = Meter::default();
-    let error = pack(
-        &tree,
-        &shard,
-        &options,
-        &mut Full,
-        &mut |_| Ok(()),
-        &meter,
-        &cancel,
-    )
-    .unwrap_err();
-    assert!(matches!(error, ArchiveError::Sink { .. }), "{error}");
-    let refuse = &mut |_| {
-        Err(ArchiveError::NoSuchPath {
-            path: "mark".into(),
-        })
-    };
-    let error = pack(
-        &tree,
-        &shard,
-        &options,
-        &mut Vec::new(),
-        refuse,
-        &meter,
-        &cancel,
-    )
-    .unwrap_err();
-    assert!(matches!(error, ArchiveError::NoSuchPath { .. }), "{error}");
-    cancel.cancel();
-    let error = pack(
-        &tree,
-        &shard,
-        &options,
-        &mut Vec::new(),
-        &mut |_| Ok(()),
-        &meter,
-        &cancel,
-    )
-    .unwrap_err();
-    assert!(matches!(error, ArchiveError::Cancelled), "{error}");
+    for method in methods() {
+        let options = PackOptions {
+            method,
+            threads: threads(2),
+        };
+        let (meter, cancel) = (Meter::default(), CancellationToken::new());
+        let try_pack =
+            |sink: &mut dyn std::io::Write,
+             on_entry: &mut dyn FnMut(_) -> Result<(), ArchiveError>| {
+                pack(&tree, &shard, &options, sink, on_entry, &meter, &cancel).unwrap_err()
+            };
+        let error = try_pack(&mut Full(0), &mut |_| Ok(()));
+        assert!(matches!(error, ArchiveError::Sink { .. }), "{error}");
+        // When blocks are on their way.
+        let error = try_pack(&mut Full(1_000_000), &mut |_| Ok(()));
+        assert!(matches!(error, ArchiveError::Sink { .. }), "{error}");
+        let refuse = &mut |_| {
+            Err(ArchiveError::NoSuchPath {
+                path: "mark".into(),
+            })
+        };
+        let error = try_pack(&mut Vec::new(), refuse);
+        assert!(matches!(error, ArchiveError::NoSuchPath { .. }), "{error}");
+        // Asked to end by what is written, in the middle.
+        let error = try_pack(&mut Cancels(cancel.clone(), 1_000_000), &mut |_| Ok(()));
+        assert!(matches!(error, ArchiveError::Cancelled), "{error}");
+        let error = try_pack(&mut Vec::new(), &mut |_| Ok(()));
+        assert!(matches!(error, ArchiveError::Cancelled), "{error}");
+    }
 }
 
 /// Packs a file that gets one byte longer while it is read; gives its path and what came of it.
@@ -292,7 +367,7 @@ fn pack_growing(source: &Path, live: bool) -> (PathBuf, Result<PackSummary, Arch
         }
     }
     let options = PackOptions {
-        level: Level::new(0).unwrap(),
+        method: Method::Portable(Level::new(0).unwrap()),
         threads: threads(1),
     };
     let packed = pack(
@@ -376,9 +451,11 @@ proptest! {
         let source = tempfile::tempdir().unwrap();
         make(source.path(), &plan);
         let _ = fs::remove_dir_all(source.path().join("_tmp"));
-        let packed = packed(&tree(source.path()));
-        let target = tempfile::tempdir().unwrap();
-        packed.unpack(target.path(), &[]).unwrap();
-        prop_assert_eq!(look(target.path()), look(source.path()));
+        for method in methods() {
+            let packed = try_pack(&tree(source.path()), method).unwrap();
+            let target = tempfile::tempdir().unwrap();
+            packed.unpack(target.path(), &[]).unwrap();
+            prop_assert_eq!(look(target.path()), look(source.path()));
+        }
     }
 }

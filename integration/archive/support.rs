@@ -56,6 +56,18 @@ impl Packed {
         )
     }
 
+    /// Without manifest and table.
+    pub fn unpack_alone(&self, target: &Path) -> Result<UnpackSummary, ArchiveError> {
+        unpack_alone(
+            &Memory(self.object.clone()),
+            target,
+            threads(2),
+            Owners::Restore,
+            &Meter::default(),
+            &CancellationToken::new(),
+        )
+    }
+
     pub fn unpack(&self, target: &Path, only: &[&str]) -> Result<UnpackSummary, ArchiveError> {
         let mut entries = self.entries.iter().cloned().map(Ok);
         let options = UnpackOptions {
@@ -100,11 +112,20 @@ impl ArchiveRead for Memory {
     }
 }
 
-pub fn try_pack(source: &SourceTree, level: u32) -> Result<Packed, ArchiveError> {
+/// Every profile; `portable` at the level with the smallest blocks.
+pub fn methods() -> [Method; 3] {
+    [portable(0), Method::Fast, Method::Small]
+}
+
+pub fn portable(level: u32) -> Method {
+    Method::Portable(Level::new(level).unwrap())
+}
+
+pub fn try_pack(source: &SourceTree, method: Method) -> Result<Packed, ArchiveError> {
     let mut object = Vec::new();
     let mut entries = Vec::new();
     let options = PackOptions {
-        level: Level::new(level).unwrap(),
+        method,
         threads: threads(2),
     };
     let mut on_entry = |entry| {
@@ -128,7 +149,7 @@ pub fn try_pack(source: &SourceTree, level: u32) -> Result<Packed, ArchiveError>
 }
 
 pub fn packed(source: &SourceTree) -> Packed {
-    try_pack(source, 0).unwrap()
+    try_pack(source, portable(0)).unwrap()
 }
 
 /// Bytes that compress about by half, the same for the same seed.

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
-use freezeframe::archive::{Level, PackOptions, SourceTree, pack};
+use freezeframe::archive::{Level, Method, PackOptions, SourceTree, pack};
 use freezeframe::catalog;
 use freezeframe::error::{Exit, Explain};
 use freezeframe::hostile::forge::{self, Forged};
@@ -80,7 +80,7 @@ impl Parts {
             live: false,
         };
         let options = PackOptions {
-            level: Level::new(0).unwrap(),
+            method: Method::Portable(Level::new(0).unwrap()),
             threads: NonZeroUsize::MIN,
         };
         let mut object = Vec::new();

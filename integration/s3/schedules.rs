@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use freezeframe::archive::{Level, SourceTree};
+use freezeframe::archive::{Level, Method, SourceTree};
 use freezeframe::backup::read_back::ReadBack;
 use freezeframe::backup::release::{Tools, release};
 use freezeframe::backup::resource::Resource;
@@ -115,10 +115,10 @@ impl<'a> Making<'a> {
                 expected: 1 << 20,
                 made_with: MadeWith::default(),
             };
-            let level = Level::new(0).unwrap();
+            let method = Method::Portable(Level::new(0).unwrap());
             let (meter, cancel) = (Meter::expecting(1), self.overflowed.clone());
             upload = upload
-                .archive(job, level, NonZeroUsize::MIN, meter, cancel)
+                .archive(job, method, NonZeroUsize::MIN, meter, cancel)
                 .await?;
         }
         (self.when_packed)();

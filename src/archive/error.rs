@@ -65,6 +65,15 @@ pub enum ArchiveError {
     /// The compressor failed.
     #[error("xz compression failed: {0}")]
     Compress(xz2::stream::Error),
+    /// zstd failed, of itself.
+    #[error("zstd failed: {0}")]
+    Zstd(io::Error),
+    /// A profile that a later version made.
+    #[error("the archive's profile is {name:?}, which this freezeframe does not know")]
+    UnknownProfile {
+        /// Its name in the manifest.
+        name: String,
+    },
     /// The archive or its table could not be written on.
     #[error("cannot write the {what}: {source}")]
     Sink {
@@ -203,6 +212,7 @@ impl Explain for ArchiveError {
             Self::Target { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("restore to a larger file system".into())
             }
+            Self::UnknownProfile { .. } => Some("use a newer freezeframe".into()),
             Self::NotEmpty { .. } => Some("restore into a new or empty directory".into()),
             Self::NoSuchPath { .. } => Some("`freezeframe show ID` tells what the backup holds".into()),
             _ if self.exit() == Exit::Damaged => Some(damaged.into()),
@@ -225,6 +235,7 @@ impl Explain for ArchiveError {
             | Self::Extra { .. } => Exit::Damaged,
             Self::Target { .. } | Self::NotEmpty { .. } => Exit::Restore,
             Self::NoSuchPath { .. } => Exit::Usage,
+            Self::UnknownProfile { .. } => Exit::Refused,
             Self::Cancelled => Exit::Interrupted,
             _ => Exit::BackupFailed,
         }

@@ -6,14 +6,14 @@ use std::ops::Range;
 
 use tokio_util::sync::CancellationToken;
 
+use super::container::Layout;
 use super::decode::with_blocks;
-use super::encode::Encoder;
 use super::file_index::FileIndex;
-use super::pack::hash_zeros;
-use super::read::{ArchiveRead, Layout, fetch};
+use super::read::ArchiveRead;
+use super::stream::hash_zeros;
 use super::tar::{BLOCK, Entry, Piece, Reader, Source};
-use super::xz::{self, EDGE, HEADER};
-use super::{ArchiveError, ExpectedArchive, Level, PackOptions};
+use super::xz::{self, EDGE, Encoder, HEADER};
+use super::{ArchiveError, ExpectedArchive, Level, Profile, zst};
 use crate::ids::ShardName;
 use crate::manifest::{EntryKind, FileEntry};
 use crate::store::StoreError;
@@ -70,15 +70,8 @@ pub fn forge(stream: &[u8], shard: &ShardName) -> Result<Forged, ArchiveError> {
 
 /// `object` as it is, with the manifest's numbers and the table of what can be read of it.
 pub fn accept(object: Vec<u8>, shard: &ShardName) -> Forged {
-    let (blocks, tar_size) = promised(&object).unwrap_or((1, 1));
-    let mut expected = ExpectedArchive {
-        size: object.len() as u64,
-        hash: blake3::hash(&object).into(),
-        blocks,
-        tar_size,
-        data_size: 0,
-    };
-    let stream = stream_of(&object, &expected).unwrap_or_default();
+    let mut expected = promised(&object);
+    let stream = stream_of(&object).unwrap_or_default();
     let (entries, _) = believe(&stream, shard);
     expected.data_size = data_size(&entries);
     Forged {
@@ -90,15 +83,7 @@ pub fn accept(object: Vec<u8>, shard: &ShardName) -> Forged {
 
 /// The tar stream of an object that says of itself what it is; none where it is unreadable or long.
 pub fn unwrap(object: &Vec<u8>) -> Option<Vec<u8>> {
-    let (blocks, tar_size) = promised(object)?;
-    let expected = ExpectedArchive {
-        size: object.len() as u64,
-        hash: blake3::hash(object).into(),
-        blocks,
-        tar_size,
-        data_size: 0,
-    };
-    stream_of(object, &expected)
+    stream_of(object)
 }
 
 /// `stream` with the checksum of every header mended, so that what was changed in one is read.
@@ -117,9 +102,16 @@ pub fn mend_checksums(mut stream: Vec<u8>) -> Vec<u8> {
     stream
 }
 
-/// `object` with the container's own checksums mended: edges, index, and the headers of the blocks that the index names.
-/// What a block holds keeps its CRC64.
-pub fn mend_container(mut object: Vec<u8>) -> Vec<u8> {
+/// `object` with the container's own checksums mended: edges, index, and of an .xz object the headers of the blocks that the
+/// index names. What a block holds keeps its own.
+pub fn mend_container(object: Vec<u8>) -> Vec<u8> {
+    match object.get(1..4) {
+        Some([0x2A, 0x4D, 0x18]) => zst::mend(object),
+        _ => mend_xz(object),
+    }
+}
+
+fn mend_xz(mut object: Vec<u8>) -> Vec<u8> {
     let size = object.len();
     let Some(footer_at) = size.checked_sub(EDGE).filter(|at| *at >= EDGE) else {
         return object;
@@ -171,20 +163,18 @@ pub(super) fn contain(
     stream: &[u8],
     file_index: &[u8],
 ) -> Result<(Vec<u8>, ExpectedArchive), ArchiveError> {
-    let options = PackOptions {
-        level: Level(0),
-        threads: NonZeroUsize::MIN,
-    };
+    let level = Level::new(0).unwrap_or_default();
     let mut object = Vec::new();
     let mut out = |bytes: Vec<u8>| {
         object.extend(bytes);
         Ok(())
     };
     let cancel = CancellationToken::new();
-    let mut encoder = Encoder::new(&options, &cancel, &mut out)?;
+    let mut encoder = Encoder::new(level, NonZeroUsize::MIN, &cancel, &mut out)?;
     encoder.write(stream)?;
     let blocks = encoder.finish(file_index)?;
     let expected = ExpectedArchive {
+        profile: Profile::Portable.name().to_owned(),
         size: object.len() as u64,
         hash: blake3::hash(&object).into(),
         blocks,
@@ -201,22 +191,22 @@ fn data_size(entries: &[FileEntry]) -> u64 {
         .min(MOST_ZEROS)
 }
 
-/// Number of blocks and length of the tar stream, as the object's own index has them.
-fn promised(object: &Vec<u8>) -> Option<(u64, u64)> {
-    let footer_at = object.len().checked_sub(EDGE)?;
-    let index_size = xz::parse_footer(object.last_chunk()?).ok()?;
-    let index_at = (footer_at as u64).checked_sub(index_size)?;
-    let index = fetch(object, index_at..footer_at as u64).ok()?;
-    let records = xz::parse_index(&index, index_at).ok()?;
-    let (_, blocks) = records.split_last()?;
-    let tar_size = blocks
-        .iter()
-        .fold(0u64, |sum, block| sum.saturating_add(block.uncompressed));
-    Some((records.len() as u64, tar_size))
+/// What a manifest would say of an object, as the object has it; its files' sizes are left for the caller to fill in.
+fn promised(object: &Vec<u8>) -> ExpectedArchive {
+    let layout = Layout::open(object).ok();
+    let profile = layout.as_ref().map_or(Profile::Portable, |it| it.profile);
+    ExpectedArchive {
+        profile: profile.name().to_owned(),
+        size: object.len() as u64,
+        hash: blake3::hash(object).into(),
+        blocks: layout.as_ref().map_or(1, Layout::block_count),
+        tar_size: layout.as_ref().map_or(1, |it| it.tar_size),
+        data_size: 0,
+    }
 }
 
-fn stream_of(object: &Vec<u8>, expected: &ExpectedArchive) -> Option<Vec<u8>> {
-    let layout = Layout::read(object, expected).ok()?;
+fn stream_of(object: &Vec<u8>) -> Option<Vec<u8>> {
+    let layout = Layout::open(object).ok()?;
     if layout.tar_size > LONGEST_STREAM {
         return None;
     }

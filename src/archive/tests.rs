@@ -219,9 +219,9 @@ fn a_file_index_that_lies_is_found() {
 fn a_file_index_of_many_blocks_length_is_one_block() {
     let names: Vec<u8> = (0..60_000u32).flat_map(|i| i.to_le_bytes()).collect();
     let (archive, expected) = contain(&[0; 10_240], &names.repeat(20)).unwrap();
-    let layout = read::Layout::read(&archive, &expected).unwrap();
+    let layout = container::Layout::read(&archive, &expected).unwrap();
     assert_eq!(layout.blocks.len(), 1);
-    assert_eq!(layout.file_index.record.uncompressed, 4_800_000);
+    assert_eq!(layout.file_index.unwrap().length, 4_800_000);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn an_index_that_promises_gigabytes_is_refused_before_they_are_allocated() {
         object.extend_from_slice(&xz::footer(index.len()));
         expected.size = object.len() as u64;
         expected.tar_size = size;
-        let error = read::Layout::read(&object, &expected).err().unwrap();
+        let error = container::Layout::read(&object, &expected).err().unwrap();
         assert!(matches!(error, ArchiveError::Container { .. }), "{error}");
     }
     // Within the bounds, but not true: the decoder says so.

@@ -6,14 +6,16 @@ use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
-use super::decode::{stream_block, with_blocks};
+use super::container::Layout;
+use super::decode::with_blocks;
 use super::file_index::FileIndex;
-use super::read::{ArchiveRead, Layout};
+use super::read::ArchiveRead;
 use super::tar::{Reader, Source};
 use super::target::Target;
 use super::verify::{Nowhere, Verifier};
-use super::xz::HEADER;
-use super::{ArchiveError, Entries, ExpectedArchive, UnpackOptions, UnpackSummary};
+use super::{
+    ArchiveError, Entries, ExpectedArchive, Owners, Profile, UnpackOptions, UnpackSummary, xz,
+};
 use crate::ids::Hash;
 use crate::manifest::{EntryKind, FileEntry};
 use crate::progress::Meter;
@@ -28,8 +30,8 @@ pub fn check(
     cancel: &CancellationToken,
 ) -> Result<UnpackSummary, ArchiveError> {
     let mut nowhere = Nowhere;
-    let mut verifier = Verifier::new(&mut nowhere, expected.data_size, meter, cancel);
-    everything(archive, expected, entries, threads, &mut verifier)?;
+    let mut verifier = Verifier::new(&mut nowhere, Some(expected.data_size), meter, cancel);
+    promised(archive, expected, entries, threads, &mut verifier)?;
     Ok(verifier.summary)
 }
 
@@ -47,9 +49,9 @@ pub fn unpack(
     cancel: &CancellationToken,
 ) -> Result<UnpackSummary, ArchiveError> {
     let mut target = Target::new(target, options.owners)?;
-    let mut verifier = Verifier::new(&mut target, expected.data_size, meter, cancel);
+    let mut verifier = Verifier::new(&mut target, Some(expected.data_size), meter, cancel);
     if options.only.is_empty() {
-        everything(archive, expected, entries, options.threads, &mut verifier)?;
+        promised(archive, expected, entries, options.threads, &mut verifier)?;
     } else {
         let layout = Layout::read(archive, expected)?;
         for run in runs(select(entries, &options.only)?, layout.tar_size)? {
@@ -61,7 +63,50 @@ pub fn unpack(
     Ok(summary)
 }
 
-fn everything(
+/// What an archive says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// Its profile.
+    pub profile: Profile,
+    /// Size of the tar stream in bytes.
+    pub tar_size: u64,
+    /// Number of compressed blocks.
+    pub blocks: u64,
+}
+
+/// Reads what `archive` says of itself, whatever its name.
+pub fn describe(archive: &dyn ArchiveRead) -> Result<Described, ArchiveError> {
+    let layout = Layout::open(archive)?;
+    Ok(Described {
+        profile: layout.profile,
+        tar_size: layout.tar_size,
+        blocks: layout.block_count(),
+    })
+}
+
+/// Writes an archive of which there is neither manifest nor table into `target`, which must be an empty directory.
+///
+/// The container's checksums, the order and the paths of the entries are checked as ever; that the files are those
+/// that were packed nobody can say.
+pub fn unpack_alone(
+    archive: &dyn ArchiveRead,
+    target: &Path,
+    threads: NonZeroUsize,
+    owners: Owners,
+    meter: &Meter,
+    cancel: &CancellationToken,
+) -> Result<UnpackSummary, ArchiveError> {
+    let layout = Layout::open(archive)?;
+    let mut target = Target::new(target, owners)?;
+    let mut verifier = Verifier::new(&mut target, None, meter, cancel);
+    everything(archive, &layout, None, threads, None, &mut verifier)?;
+    let summary = verifier.summary;
+    target.finish()?;
+    Ok(summary)
+}
+
+/// Everything, held against manifest and table.
+fn promised(
     archive: &dyn ArchiveRead,
     expected: &ExpectedArchive,
     entries: &mut Entries<'_>,
@@ -70,34 +115,63 @@ fn everything(
 ) -> Result<(), ArchiveError> {
     let layout = Layout::read(archive, expected)?;
     let mut object = blake3::Hasher::new();
-    object.update(&HEADER);
+    object.update(&layout.head);
+    let hasher = Some(&mut object);
+    everything(archive, &layout, Some(entries), threads, hasher, verifier)?;
+    object.update(&layout.tail);
+    let found = Hash::from(object.finalize());
+    if found != expected.hash {
+        return Err(ArchiveError::Hash {
+            expected: expected.hash,
+            found,
+        });
+    }
+    verifier.end()
+}
+
+/// Every block and every entry. `object` receives the bytes of all blocks.
+fn everything(
+    archive: &dyn ArchiveRead,
+    layout: &Layout,
+    mut entries: Option<&mut Entries<'_>>,
+    threads: NonZeroUsize,
+    mut object: Option<&mut blake3::Hasher>,
+    verifier: &mut Verifier<'_>,
+) -> Result<(), ArchiveError> {
     let all = 0..layout.blocks.len();
     let cancel = verifier.cancel;
     let wanted = with_blocks(
         archive,
-        &layout,
+        layout,
         all,
         threads,
-        Some(&mut object),
+        object.as_deref_mut(),
         cancel,
         |blocks| {
             let mut reader = Reader::new(blocks, 0);
-            let mut file_index = FileIndex::new(blake3::Hasher::new());
+            let mut file_index = layout
+                .file_index
+                .map(|_| FileIndex::new(blake3::Hasher::new()));
             loop {
                 let offset = reader.offset();
                 let entry = reader.entry(layout.tar_size)?;
-                let line = entries.next().transpose()?;
+                let line = match &mut entries {
+                    Some(entries) => entries.next().transpose()?,
+                    None => None,
+                };
                 match (entry, line) {
                     (None, None) => break,
-                    (Some(entry), None) => {
+                    (Some(entry), None) if entries.is_some() => {
                         return Err(ArchiveError::Extra {
                             path: entry.path.to_table(),
                         });
                     }
                     (None, Some(line)) => return Err(ArchiveError::Missing { path: line.path }),
-                    (Some(entry), Some(line)) => {
-                        file_index.add(&entry.path, entry.kind, offset);
-                        verifier.entry(&mut reader, offset, &entry, &line)?;
+                    (Some(entry), line) => {
+                        if let Some(file_index) = &mut file_index {
+                            file_index.add(&entry.path, entry.kind, offset);
+                        }
+                        verifier.entry(&mut reader, offset, &entry, line.as_ref())?;
                     }
                 }
             }
@@ -108,33 +182,30 @@ fn everything(
                     what: "the stream goes on behind its trailer".into(),
                 });
             }
-            Ok(file_index.finish(layout.tar_size).finalize())
+            Ok(file_index.map(|index| index.finish(layout.tar_size).finalize()))
         },
     )?;
 
+    let Some(block) = layout.file_index else {
+        return Ok(());
+    };
     let mut found = blake3::Hasher::new();
     let mut raw = |bytes: &[u8]| {
-        object.update(bytes);
+        if let Some(object) = &mut object {
+            object.update(bytes);
+        }
     };
-    stream_block(archive, layout.file_index, &mut raw, &mut |bytes| {
+    xz::stream_block(archive, block, &mut raw, &mut |bytes| {
         found.update(bytes);
         Ok(())
     })?;
-    if found.finalize() != wanted {
+    if Some(found.finalize()) != wanted {
         return Err(ArchiveError::Container {
-            offset: layout.file_index.offset,
+            offset: block.offset,
             what: "the file index is not that of the tar stream".into(),
         });
     }
-    object.update(&layout.tail);
-    let found = Hash::from(object.finalize());
-    if found != expected.hash {
-        return Err(ArchiveError::Hash {
-            expected: expected.hash,
-            found,
-        });
-    }
-    verifier.end()
+    Ok(())
 }
 
 /// The table's lines for `only`, and for the directories above and below them, in order.
@@ -233,7 +304,7 @@ fn some(
             for line in &run.lines {
                 let offset = reader.offset();
                 match reader.entry(layout.tar_size)? {
-                    Some(entry) => verifier.entry(&mut reader, offset, &entry, line)?,
+                    Some(entry) => verifier.entry(&mut reader, offset, &entry, Some(line))?,
                     None => {
                         return Err(ArchiveError::Missing {
                             path: line.path.clone(),

@@ -2,8 +2,8 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::pack::hash_zeros;
 use super::path::ArchivePath;
+use super::stream::hash_zeros;
 use super::tar::{Entry, Piece, Reader, Source};
 use super::{ArchiveError, UnpackSummary};
 use crate::ids::Hash;
@@ -46,15 +46,15 @@ pub(super) struct Verifier<'a> {
     pub meter: &'a Meter,
     pub cancel: &'a CancellationToken,
     order: Order,
-    /// What the manifest says that all files together have.
-    data_size: u64,
+    /// What the manifest says that all files together have, where there is one.
+    data_size: Option<u64>,
     pub summary: UnpackSummary,
 }
 
 impl<'a> Verifier<'a> {
     pub(super) fn new(
         sink: &'a mut dyn Sink,
-        data_size: u64,
+        data_size: Option<u64>,
         meter: &'a Meter,
         cancel: &'a CancellationToken,
     ) -> Self {
@@ -68,22 +68,27 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// The entry whose headers began at `offset` and were just read; `line` is its line in the table.
+    /// The entry whose headers began at `offset` and were just read; `line` is its line in the table, where there is one.
     pub(super) fn entry<S: Source>(
         &mut self,
         reader: &mut Reader<S>,
         offset: u64,
         entry: &Entry,
-        line: &FileEntry,
+        line: Option<&FileEntry>,
     ) -> Result<(), ArchiveError> {
-        compare(entry, line)?;
-        let path = &line.path;
-        same(path, "place", line.tar_offset, offset)?;
+        if let Some(line) = line {
+            compare(entry, line)?;
+            same(&line.path, "place", line.tar_offset, offset)?;
+        }
         self.order.accept(entry)?;
-        let room = self.data_size.saturating_sub(self.summary.data_size);
-        if entry.size > room {
+        let room = self
+            .data_size
+            .map(|most| most.saturating_sub(self.summary.data_size));
+        if let (Some(expected), Some(room)) = (self.data_size, room)
+            && entry.size > room
+        {
             return Err(ArchiveError::DataSize {
-                expected: self.data_size,
+                expected,
                 found: self.summary.data_size.saturating_add(entry.size),
             });
         }
@@ -94,45 +99,56 @@ impl<'a> Verifier<'a> {
             }
             EntryKind::File => {
                 self.sink.file(entry)?;
-                Some(self.content(reader, entry)?)
+                self.content(reader, entry, line.is_some())?
             }
         };
-        let shown = |hash: Option<Hash>| hash.map_or_else(|| "none".to_owned(), |h| h.to_string());
-        same(path, "hash", shown(line.hash), shown(hash))?;
-        same(path, "length", line.tar_length, reader.offset() - offset)?;
+        if let Some(line) = line {
+            let shown =
+                |hash: Option<Hash>| hash.map_or_else(|| "none".to_owned(), |h| h.to_string());
+            same(&line.path, "hash", shown(line.hash), shown(hash))?;
+            let length = reader.offset() - offset;
+            same(&line.path, "length", line.tar_length, length)?;
+        }
         if entry.kind == EntryKind::File {
             self.sink.file_end(entry)?;
         }
         self.summary.files += 1;
-        self.summary.data_size += entry.size;
+        self.summary.data_size = self.summary.data_size.saturating_add(entry.size);
         Ok(())
     }
 
     /// To be called behind the last entry of a whole archive.
     pub(super) fn end(&self) -> Result<(), ArchiveError> {
-        let (expected, found) = (self.data_size, self.summary.data_size);
-        if expected == found {
-            return Ok(());
+        match (self.data_size, self.summary.data_size) {
+            (Some(expected), found) if expected != found => {
+                Err(ArchiveError::DataSize { expected, found })
+            }
+            _ => Ok(()),
         }
-        Err(ArchiveError::DataSize { expected, found })
     }
 
+    /// Hashes the content only where there is something to compare it with.
     fn content<S: Source>(
         &mut self,
         reader: &mut Reader<S>,
         entry: &Entry,
-    ) -> Result<Hash, ArchiveError> {
-        let mut hasher = blake3::Hasher::new();
+        hashed: bool,
+    ) -> Result<Option<Hash>, ArchiveError> {
+        let mut hasher = hashed.then(blake3::Hasher::new);
         let mut at = 0;
         reader.content(entry, &mut |piece| {
             let length = match piece {
                 Piece::Data(bytes) => {
-                    hasher.update(bytes);
+                    if let Some(hasher) = &mut hasher {
+                        hasher.update(bytes);
+                    }
                     self.sink.data(at, bytes)?;
                     bytes.len() as u64
                 }
                 Piece::Hole(length) => {
-                    hash_zeros(&mut hasher, length, self.cancel)?;
+                    if let Some(hasher) = &mut hasher {
+                        hash_zeros(hasher, length, self.cancel)?;
+                    }
                     length
                 }
             };
@@ -140,7 +156,7 @@ impl<'a> Verifier<'a> {
             self.meter.advance(length);
             Ok(())
         })?;
-        Ok(hasher.finalize().into())
+        Ok(hasher.map(|hasher| hasher.finalize().into()))
     }
 }
 

@@ -3,6 +3,14 @@
 //! After "The .xz File Format", version 1.2.1: integers, section 1.2; stream header and footer, 2.1; index, 4.
 //! The blocks themselves are liblzma's. Reading trusts nothing: an index may not tell of more blocks than fit in front of it.
 
+mod decode;
+mod encode;
+mod layout;
+
+pub(super) use decode::{decode, stream_block};
+pub(super) use encode::Encoder;
+pub(super) use layout::layout;
+
 use super::integer;
 
 /// Bytes of a stream header and of a stream footer.

@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::{self, ArchiveError, Level, PackOptions, SourceTree};
+use crate::archive::{self, ArchiveError, Method, PackOptions, SourceTree};
 use crate::backup::boundary::{self, Boundary, Step};
 use crate::backup::read_back::ReadBack;
 use crate::blocking::off_thread;
@@ -169,12 +169,12 @@ impl Upload {
     pub async fn archive(
         mut self,
         job: Job,
-        level: Level,
+        method: Method,
         threads: NonZeroUsize,
         meter: Meter,
         cancel: CancellationToken,
     ) -> Result<Self, UploadError> {
-        let object = format!("{}{}", job.shard.file_stem(), archive::EXTENSION);
+        let object = format!("{}{}", job.shard.file_stem(), method.profile().extension());
         let key = catalog::key(self.intent.id, &object);
         // Nobody waits for a store that hangs once the picture has overflowed, or the window has broken. But what becomes of the
         // picture when it has been read is no matter of the archive's.
@@ -188,7 +188,7 @@ impl Upload {
             Boundary::Begun(Step::Archive).reach();
             let begun = Instant::now();
             let mut sink = BlockingSink::new(writer, runtime);
-            let options = PackOptions { level, threads };
+            let options = PackOptions { method, threads };
             let table = &mut self.table;
             let mut on_entry = |entry: crate::manifest::FileEntry| {
                 table.add(&entry).map_err(|source| ArchiveError::Sink {
@@ -397,8 +397,8 @@ mod tests {
                 made_with: MadeWith::default(),
             };
             let (meter, cancel) = (Meter::expecting(1), CancellationToken::new());
-            let (level, threads) = (Level::default(), NonZeroUsize::MIN);
-            let archiving = upload.archive(job, level, threads, meter, cancel);
+            let (method, threads) = (Method::default(), NonZeroUsize::MIN);
+            let archiving = upload.archive(job, method, threads, meter, cancel);
             upload = archiving.await.unwrap();
         }
         upload

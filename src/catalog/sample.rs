@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{key, write_intent, write_manifest};
-use crate::archive::{Level, PackOptions, PackSummary, SourceTree, pack};
+use crate::archive::{Level, Method, PackOptions, PackSummary, SourceTree, pack};
 use crate::ids::{BackupId, OpTime, ShardName};
 use crate::manifest::table::TableWriter;
 use crate::manifest::*;
@@ -75,7 +75,7 @@ fn pack_tree(name: &str) -> Packed {
         live: false,
     };
     let options = PackOptions {
-        level: Level::new(0).unwrap(),
+        method: Method::Portable(Level::new(0).unwrap()),
         threads: NonZeroUsize::MIN,
     };
     let (mut object, mut entries) = (Vec::new(), Vec::new());

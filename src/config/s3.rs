@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Config;
 use super::value::{Period, Size, written_as_string};
+use crate::archive::Method;
 use crate::manifest::MadeWith;
 
 /// `[s3]`. Credentials are not here: they come from the standard chain (environment, profile, web identity,
@@ -122,8 +123,12 @@ impl Config {
     /// The settings that decide how long archives take.
     pub fn made_with(&self) -> MadeWith {
         let line = self.s3.upload_limit.filter(|_| self.store.url.is_s3());
+        let level = match self.archive.method() {
+            Method::Portable(level) => Some(level.preset()),
+            Method::Fast | Method::Small => None,
+        };
         MadeWith {
-            level: self.archive.level,
+            level,
             threads: self.archive.thread_count().get() as u64,
             upload_limit: line.map(|limit| limit.0),
         }

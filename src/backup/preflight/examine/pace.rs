@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::archive::{Method, Profile};
 use crate::backup::Environment;
 use crate::backup::plan::PicturePlan;
 use crate::catalog;
@@ -14,6 +15,10 @@ use crate::manifest::{ArchiveRecord, MadeWith, Manifest};
 const RATE_PER_THREAD: u64 = 10 << 20;
 /// How many times slower the levels above 2 are (doc/benchmarks.md).
 const SLOWER_ABOVE_2: u64 = 5;
+/// How many times faster the profile `fast` is at the least (doc/benchmarks.md).
+const FASTER_BY_FAST: u64 = 5;
+/// How many times slower the profile `small` is at the most.
+const SLOWER_BY_SMALL: u64 = 2;
 /// How many times the guess an earlier backup's rate may be and still be believed.
 const FASTER_AT_MOST: u64 = 3;
 /// An archive of less than this part of what is to be archived now tells nothing about it: its time was spent on other things.
@@ -24,6 +29,8 @@ const BACKUPS_READ: usize = 5;
 /// What is known about the rate.
 pub(super) struct Pace {
     guess: u64,
+    /// The profile in force: what archives of another took tells nothing of it.
+    profile: Profile,
     /// How archives are made now.
     settings: MadeWith,
     /// Earlier backups, newest first.
@@ -33,7 +40,7 @@ pub(super) struct Pace {
 impl Pace {
     /// Reads earlier backups. A store that cannot be read is told of elsewhere, and leaves the guess.
     pub(super) async fn learn(env: &Environment) -> Self {
-        let settings = env.config.made_with();
+        let (settings, method) = (env.config.made_with(), env.config.archive.method());
         let store = env.store.as_ref();
         let sets = catalog::list(store).await.unwrap_or_default();
         let complete = |set: &&SetSummary| set.state == SetState::Complete;
@@ -42,7 +49,8 @@ impl Pace {
             earlier.extend(catalog::load(store, set.id).await.ok());
         }
         Self {
-            guess: guess(settings),
+            guess: guess(method, settings),
+            profile: method.profile(),
             settings,
             earlier,
         }
@@ -54,6 +62,7 @@ impl Pace {
         let last = self.earlier.first();
         let archives = last.map_or(&[][..], |manifest| &manifest.members);
         let archives = archives.iter().map(|member| &member.archive);
+        let archives = archives.filter(|archive| archive.profile == self.profile.name());
         match rate(archives) {
             Some(rate) => rate.min(self.guess.saturating_mul(FASTER_AT_MOST)),
             None => self.guess,
@@ -75,6 +84,7 @@ impl Pace {
             .flat_map(|manifest| &manifest.members)
             .filter(|archived| archived.shard == *shard && archived.address == *member)
             .map(|archived| &archived.archive)
+            .filter(|archive| archive.profile == self.profile.name())
             .find(|archive| archive.made_with == Some(self.settings))?;
         let (before, micros) = (archive.data_size, archive.pack_us);
         if before.saturating_mul(LEAST_PART) < bytes || before == 0 || micros == 0 {
@@ -88,13 +98,14 @@ impl Pace {
 
 /// Bytes a second to reckon with as long as nothing was measured; no more than the line to the store may carry, since
 /// nobody knows how much smaller the data gets.
-fn guess(settings: MadeWith) -> u64 {
-    let slower = if settings.level > 2 {
-        SLOWER_ABOVE_2
-    } else {
-        1
+fn guess(method: Method, settings: MadeWith) -> u64 {
+    let rate = RATE_PER_THREAD.saturating_mul(settings.threads);
+    let rate = match method {
+        Method::Portable(level) if level.preset() > 2 => rate / SLOWER_ABOVE_2,
+        Method::Portable(_) => rate,
+        Method::Fast => rate.saturating_mul(FASTER_BY_FAST),
+        Method::Small => rate / SLOWER_BY_SMALL,
     };
-    let rate = RATE_PER_THREAD.saturating_mul(settings.threads) / slower;
     rate.min(settings.upload_limit.unwrap_or(u64::MAX)).max(1)
 }
 
@@ -113,26 +124,31 @@ fn rate<'a>(archives: impl Iterator<Item = &'a ArchiveRecord>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::Level;
     use crate::catalog::sample;
 
     #[test]
     fn a_narrow_line_is_reckoned_with() {
-        let guess = |level, upload_limit| {
-            guess(MadeWith {
-                level,
+        let guess = |method, upload_limit| {
+            let settings = MadeWith {
+                level: None,
                 threads: 8,
                 upload_limit,
-            })
+            };
+            guess(method, settings)
         };
-        assert_eq!(guess(1, None), 80 << 20);
-        assert_eq!(guess(6, None), 16 << 20);
-        assert_eq!(guess(1, Some(1 << 20)), 1 << 20);
+        let portable = |level| Method::Portable(Level::new(level).unwrap());
+        assert_eq!(guess(portable(1), None), 80 << 20);
+        assert_eq!(guess(portable(6), None), 16 << 20);
+        assert_eq!(guess(Method::Fast, None), 400 << 20);
+        assert_eq!(guess(portable(1), Some(1 << 20)), 1 << 20);
+        assert_eq!(guess(Method::Fast, Some(1 << 20)), 1 << 20);
     }
 
     #[test]
     fn only_the_same_settings_tell_how_long_it_takes() {
         let settings = MadeWith {
-            level: 1,
+            level: Some(1),
             threads: 4,
             upload_limit: Some(10 << 20),
         };
@@ -148,6 +164,7 @@ mod tests {
             let member = sample::member("rs0");
             let pace = Pace {
                 guess: 1 << 20,
+                profile: Profile::Portable,
                 settings,
                 earlier,
             };
@@ -159,7 +176,7 @@ mod tests {
             made(
                 "hold",
                 Some(MadeWith {
-                    level: 2,
+                    level: Some(2),
                     ..settings
                 }),
             ),
@@ -193,20 +210,25 @@ mod tests {
         manifest.window.provider = "hold".into();
         let member = &mut manifest.members[0];
         member.archive.made_with = Some(MadeWith::default());
-        member.archive.data_size = 40 << 20;
+        (member.archive.data_size, member.archive.tar_size) = (40 << 20, 40 << 20);
         member.archive.pack_us = 4_000_000;
         let (shard, address) = (member.shard.clone(), member.address.clone());
-        let pace = Pace {
+        let mut pace = Pace {
             guess: 1 << 20,
+            profile: Profile::Portable,
             settings: MadeWith::default(),
             earlier: vec![manifest],
         };
-        let known = |bytes| pace.known(&shard, &address, bytes);
-        assert_eq!(known(40 << 20), Some(Duration::from_secs(4)));
-        assert_eq!(known(160 << 20), Some(Duration::from_secs(16)));
-        assert_eq!(known((160 << 20) + 1), None);
+        let known = |pace: &Pace, bytes| pace.known(&shard, &address, bytes);
+        assert_eq!(known(&pace, 40 << 20), Some(Duration::from_secs(4)));
+        assert_eq!(known(&pace, 160 << 20), Some(Duration::from_secs(16)));
+        assert_eq!(known(&pace, (160 << 20) + 1), None);
         let elsewhere = "127.0.0.1:1".parse().unwrap();
         assert_eq!(pace.known(&shard, &elsewhere, 40 << 20), None);
         assert_eq!(pace.known(&sample::shard("rs9"), &address, 40 << 20), None);
+        assert!(pace.to_expect() > 1 << 20);
+        pace.profile = Profile::Fast;
+        assert_eq!(known(&pace, 40 << 20), None);
+        assert_eq!(pace.to_expect(), 1 << 20);
     }
 }

@@ -4,11 +4,13 @@
 //! The file index must be one block however long it is, and pixz tells it from data, when it cannot seek, by a
 //! block header without sizes. Both follow from encoding it apart from the rest.
 
+use std::num::NonZeroUsize;
+
 use tokio_util::sync::CancellationToken;
 use xz2::stream::{Action, Check, MtStreamBuilder, Status, Stream};
 
-use super::xz::{self, EDGE, Record};
-use super::{ArchiveError, PackOptions};
+use super::{EDGE, Record, footer, index, parse_index};
+use crate::archive::{ArchiveError, Level};
 
 /// Bytes given out at a time.
 const CHUNK: usize = 256 << 10;
@@ -16,39 +18,42 @@ const CHUNK: usize = 256 << 10;
 const PATIENCE_MS: u32 = 200;
 
 /// Where compressed bytes go; an error ends the encoding.
-pub(super) type Out<'a> = dyn FnMut(Vec<u8>) -> Result<(), ArchiveError> + 'a;
+pub(in crate::archive) type Out<'a> = dyn FnMut(Vec<u8>) -> Result<(), ArchiveError> + 'a;
 
 /// Encodes one archive.
-pub(super) struct Encoder<'a> {
+pub(in crate::archive) struct Encoder<'a> {
     tar: Driver<'a>,
-    options: &'a PackOptions,
+    level: Level,
     out: &'a mut Out<'a>,
 }
 
 impl<'a> Encoder<'a> {
-    pub(super) fn new(
-        options: &'a PackOptions,
+    pub(in crate::archive) fn new(
+        level: Level,
+        threads: NonZeroUsize,
         cancel: &'a CancellationToken,
         out: &'a mut Out<'a>,
     ) -> Result<Self, ArchiveError> {
-        let stream = builder(options).encoder().map_err(ArchiveError::Compress)?;
+        let stream = builder(level, threads)
+            .encoder()
+            .map_err(ArchiveError::Compress)?;
         Ok(Self {
             tar: Driver::new(stream, cancel),
-            options,
+            level,
             out,
         })
     }
 
     /// Compresses a piece of the tar stream.
-    pub(super) fn write(&mut self, input: &[u8]) -> Result<(), ArchiveError> {
+    pub(in crate::archive) fn write(&mut self, input: &[u8]) -> Result<(), ArchiveError> {
         self.tar.run(input, Action::Run, self.out)
     }
 
     /// Ends the tar stream and writes file index, xz index and footer; returns the number of blocks.
-    pub(super) fn finish(self, file_index: &[u8]) -> Result<u64, ArchiveError> {
+    pub(in crate::archive) fn finish(self, file_index: &[u8]) -> Result<u64, ArchiveError> {
         let Self {
             mut tar,
-            options,
+            level,
             out,
         } = self;
         let cancel = tar.cancel;
@@ -56,7 +61,7 @@ impl<'a> Encoder<'a> {
         // With all blocks out, what liblzma still has to say is its own index and footer, which are replaced.
         let mut records = tar.records()?;
 
-        let stream = Stream::new_easy_encoder(options.level.preset(), Check::Crc64)
+        let stream = Stream::new_easy_encoder(level.preset(), Check::Crc64)
             .map_err(ArchiveError::Compress)?;
         let mut single = Driver::new(stream, cancel);
         let mut header_left = EDGE;
@@ -70,19 +75,19 @@ impl<'a> Encoder<'a> {
         single.run(b"", Action::FullFlush, &mut skip_header)?;
         records.extend(single.records()?);
 
-        let mut tail = xz::index(&records);
-        tail.extend_from_slice(&xz::footer(tail.len()));
+        let mut tail = index(&records);
+        tail.extend_from_slice(&footer(tail.len()));
         out(tail)?;
         Ok(records.len() as u64)
     }
 }
 
-fn builder(options: &PackOptions) -> MtStreamBuilder {
+fn builder(level: Level, threads: NonZeroUsize) -> MtStreamBuilder {
     let mut builder = MtStreamBuilder::new();
     builder
-        .threads(u32::try_from(options.threads.get()).unwrap_or(u32::MAX))
-        .block_size(options.level.block_size())
-        .preset(options.level.preset())
+        .threads(u32::try_from(threads.get()).unwrap_or(u32::MAX))
+        .block_size(level.block_size())
+        .preset(level.preset())
         .check(Check::Crc64)
         .timeout_ms(PATIENCE_MS);
     builder
@@ -143,37 +148,34 @@ impl<'a> Driver<'a> {
             tail.extend_from_slice(&bytes);
             Ok(())
         })?;
-        let index = tail.len().checked_sub(EDGE).and_then(|end| tail.get(..end));
-        xz::parse_index(index.unwrap_or_default(), u64::MAX).map_err(|what| {
-            ArchiveError::Container {
-                offset: 0,
-                what: format!("as the compressor wrote it: {what}"),
-            }
+        let body = tail.len().checked_sub(EDGE).and_then(|end| tail.get(..end));
+        parse_index(body.unwrap_or_default(), u64::MAX).map_err(|what| ArchiveError::Container {
+            offset: 0,
+            what: format!("as the compressor wrote it: {what}"),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-
-    use super::super::Level;
     use super::*;
+    use crate::archive::Method;
 
     #[test]
     fn stated_memory_covers_what_liblzma_says_it_takes() {
         for level in (0..=9).filter_map(Level::new) {
             let said = |threads: usize| {
                 let threads = NonZeroUsize::new(threads).unwrap();
-                builder(&PackOptions { level, threads }).memusage()
+                builder(level, threads).memusage()
             };
             let each = (said(17) - said(1)) / 16;
-            let stated = level.thread_memory();
+            let method = Method::Portable(level);
+            let stated = method.thread_memory();
             assert!(
                 each <= stated && stated - each < 3 << 20,
                 "{level:?}: liblzma says {each}, we state {stated}"
             );
-            assert!(said(1) <= super::super::BASE_MEMORY + stated);
+            assert!(said(1) <= method.base_memory() + stated);
         }
     }
 }
