@@ -13,6 +13,8 @@
 
 #[path = "cli/damaged.rs"]
 mod damaged;
+#[path = "cli/hand.rs"]
+mod hand;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/members.rs"]

@@ -1,11 +1,13 @@
 //! The command line: one definition feeds the parser, the help, the man pages and the completions.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::archive::Profile;
 use crate::config::DEFAULT_PATH;
 use crate::error::Exit;
 use crate::ids::{MemberAddr, RunId, ShardName};
@@ -82,6 +84,10 @@ pub enum Verb {
     Recover(RecoverArgs),
     /// Unlock a member that is fsyncLocked
     Unlock(UnlockArgs),
+    /// Pack a data directory into an archive, as a backup would
+    Pack(PackArgs),
+    /// Unpack an archive, without its backup's manifest and file table
+    Unpack(UnpackArgs),
     /// Print the configuration in force
     Config,
     /// Guard one lock window (started by `backup`, talks on its standard input)
@@ -178,6 +184,50 @@ pub struct UnlockArgs {
     /// Do it; without this, only tell what would be done
     #[arg(long)]
     pub yes: bool,
+}
+
+/// `pack`
+#[derive(Debug, Args)]
+pub struct PackArgs {
+    /// The directory; nothing may write to it meanwhile
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// Where the archive goes: a file that is not there yet, or - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// What is packed for: opening it with tar and xz (portable), time (fast), space (small)
+    #[arg(long, value_name = "PROFILE", default_value = "portable", value_enum)]
+    pub profile: Profile,
+
+    /// xz level of the profile portable, 0 to 9 [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=9))]
+    pub level: Option<u32>,
+
+    /// Compression threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// Pack diagnostic.data (mongod's own measurements) too
+    #[arg(long)]
+    pub diagnostic_data: bool,
+}
+
+/// `unpack`
+#[derive(Debug, Args)]
+pub struct UnpackArgs {
+    /// The archive, of any profile, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Directory to unpack into; must be empty or absent
+    #[arg(short = 'C', long = "directory", value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// Decompression threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// `generate`

@@ -5,10 +5,12 @@ mod check;
 mod generate;
 mod guard;
 mod list;
+mod pack;
 mod recover;
 mod restore;
 mod show_config;
 mod unlock;
+mod unpack;
 mod verify;
 
 use std::future::Future;
@@ -23,6 +25,7 @@ use crate::backup::Environment;
 #[cfg(debug_assertions)]
 use crate::backup::boundary::Boundary;
 use crate::backup::release::Tools;
+use crate::blocking::off_thread;
 use crate::cli::{Cli, Verb};
 use crate::config::{Config, ConfigError};
 use crate::error::{Exit, Explain};
@@ -122,7 +125,17 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
     if let Verb::Boundaries = &cli.verb {
         return boundaries();
     }
-    let config = load(&cli)?;
+    let config = match cli.verb {
+        Verb::Pack(arguments) => {
+            let hand = Hand::new(terminal, cli.json);
+            return hand.run(|hand| pack::run(hand, arguments));
+        }
+        Verb::Unpack(arguments) => {
+            let hand = Hand::new(terminal, cli.json);
+            return hand.run(|hand| unpack::run(hand, arguments));
+        }
+        _ => load(&cli)?,
+    };
     let stores = config.store_settings();
     let context = Context {
         tools: Tools {
@@ -156,7 +169,8 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Restore(arguments) => {
             interruptible(context, |context| restore::run(context, arguments))
         }
-        Verb::Generate(_) => Ok(Exit::Done),
+        // Done above, without a configuration.
+        Verb::Generate(_) | Verb::Pack(_) | Verb::Unpack(_) => Ok(Exit::Done),
         #[cfg(debug_assertions)]
         Verb::Boundaries => boundaries(),
     }
@@ -178,12 +192,55 @@ fn interruptible<F>(context: Context, verb: impl FnOnce(Context) -> F) -> Result
 where
     F: Future<Output = Result<Exit, Failure>>,
 {
+    let (cancel, hurry) = (context.cancel.clone(), context.stores.hurry.clone());
+    cancelling(cancel, hurry, || verb(context))
+}
+
+/// What verbs that need no configuration have at hand.
+pub struct Hand {
+    /// Where progress goes.
+    pub terminal: Terminal,
+    /// Cancelled by SIGINT and SIGTERM.
+    pub cancel: CancellationToken,
+    /// Whether data is to be printed as JSON.
+    pub json: bool,
+}
+
+impl Hand {
+    fn new(terminal: &Terminal, json: bool) -> Self {
+        Self {
+            terminal: terminal.clone(),
+            cancel: CancellationToken::new(),
+            json,
+        }
+    }
+
+    /// Runs a verb that blocks.
+    fn run(
+        self,
+        verb: impl FnOnce(&Self) -> Result<Exit, Failure> + Send + 'static,
+    ) -> Result<Exit, Failure> {
+        let cancel = self.cancel.clone();
+        cancelling(cancel, CancellationToken::new(), || async move {
+            off_thread(move || verb(&self)).await
+        })
+    }
+}
+
+/// Runs `verb` while the first signal cancels the one token and the second the other.
+fn cancelling<F>(
+    cancel: CancellationToken,
+    hurry: CancellationToken,
+    verb: impl FnOnce() -> F,
+) -> Result<Exit, Failure>
+where
+    F: Future<Output = Result<Exit, Failure>>,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(EdgeError::Runtime)?;
     runtime.block_on(async {
-        let (cancel, hurry) = (context.cancel.clone(), context.stores.hurry.clone());
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
                 .map_err(EdgeError::Runtime)?;
@@ -208,7 +265,7 @@ where
             tracing::warn!("asked again: not waiting for the store; what stays there is left to `freezeframe recover`");
             hurry.cancel();
         });
-        verb(context).await
+        verb().await
     })
 }
 

@@ -6,8 +6,9 @@ use snapbox::{assert_data_eq, str};
 
 use crate::scene::Scene;
 
-const VERBS: [&str; 9] = [
-    "check", "backup", "list", "show", "verify", "restore", "recover", "unlock", "config",
+const VERBS: [&str; 11] = [
+    "check", "backup", "list", "show", "verify", "restore", "recover", "unlock", "pack", "unpack",
+    "config",
 ];
 
 #[test]
@@ -30,6 +31,8 @@ Commands:
   restore  Restore a backup to a directory
   recover  Give back what a dead run left behind: locks, mounts, snapshots, unfinished uploads
   unlock   Unlock a member that is fsyncLocked
+  pack     Pack a data directory into an archive, as a backup would
+  unpack   Unpack an archive, without its backup's manifest and file table
   config   Print the configuration in force
   help     Print this message or the help of the given subcommand(s)
 

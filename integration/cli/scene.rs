@@ -103,6 +103,21 @@ impl Scene {
         self.redact(&format!("$ {line}\n")) + &self.shown(&output)
     }
 
+    /// Runs `script` in the scene's directory; `freezeframe` in it is the program. Gives what a person would see.
+    pub fn shell(&self, script: &str) -> String {
+        let program = Path::new(env!("CARGO_BIN_EXE_freezeframe"));
+        let before = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{before}", program.parent().unwrap().display());
+        let output = Command::new("bash")
+            .args(["-c", &format!("set -o pipefail; {script}")])
+            .current_dir(self.dir.path())
+            .env("PATH", path)
+            .env("FREEZEFRAME_CONFIG", "there-is-none")
+            .output()
+            .unwrap();
+        self.redact(&format!("$ {script}\n")) + &self.shown(&output)
+    }
+
     /// Runs `line` as a user who owns nothing, where we may become one. The program is read from where that user may.
     pub fn run_as_nobody(&self, line: &str) -> String {
         use std::os::unix::process::CommandExt;
@@ -167,6 +182,8 @@ impl Scene {
             (r"AGE +SIZE", "AGE  SIZE"),
             (r"\d+ d  +", "AGE  "),
             (r"in \d+(\.\d+)? m?s\b", "in SECONDS"),
+            (r"BLAKE3 [0-9a-f]{64}", "BLAKE3 HASH"),
+            (r"in \d+ B, (portable|fast|small)", "in SIZE, $1"),
             // Other tests' servers, and whether the host has systemd, are none of the test's business.
             (
                 r"(?s)warning  other_mongod .*?-> [^\n]*(\n {20,}[^\n]*)*",

@@ -87,7 +87,7 @@ impl Fetch<'_> {
 }
 
 /// Only root may give files away.
-fn owners() -> Owners {
+pub(crate) fn owners() -> Owners {
     if nix::unistd::geteuid().is_root() {
         Owners::Restore
     } else {

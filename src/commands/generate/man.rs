@@ -119,7 +119,7 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Verb, command line, what it does.
-const EXAMPLES: [(&str, &str, &str); 14] = [
+const EXAMPLES: [(&str, &str, &str); 17] = [
     (
         "check",
         "freezeframe check",
@@ -184,6 +184,21 @@ const EXAMPLES: [(&str, &str, &str); 14] = [
         "unlock",
         "freezeframe unlock --member 127.0.0.1:27018 --force --yes",
         "Take every lock of that member off, whoever holds it; needs no configuration.",
+    ),
+    (
+        "pack",
+        "freezeframe pack --profile small /srv/copy -o copy.tar.ffz",
+        "Pack a data directory that no mongod runs on.",
+    ),
+    (
+        "unpack",
+        "freezeframe unpack rs0.tar.ffz -C /srv/mongodb",
+        "Unpack an archive of any profile, also one whose manifest is lost.",
+    ),
+    (
+        "unpack",
+        "ssh backup-host cat rs0.tar.ffz | freezeframe unpack - -C /srv/mongodb",
+        "The same from a pipe.",
     ),
     (
         "config",

@@ -1,0 +1,243 @@
+//! `pack`: the archive engine by hand.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write as _};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tempfile::NamedTempFile;
+use thiserror::Error;
+
+use super::{Failure, Hand, print};
+use crate::archive::{
+    Level, Method, PackOptions, PackSummary, Profile, SourceTree, Unsnapped, estimate, pack,
+};
+use crate::cli::PackArgs;
+use crate::error::{Exit, Explain};
+use crate::human;
+use crate::ids::{Hash, InvalidId, ShardName};
+use crate::progress::{Meter, Progress};
+
+/// Standard input or output in the place of a file.
+pub(super) const STANDARD: &str = "-";
+
+/// What `pack --json` prints.
+#[derive(Debug, Serialize)]
+struct Packed {
+    /// None where it went to standard output.
+    file: Option<PathBuf>,
+    profile: Profile,
+    files: u64,
+    data_size: u64,
+    tar_size: u64,
+    size: u64,
+    blocks: u64,
+    hash: Hash,
+    unsnapped: Unsnapped,
+    seconds: f64,
+}
+
+#[derive(Debug, Error)]
+enum PackError {
+    #[error("the profile {} knows no levels", profile.name())]
+    NoLevels { profile: Profile },
+    #[error("an archive is nothing for a terminal")]
+    Terminal,
+    #[error("{} exists", path.display())]
+    Exists { path: PathBuf },
+    #[error("cannot create {}: {source}", path.display())]
+    Create {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Name(#[from] InvalidId),
+}
+
+impl Explain for PackError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoLevels { .. } => {
+                Some("leave --level out, or pack with --profile portable".into())
+            }
+            Self::Terminal => Some("name a file with -o, or redirect standard output".into()),
+            Self::Exists { .. } => Some("name a file that is not there yet".into()),
+            Self::Create { .. } | Self::Name(_) => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NoLevels { .. } | Self::Terminal => Exit::Usage,
+            Self::Exists { .. } => Exit::Refused,
+            Self::Create { .. } | Self::Name(_) => Exit::Failed,
+        }
+    }
+}
+
+/// Where the archive goes.
+enum Output {
+    Standard(File),
+    /// Named only when it is whole.
+    File {
+        path: PathBuf,
+        file: NamedTempFile,
+    },
+}
+
+impl Output {
+    fn open(path: &Path) -> Result<Self, PackError> {
+        let failed = |source| PackError::Create {
+            path: path.to_owned(),
+            source,
+        };
+        if path == Path::new(STANDARD) {
+            let out = std::io::stdout();
+            if out.is_terminal() {
+                return Err(PackError::Terminal);
+            }
+            // Not by way of Rust's own buffer, which looks for line ends.
+            let out = out.as_fd().try_clone_to_owned().map_err(failed)?;
+            return Ok(Self::Standard(out.into()));
+        }
+        if path.symlink_metadata().is_ok() {
+            return Err(PackError::Exists {
+                path: path.to_owned(),
+            });
+        }
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        Ok(Self::File {
+            path: path.to_owned(),
+            // Its own words name a file that nobody asked for.
+            file: NamedTempFile::new_in(folder).map_err(|error| failed(error.kind().into()))?,
+        })
+    }
+
+    fn sink(&mut self) -> &mut File {
+        match self {
+            Self::Standard(file) => file,
+            Self::File { file, .. } => file.as_file_mut(),
+        }
+    }
+
+    /// The archive is whole. Tells where it is.
+    fn keep(self) -> Result<Option<PathBuf>, PackError> {
+        let Self::File { path, file } = self else {
+            return Ok(None);
+        };
+        let failed = |source| PackError::Create {
+            path: path.clone(),
+            source,
+        };
+        file.as_file().sync_all().map_err(failed)?;
+        match file.persist_noclobber(&path) {
+            Ok(_) => Ok(Some(path)),
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(PackError::Exists { path })
+            }
+            Err(error) => Err(failed(error.error)),
+        }
+    }
+}
+
+pub fn run(hand: &Hand, arguments: PackArgs) -> Result<Exit, Failure> {
+    let profile = arguments.profile;
+    let level = arguments.level.and_then(Level::new);
+    let Some(method) = Method::new(profile, level) else {
+        return Err(PackError::NoLevels { profile }.into());
+    };
+    let source = SourceTree {
+        root: arguments.dir,
+        grafts: Vec::new(),
+        exclude: Vec::new(),
+        include_diagnostics: arguments.diagnostic_data,
+        live: false,
+    };
+    // Also tells that the directory is none before an output is made.
+    let expected = estimate(&source)?.data_size;
+    let mut output = Output::open(&arguments.output)?;
+    let meter = Meter::expecting(expected);
+    let options = PackOptions {
+        method,
+        threads: threads(arguments.threads),
+    };
+    let begun = Instant::now();
+    hand.terminal.begin("pack", &meter);
+    let packed = pack(
+        &source,
+        &nobody()?,
+        &options,
+        output.sink(),
+        &mut |_| Ok(()),
+        &meter,
+        &hand.cancel,
+    );
+    hand.terminal.end("pack");
+    let summary = packed?;
+    let packed = Packed::new(output.keep()?, &summary, begun.elapsed());
+    match packed.file {
+        Some(_) => print(hand.json, &packed, || render(&packed))?,
+        // Standard output is the archive's.
+        None => {
+            let _ = write!(std::io::stderr(), "{}", render(&packed));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// What was asked for, or one for each core.
+pub(super) fn threads(asked: Option<std::num::NonZeroUsize>) -> std::num::NonZeroUsize {
+    asked
+        .or_else(|| std::thread::available_parallelism().ok())
+        .unwrap_or(std::num::NonZeroUsize::MIN)
+}
+
+/// The replica set of lines that nobody keeps.
+fn nobody() -> Result<ShardName, PackError> {
+    Ok("archive".parse()?)
+}
+
+impl Packed {
+    fn new(file: Option<PathBuf>, summary: &PackSummary, taken: Duration) -> Self {
+        Self {
+            file,
+            profile: summary.profile,
+            files: summary.files,
+            data_size: summary.data_size,
+            tar_size: summary.tar_size,
+            size: summary.size,
+            blocks: summary.blocks,
+            hash: summary.hash,
+            unsnapped: summary.unsnapped,
+            seconds: taken.as_secs_f64(),
+        }
+    }
+}
+
+fn render(packed: &Packed) -> String {
+    let place = match &packed.file {
+        Some(file) => file.display().to_string(),
+        None => "standard output".into(),
+    };
+    let mut text = format!(
+        "{place}: {} files, {} in {}, {}, in {}\nBLAKE3 {}\n",
+        packed.files,
+        human::size(packed.tar_size),
+        human::size(packed.size),
+        packed.profile.name(),
+        human::duration(Duration::try_from_secs_f64(packed.seconds).unwrap_or_default()),
+        packed.hash,
+    );
+    if packed.unsnapped.tried > 0 {
+        text.push_str(&format!(
+            "{} of {} compressed pages and journal records are stored without their own compression\n",
+            packed.unsnapped.proven, packed.unsnapped.tried
+        ));
+    }
+    text
+}
