@@ -17,6 +17,8 @@ mod attacks;
 mod bounds;
 #[path = "hostile/corpus.rs"]
 mod corpus;
+#[path = "hostile/memory.rs"]
+mod memory;
 #[path = "hostile/mutate.rs"]
 mod mutate;
 #[path = "hostile/readers.rs"]

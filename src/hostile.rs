@@ -27,9 +27,10 @@ pub use documents::{reseal, table_of};
 pub type Target = fn(&[u8]) -> usize;
 
 /// Every target by its name, which is also that of its corpus and of its fuzz target.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("archive", archive),
     ("config", config),
+    ("frames", archive),
     ("guard", host::guard),
     ("intent", documents::intent),
     ("journal", host::journal),
@@ -54,7 +55,7 @@ pub fn target(name: &str) -> Option<Target> {
     found.map(|(_, target)| *target)
 }
 
-/// An archive object, as it is and with the container's checksums mended; manifest and table in accord with it as far as
+/// An archive object, of xz (`archive`) or of zstd frames (`frames`): as it is and with the container's checksums mended; manifest and table in accord with it as far as
 /// that goes.
 fn archive(data: &[u8]) -> usize {
     let Some(shard) = shard() else {

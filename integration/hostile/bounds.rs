@@ -128,6 +128,14 @@ fn watch() {
     }
 }
 
+/// What `work` gives, and the most bytes that it took beside those that there were. To be called by who is [`alone`].
+pub fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = NOW.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let value = work();
+    (value, PEAK.load(Ordering::Relaxed).saturating_sub(before))
+}
+
 /// Runs `work` on `case`; it must end, not panic, and take at most `memory` bytes more than there were. To be called by who
 /// is [`alone`].
 pub fn bounded<T>(case: &Case, memory: usize, work: impl FnOnce() -> T) -> T {

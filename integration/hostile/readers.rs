@@ -12,13 +12,15 @@ use super::mutate::mutated;
 fn memory(target: &str, length: usize) -> usize {
     match target {
         "archive" | "tar" => (64 << 20) + 64 * length,
+        // A block and its content at their largest, which an index may promise in a few bytes, and as much to copy them.
+        "frames" => (512 << 20) + 64 * length,
         _ => (2 << 20) + 128 * length,
     }
 }
 
 fn mutations(target: &str) -> u64 {
     match target {
-        "archive" | "tar" => 1200,
+        "archive" | "frames" | "tar" => 1200,
         _ => 6000,
     }
 }
