@@ -7,6 +7,8 @@
 )]
 #![allow(missing_docs)]
 
+#[path = "mongod/archive.rs"]
+mod archive;
 #[path = "mongod/preflight.rs"]
 mod preflight;
 mod support;

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use freezeframe::archive::Method;
+
 use super::support::*;
 
 struct Lab {
@@ -156,4 +158,26 @@ with tarfile.open("a.tar.xz") as tar:
         list.contains("-4.75") || list.contains("-5.25"),
         "times before 1970: {list}"
     );
+}
+
+#[test]
+fn a_second_reader_and_zstd_understand_fast_and_small() {
+    for method in [Method::Fast, Method::Small] {
+        let lab = Lab::new();
+        let packed = try_pack(&tree(&lab.source()), method).unwrap();
+        fs::write(lab.scratch.path().join("a.tar.ffz"), &packed.object).unwrap();
+        lab.sh("zstd -t a.tar.ffz");
+        let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/unpack-reference.py");
+        lab.sh(&format!(
+            "{reference} a.tar.ffz | tar --xattrs --numeric-owner -xpf - -C out"
+        ));
+        assert_eq!(look(&lab.out()), look(&lab.source()));
+
+        // It is a reader that checks.
+        let mut damaged = packed.object.clone();
+        let place = damaged.len() / 2;
+        damaged[place] ^= 1;
+        fs::write(lab.scratch.path().join("b.tar.ffz"), damaged).unwrap();
+        lab.sh(&format!("! {reference} b.tar.ffz >/dev/null 2>&1"));
+    }
 }

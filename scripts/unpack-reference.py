@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""Turns an archive of the profile `fast` or `small` into the tar stream that it holds.
+
+    scripts/unpack-reference.py rs0.tar.ffz | tar --xattrs --numeric-owner -xpf - -C DIRECTORY
+
+A second reader of the format, written from doc/format.md, part 3, for the day when there is no freezeframe. It needs Python
+and the command `zstd`, checks what it reads, and is slow: about a megabyte a second.
+"""
+import struct
+import subprocess
+import sys
+import zlib
+
+MAGIC = b"\x89ffz\r\n\x1a\n"
+LARGEST = 128 << 20
+
+
+def refuse(what):
+    sys.exit(f"damaged archive: {what}")
+
+
+def skippable(frame):
+    """The content of a skippable frame."""
+    if len(frame) < 8 or frame[:4] != b"\x5b\x2a\x4d\x18" or struct.unpack("<I", frame[4:8])[0] != len(frame) - 8:
+        refuse("a frame is not where it should be")
+    return frame[8:]
+
+
+def checked(content):
+    """What comes before a CRC32 of it."""
+    if struct.pack("<I", zlib.crc32(content[:-4])) != content[-4:]:
+        refuse("a checksum is wrong")
+    return content[:-4]
+
+
+class Bytes:
+    """Bytes that are taken from the front."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, count):
+        if count > len(self.data) - self.at:
+            refuse("it ends too early")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self):
+        """Seven bits a byte, the lowest first; all but the last have the eighth bit set."""
+        value = 0
+        for shift in range(0, 63, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+        refuse("a number is too long")
+
+    def left(self):
+        return len(self.data) - self.at
+
+
+def number(value):
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def crc32c_table():
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        yield byte
+
+
+CRC32C = list(crc32c_table())
+
+
+def crc32c(four, crc):
+    """The processor's instruction: no complement before or after."""
+    crc ^= four
+    for _ in range(4):
+        crc = crc >> 8 ^ CRC32C[crc & 0xFF]
+    return crc
+
+
+def multiplied(four):
+    return four * 0x1E35A7BD & 0xFFFFFFFF
+
+
+# Number of an encoder: the size of its largest table, and the place in a table of `size` for four bytes.
+ENCODERS = {
+    1: (1 << 14, lambda four, size: multiplied(four) >> 32 - (size.bit_length() - 1)),
+    2: (1 << 15, lambda four, size: (crc32c(four, size - 1 << 1) & size - 1 << 1) >> 1),
+    3: (1 << 15, lambda four, size: multiplied(four) >> 17 & size - 1),
+    4: (1 << 14, lambda four, size: multiplied(four) >> 18 & size - 1),
+}
+
+
+def literal(out, piece):
+    length = len(piece) - 1
+    if length < 0:
+        return
+    if length < 60:
+        out.append(length << 2)
+    elif length < 256:
+        out += bytes([60 << 2, length])
+    else:
+        out += bytes([61 << 2]) + struct.pack("<H", length)
+    out += piece
+
+
+def copy(out, offset, length):
+    if length < 12 and offset < 2048:
+        out += bytes([1 | length - 4 << 2 | offset >> 8 << 5, offset & 0xFF])
+    else:
+        out.append(2 | length - 1 << 2)
+        out += struct.pack("<H", offset)
+
+
+def copies(out, offset, length):
+    while length >= 68:
+        copy(out, offset, 64)
+        length -= 64
+    if length > 64:
+        copy(out, offset, 60)
+        length -= 60
+    copy(out, offset, length)
+
+
+def snappy_fragment(data, encoder, out):
+    largest, place = ENCODERS[encoder]
+    size = 256
+    while size < largest and size < len(data):
+        size *= 2
+    table, limit, done = [0] * size, len(data) - 15, 0
+
+    def exchange(at):
+        """The four bytes there, and where bytes of that hash were last."""
+        four = data[at : at + 4]
+        slot = place(int.from_bytes(four, "little"), size)
+        before, table[slot] = table[slot], at
+        return four, before
+
+    while limit >= 0:
+        at, skip, found = done + 1, 32, False
+        while True:
+            step = skip >> 5
+            skip += step
+            if at + step > limit:
+                break
+            four, before = exchange(at)
+            if data[before : before + 4] == four:
+                found = True
+                break
+            at += step
+        if not found:
+            break
+        literal(out, data[done:at])
+        ended = False
+        while True:
+            length = 4
+            while at + length < len(data) and data[before + length] == data[at + length]:
+                length += 1
+            copies(out, at - before, length)
+            at += length
+            if at >= limit:
+                ended = True
+                break
+            exchange(at - 1)
+            four, before = exchange(at)
+            if data[before : before + 4] != four:
+                break
+        done = at
+        if ended:
+            break
+    literal(out, data[done:])
+
+
+def snappy(data, encoder):
+    out = bytearray(number(len(data)))
+    for start in range(0, len(data), 1 << 16):
+        snappy_fragment(data[start : start + (1 << 16)], encoder, out)
+    return bytes(out)
+
+
+def restore(content):
+    """The piece of the tar stream of which `content` is the transformed form."""
+    if len(content) < 4:
+        refuse("a block is too short")
+    length = struct.unpack("<I", content[-4:])[0]
+    if length > len(content) - 4:
+        refuse("a block is shorter than its control bytes")
+    control = Bytes(content[len(content) - 4 - length : -4])
+    payload = Bytes(content[: len(content) - 4 - length])
+    plain = bytearray()
+    while control.left():
+        literals, units = control.number(), control.number()
+        plain += payload.take(literals)
+        if units == 0:
+            continue
+        kind = control.take(1)[0]
+        if kind & 0x0F not in ENCODERS or kind & 0xF0 not in (0x10, 0x20):
+            refuse(f"a kind of unit that is not known: {kind:#x}")
+        for _ in range(units):
+            if kind & 0xF0 == 0x10:  # a page
+                head = payload.take(64)
+                memory, disk = struct.unpack_from("<I", head, 16)[0], struct.unpack_from("<I", head, 28)[0]
+            else:  # a record of the log
+                head = payload.take(16)
+                memory, disk = struct.unpack_from("<I", head, 12)[0], 0
+            if memory < len(head):
+                refuse("a page or record contradicts itself")
+            stream = snappy(payload.take(memory - len(head)), kind & 0x0F)
+            unit = head + struct.pack("<Q", len(stream)) + stream
+            plain += unit + bytes(max(0, disk - len(unit)))
+    if payload.left():
+        refuse("a block goes on behind what its control bytes tell of")
+    return bytes(plain)
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    with open(sys.argv[1], "rb") as archive:
+        head = skippable(archive.read(32))
+        if head[:8] != MAGIC:
+            sys.exit("this is no archive of the profile `fast` or `small`")
+        if head[8] != 1:
+            sys.exit("this archive is of a later version")
+        plain_limit, content_limit = struct.unpack_from("<II", checked(head), 12)
+        if max(plain_limit, content_limit) > LARGEST:
+            refuse("its blocks are too large")
+        end = archive.seek(-28, 2)
+        footer = skippable(archive.read(28))
+        if footer[12:] != MAGIC:
+            refuse("it does not end as an archive does")
+        index_size = struct.unpack("<Q", checked(footer[:12]))[0]
+        archive.seek(end - index_size)
+        index = Bytes(checked(skippable(archive.read(index_size))))
+        blocks = [(index.number(), index.number(), index.number(), index.take(4)) for _ in range(index.number())]
+        if index.left() or 32 + sum(block[0] for block in blocks) + index_size + 28 != end + 28:
+            refuse("the index does not account for every byte")
+        archive.seek(32)
+        for stored, size, plain_size, checksum in blocks:
+            if plain_size > plain_limit or size > content_limit:
+                refuse("a block is too large")
+            zstd = subprocess.run(["zstd", "-dc"], input=archive.read(stored), stdout=subprocess.PIPE)
+            if zstd.returncode or len(zstd.stdout) != size:
+                refuse("a block is not as long as the index says")
+            plain = restore(zstd.stdout)
+            if len(plain) != plain_size or struct.pack("<I", zlib.crc32(plain)) != checksum:
+                refuse("a block does not come back as it was")
+            sys.stdout.buffer.write(plain)
+
+
+main()
