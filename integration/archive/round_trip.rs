@@ -244,7 +244,7 @@ fn for_some_paths_no_other_blocks_are_read() {
         assert_eq!(look(target.path())[path], look(source.path())[path]);
         // A quarter, and what of two blocks more is not of the file.
         let most = match method {
-            Method::Small => 0.7,
+            Method::Small => 0.5,
             _ => 0.35,
         };
         let share = read.read.into_inner() as f64 / packed.object.len() as f64;

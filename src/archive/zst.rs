@@ -64,18 +64,18 @@ pub(super) const FAST: Parameters = Parameters {
     window: None,
     spare: 1,
     spare_each: 1,
-    state: 8 << 20,
+    state: 4 << 20,
 };
 
 pub(super) const SMALL: Parameters = Parameters {
     profile: Profile::Small,
     level: 12,
-    block: 32 << 20,
-    content: 128 << 20,
-    window: Some(27),
+    block: 16 << 20,
+    content: 64 << 20,
+    window: Some(26),
     spare: 2,
     spare_each: 0,
-    state: 256 << 20,
+    state: 72 << 20,
 };
 
 const _: () = assert!(FAST.is_sound() && SMALL.is_sound());

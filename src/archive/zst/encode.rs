@@ -358,6 +358,25 @@ mod tests {
     }
 
     #[test]
+    fn stated_memory_covers_what_zstd_says_it_takes() {
+        for parameters in [&super::super::FAST, &super::super::SMALL] {
+            let mut worker = Worker::new(parameters).unwrap();
+            let mut slot = Slot {
+                plain: b"some bytes".repeat(parameters.block / 10),
+                ..Slot::default()
+            };
+            slot.filled = slot.plain.len();
+            worker.block(&mut slot).unwrap();
+            let taken = worker.zstd.context_mut().sizeof() as u64;
+            let stated = parameters.state;
+            assert!(
+                taken <= stated && taken > stated / 8,
+                "zstd says {taken}, we state {stated}"
+            );
+        }
+    }
+
+    #[test]
     fn reads_that_follow_each_other_are_one_span() {
         let mut slot = Slot::default();
         for offset in [0, 100, 200] {
