@@ -171,7 +171,7 @@ pub struct StorageLayout {
 pub struct ArchiveRecord {
     /// Object name inside the set, such as `rs0.tar.xz`.
     pub object: String,
-    /// Profile: "portable".
+    /// Name of its profile (`archive::Profile`); a later version may have others.
     pub profile: String,
     /// Size of the object in bytes.
     pub size: u64,

@@ -36,8 +36,11 @@ fn document(random: &mut fastrand::Rng, number: i32) -> Document {
     doc! { "_id": number, "state": words(random, 1), "text": words(random, count), "token": noise, "price": random.f64() }
 }
 
-/// Path, mode, times, owner, allocated and content of everything below `root`, but for what is not archived.
-fn look(root: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, u32, u64, blake3::Hash)> {
+/// Mode, time with its fraction, owner, size and content.
+type Seen = (u32, i64, i64, u32, u64, blake3::Hash);
+
+/// Everything below `root`, but for what is not archived.
+fn look(root: &Path) -> BTreeMap<PathBuf, Seen> {
     let mut seen = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -122,6 +125,7 @@ async fn what_a_mongod_wrote_comes_back_to_the_bit_and_smaller() {
             let name = method.profile().name();
             let object = scratch.path().join(format!("{name}.archive"));
             let summary = packed(&source, method, &object);
+            println!("{name}: {} bytes", summary.size);
             sizes.insert(name, summary.size);
             let target = scratch.path().join(name);
             std::fs::create_dir(&target).unwrap();
@@ -139,7 +143,7 @@ async fn what_a_mongod_wrote_comes_back_to_the_bit_and_smaller() {
                 continue;
             }
             let found = summary.unsnapped;
-            println!("{name}: {} bytes, {found:?}", summary.size);
+            println!("{name}: {found:?}");
             assert!(found.tried > 100, "{found:?}");
             assert!(found.proven * 100 >= found.tried * 95, "{found:?}");
 
