@@ -2,10 +2,10 @@
 //! unknown keys refused. Only the store is mandatory.
 
 pub mod access;
+mod archive;
 pub mod s3;
 mod value;
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use self::s3::{ProxyUrl, S3Config};
-use crate::archive::{Level, Method, Profile};
+use crate::archive::Method;
 use crate::error::{Exit, Explain};
 use crate::ids::MemberAddr;
 use crate::secret::{Secret, SecretError, refuse_exposed, without_user_info};
 use crate::store::StoreSettings;
+pub use archive::ArchiveConfig;
 pub use value::{Period, Size, SnapshotSize, StoreUrl};
 
 /// Where the configuration is read from unless told otherwise.
@@ -192,47 +193,6 @@ impl Default for LvmConfig {
     }
 }
 
-/// `[archive]`
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ArchiveConfig {
-    /// Archive profile.
-    pub profile: Profile,
-    /// xz level of `portable`, 0 to 9; absent: its default.
-    pub level: Option<u32>,
-    /// Compression threads; absent: one for each core.
-    pub threads: Option<NonZeroUsize>,
-    /// Archive `diagnostic.data` too.
-    pub diagnostic_data: bool,
-}
-
-impl Default for ArchiveConfig {
-    fn default() -> Self {
-        Self {
-            profile: Profile::Portable,
-            level: None,
-            threads: None,
-            diagnostic_data: false,
-        }
-    }
-}
-
-impl ArchiveConfig {
-    /// Profile and level.
-    pub fn method(&self) -> Method {
-        let level = self.level.and_then(Level::new);
-        // A level that the profile does not know was refused when the configuration was read.
-        Method::new(self.profile, level).unwrap_or_default()
-    }
-
-    /// The threads to use on this host.
-    pub fn thread_count(&self) -> NonZeroUsize {
-        self.threads
-            .or_else(|| std::thread::available_parallelism().ok())
-            .unwrap_or(NonZeroUsize::MIN)
-    }
-}
-
 /// `[host]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -400,18 +360,6 @@ impl Config {
                 "remove max_hold, or set provider = \"hold\"",
             ),
             (
-                self.archive.level.is_some_and(|level| level > 9),
-                "level",
-                "archive level is above 9",
-                "choose a level from 0 (fastest) to 9; 1 is the default",
-            ),
-            (
-                self.archive.level.is_some() && self.archive.profile != Profile::Portable,
-                "level",
-                "level is set but only the profile \"portable\" has levels",
-                "remove level, or set profile = \"portable\"",
-            ),
-            (
                 mongo.password_file.is_some() && mongo.username.is_none(),
                 "password_file",
                 "password_file is set but no username",
@@ -447,6 +395,7 @@ impl Config {
             .into_iter()
             .find(|(broken, ..)| *broken)
             .map(|(_, key, message, fix)| (key, message, fix))
+            .or_else(|| self.archive.contradiction())
             .or_else(|| self.s3.contradiction())
     }
 

@@ -53,7 +53,7 @@ fn known_keys() -> Vec<String> {
     config.mongodb.tls_certificate_key_password_file = path();
     config.window.max_hold = Some(Period(Duration::from_secs(1)));
     config.archive.level = Some(1);
-    config.archive.threads = NonZeroUsize::new(2);
+    config.archive.threads = std::num::NonZeroUsize::new(2);
     config.restore.mongod = path();
     config.restore.scratch_dir = path();
     let text = config.to_toml().unwrap();

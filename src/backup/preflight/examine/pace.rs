@@ -15,7 +15,7 @@ use crate::manifest::{ArchiveRecord, MadeWith, Manifest};
 const RATE_PER_THREAD: u64 = 10 << 20;
 /// How many times slower the levels above 2 are (doc/benchmarks.md).
 const SLOWER_ABOVE_2: u64 = 5;
-/// How many times faster the profile `fast` is at the least (doc/benchmarks.md).
+/// How many times faster the profile `fast` is at the least: a guess on the slow side.
 const FASTER_BY_FAST: u64 = 5;
 /// How many times slower the profile `small` is at the most.
 const SLOWER_BY_SMALL: u64 = 2;
