@@ -11,6 +11,7 @@ lab_failed=0
 mkdir -p "$LAB_STATE"
 lab_said=$LAB_STATE/said.$$
 exec {lab_out}>&1
+export LVM_SUPPRESS_FD_WARNINGS=1 # it would tell of that one
 lab_failure() {
     {
         echo "FAILED $1"
