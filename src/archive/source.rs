@@ -197,7 +197,8 @@ impl Walk<'_, '_> {
     }
 }
 
-fn inspect<T>(
+/// Tells what was done to which path where the system refused.
+pub(super) fn inspect<T>(
     action: &'static str,
     path: &Path,
     result: std::io::Result<T>,

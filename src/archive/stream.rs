@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use xattr::FileExt as _;
 
 use super::pack::Made;
-use super::source::{Found, SourceTree};
+use super::source::{Found, SourceTree, inspect};
 use super::tar::{self, Entry};
 use super::unsnap::FileKind;
 use super::{ArchiveError, extents};
@@ -315,16 +315,4 @@ fn user_xattrs(file: &File, path: &Path) -> Result<Vec<tar::Xattr>, ArchiveError
             Ok((name.as_bytes().to_vec(), value.unwrap_or_default()))
         })
         .collect()
-}
-
-fn inspect<T>(
-    action: &'static str,
-    path: &Path,
-    result: std::io::Result<T>,
-) -> Result<T, ArchiveError> {
-    result.map_err(|source| ArchiveError::Inspect {
-        action,
-        path: path.to_path_buf(),
-        source,
-    })
 }
