@@ -118,7 +118,7 @@ async fn every_format_ever_written_is_verified_and_unpacked() {
         };
         for member in &manifest.members {
             let target = tempfile::tempdir().unwrap();
-            let unpacked = fetch.archive(member, target.path()).await.unwrap();
+            let unpacked = fetch.archive(member, target.path(), &[]).await.unwrap();
             assert_eq!((unpacked.files, unpacked.data_size), (3, 4196));
             for (path, size) in [
                 ("journal/WiredTigerLog.0000000001", 100),

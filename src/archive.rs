@@ -36,7 +36,7 @@ pub use path::ArchivePath;
 pub use profile::{Level, Method, Profile};
 pub use read::{ArchiveRead, FileArchive};
 pub use source::{Estimate, SourceGraft, SourceTree, estimate};
-pub use unpack::{Described, check, describe, unpack, unpack_alone};
+pub use unpack::{Described, check, chosen_size, describe, unpack, unpack_alone};
 
 use crate::ids::{Hash, ShardName};
 use crate::manifest::{ArchiveRecord, FileEntry};

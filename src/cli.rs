@@ -74,8 +74,8 @@ pub enum Verb {
     Backup,
     /// List the backups in the store
     List,
-    /// Show one backup
-    Show(Which),
+    /// Show one backup, or the files in it
+    Show(ShowArgs),
     /// Read a backup again and check every hash
     Verify(VerifyArgs),
     /// Restore a backup to a directory
@@ -130,6 +130,22 @@ pub struct VerifyArgs {
     pub scratch: Option<PathBuf>,
 }
 
+/// Arguments of `show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Which backup
+    #[command(flatten)]
+    pub which: Which,
+
+    /// List the files instead: size, when last changed, path
+    #[arg(long)]
+    pub files: bool,
+
+    /// Of this replica set alone
+    #[arg(long, value_name = "NAME", requires = "files")]
+    pub shard: Option<ShardName>,
+}
+
 /// `restore`
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
@@ -144,6 +160,10 @@ pub struct RestoreArgs {
     /// The replica set to restore [default: the only one in the backup]
     #[arg(long, value_name = "NAME")]
     pub shard: Option<ShardName>,
+
+    /// Just this file, or directory with what is in it; reads only the blocks they lie in. May be given several times
+    #[arg(long, value_name = "PATH", conflicts_with = "member")]
+    pub only: Vec<String>,
 
     /// Settle the data so that mongod starts as a replica set with this one member
     #[arg(long, value_name = "HOST:PORT")]

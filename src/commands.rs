@@ -8,6 +8,7 @@ mod list;
 mod pack;
 mod recover;
 mod restore;
+mod show;
 mod show_config;
 mod unlock;
 mod unpack;
@@ -162,7 +163,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Check => interruptible(context, check::run),
         Verb::Backup => interruptible(context, backup::run),
         Verb::List => repeatable(context, list::list),
-        Verb::Show(which) => repeatable(context, |context| list::show(context, which)),
+        Verb::Show(arguments) => repeatable(context, |context| show::run(context, arguments)),
         Verb::Verify(arguments) => {
             interruptible(context, |context| verify::run(context, arguments))
         }

@@ -35,6 +35,8 @@ pub struct Order<'a> {
     pub to: &'a Path,
     /// The replica set; none where the backup holds one only.
     pub shard: Option<&'a ShardName>,
+    /// Only these files, or directories with what is in them; empty: everything. Such a part is no data directory: it cannot be settled.
+    pub only: &'a [String],
     /// Settle for this member.
     pub member: Option<&'a MemberAddr>,
     /// The replica set's new name.
@@ -62,7 +64,7 @@ pub struct Restored {
     pub seconds: f64,
     /// What settling did; none without `--member`.
     pub settled: Option<settle::SettleReport>,
-    /// How mongod is started on it: every argument but the program's name.
+    /// How mongod is started on it: every argument but the program's name. Empty where only some files were restored.
     pub start: Vec<String>,
 }
 
@@ -87,18 +89,16 @@ pub async fn restore(
         None => None,
     };
     fetch.check_table().await?;
-    let target = target::Target::prepare(order.to, record.archive.data_size)?;
+    let needed = fetch
+        .size(record, order.only)
+        .await
+        .map_err(unpacking(record))?;
+    let target = target::Target::prepare(order.to, needed)?;
     let filling = async {
         let unpacked = fetch
-            .archive(record, target.path())
+            .archive(record, target.path(), order.only)
             .await
-            .map_err(|error| match error {
-                ArchiveError::Cancelled => RestoreError::Cancelled,
-                error => RestoreError::Unpack {
-                    shard: record.shard.clone(),
-                    cause: error.into(),
-                },
-            })?;
+            .map_err(unpacking(record))?;
         let settled = match (order.member, &binary) {
             (Some(member), Some(binary)) => {
                 let settling = settle::Settling {
@@ -134,8 +134,21 @@ pub async fn restore(
     })
 }
 
+fn unpacking(record: &MemberRecord) -> impl FnOnce(ArchiveError) -> RestoreError {
+    |error| match error {
+        ArchiveError::Cancelled => RestoreError::Cancelled,
+        error => RestoreError::Unpack {
+            shard: record.shard.clone(),
+            cause: error.into(),
+        },
+    }
+}
+
 /// How mongod is started on what was restored. Data that is not settled still names the old set's members, so it is started alone.
 fn start_arguments(order: &Order<'_>, record: &MemberRecord) -> Vec<String> {
+    if !order.only.is_empty() {
+        return Vec::new();
+    }
     let mut arguments = vec!["--dbpath".to_owned(), order.to.display().to_string()];
     match order.member {
         Some(member) => {
@@ -223,6 +236,7 @@ mod tests {
         let order = Order {
             to: &to,
             shard: Some(&shard),
+            only: &[],
             member: None,
             replset: None,
             mongod: None,

@@ -26,7 +26,7 @@ Commands:
   check    Tell everything that stands in the way of a backup, and what one would take
   backup   Back up every member: lock, snapshot, unlock, archive, store
   list     List the backups in the store
-  show     Show one backup
+  show     Show one backup, or the files in it
   verify   Read a backup again and check every hash
   restore  Restore a backup to a directory
   recover  Give back what a dead run left behind: locks, mounts, snapshots, unfinished uploads
@@ -100,10 +100,12 @@ Options:
       --to <DIR>            Directory to restore to; must be empty or absent
       --json                Print data as JSON
       --shard <NAME>        The replica set to restore [default: the only one in the backup]
-      --member <HOST:PORT>  Settle the data so that mongod starts as a replica set with this one
-                            member
+      --only <PATH>         Just this file, or directory with what is in it; reads only the blocks
+                            they lie in. May be given several times
   -v, --verbose...          Log more (-v: steps, -vv: every command run and every call to mongod,
                             with how long it took)
+      --member <HOST:PORT>  Settle the data so that mongod starts as a replica set with this one
+                            member
   -q, --quiet               Log only errors, draw no progress
       --replset <NAME>      The replica set's name after settling [default: as in the backup]
       --mongod <FILE>       The mongod binary for settling [default: the configuration's, or the one

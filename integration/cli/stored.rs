@@ -6,6 +6,65 @@ use snapbox::{assert_data_eq, str};
 use crate::scene::{SET, Scene, keys};
 
 #[test]
+fn one_file_is_found_and_fetched() {
+    let scene = Scene::with_set();
+    assert_data_eq!(
+        scene.transcript(
+            "freezeframe show latest --files
+            freezeframe show latest --files --shard rs1
+            freezeframe show latest --shard rs1
+            freezeframe restore latest --shard rs1 --to part --only journal
+            freezeframe restore latest --shard rs1 --to other --only no/such.wt
+            freezeframe restore latest --shard rs1 --to other --only sizeStorer.wt
+            freezeframe restore latest --shard rs1 --to other --only journal --member 127.0.0.1:1"
+        ),
+        str![[r#"
+$ freezeframe show latest --files
+              0  2026-01-31T02:00:00Z  rs0  journal/
+            100  2026-01-31T02:00:00Z  rs0  journal/WiredTigerLog.0000000001
+           4096  2026-01-31T02:00:00Z  rs0  sizeStorer.wt
+              0  2026-01-31T02:00:00Z  rs1  journal/
+            100  2026-01-31T02:00:00Z  rs1  journal/WiredTigerLog.0000000001
+           4096  2026-01-31T02:00:00Z  rs1  sizeStorer.wt
+=> 0
+$ freezeframe show latest --files --shard rs1
+              0  2026-01-31T02:00:00Z  rs1  journal/
+            100  2026-01-31T02:00:00Z  rs1  journal/WiredTigerLog.0000000001
+           4096  2026-01-31T02:00:00Z  rs1  sizeStorer.wt
+=> 0
+$ freezeframe show latest --shard rs1
+error: the following required arguments were not provided:
+  --files
+
+Usage: freezeframe show --files --shard <NAME> --config <FILE> <ID>
+
+For more information, try '--help'.
+=> 2
+$ freezeframe restore latest --shard rs1 --to part --only journal
+rs1 of mongo_backup-20260131_020000 restored to DIR/part: 2 files, 100 B, every hash right, in SECONDS
+the data is as of 2026-01-31T02:00:01Z, optime (1769824801, 7) t=3
+=> 0
+$ freezeframe restore latest --shard rs1 --to other --only no/such.wt
+error: cannot unpack rs1: the backup holds no no/such.wt
+  hint: `freezeframe show ID --files` tells what the backup holds
+=> 2
+$ freezeframe restore latest --shard rs1 --to other --only sizeStorer.wt
+rs1 of mongo_backup-20260131_020000 restored to DIR/other: 1 files, 4.0 KiB, every hash right, in SECONDS
+the data is as of 2026-01-31T02:00:01Z, optime (1769824801, 7) t=3
+=> 0
+$ freezeframe restore latest --shard rs1 --to other --only journal --member 127.0.0.1:1
+error: the argument '--only <PATH>' cannot be used with '--member <HOST:PORT>'
+
+Usage: freezeframe restore --to <DIR> --shard <NAME> --only <PATH> --config <FILE> <ID>
+
+For more information, try '--help'.
+=> 2
+
+"#]]
+    );
+}
+
+#[test]
 fn a_stored_backup_is_listed_shown_verified_and_restored() {
     let scene = Scene::with_set();
     assert_data_eq!(

@@ -385,6 +385,7 @@ pub async fn suffer(objects: &[Vec<u8>; 4]) -> Ended {
                 cancel: &cancel,
             };
             let order = Order {
+                only: &[],
                 to: &target,
                 shard: None,
                 member: None,

@@ -214,7 +214,7 @@ impl Explain for ArchiveError {
             }
             Self::UnknownProfile { .. } => Some("use a newer freezeframe".into()),
             Self::NotEmpty { .. } => Some("restore into a new or empty directory".into()),
-            Self::NoSuchPath { .. } => Some("`freezeframe show ID` tells what the backup holds".into()),
+            Self::NoSuchPath { .. } => Some("`freezeframe show ID --files` tells what the backup holds".into()),
             _ if self.exit() == Exit::Damaged => Some(damaged.into()),
             _ => None,
         }

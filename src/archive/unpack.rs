@@ -208,12 +208,22 @@ fn everything(
     Ok(())
 }
 
+fn within(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory)
+        .is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Bytes of the files that [`unpack`] writes for `only`.
+///
+/// # Errors
+/// The table's own; [`ArchiveError::NoSuchPath`].
+pub fn chosen_size(entries: &mut Entries<'_>, only: &[String]) -> Result<u64, ArchiveError> {
+    let sizes = select(entries, only)?.into_iter().map(|line| line.size);
+    Ok(sizes.fold(0, u64::saturating_add))
+}
+
 /// The table's lines for `only`, and for the directories above and below them, in order.
 fn select(entries: &mut Entries<'_>, only: &[String]) -> Result<Vec<FileEntry>, ArchiveError> {
-    let within = |path: &str, directory: &str| {
-        path.strip_prefix(directory)
-            .is_some_and(|rest| rest.starts_with('/'))
-    };
     let mut found = vec![false; only.len()];
     let mut above: Vec<FileEntry> = Vec::new();
     let mut selected = Vec::new();

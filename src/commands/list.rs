@@ -1,4 +1,4 @@
-//! `list` and `show`: what the store holds; of this host only which sets are being made now.
+//! `list`: what the store holds; of this host only which sets are being made now.
 
 use std::path::Path;
 
@@ -9,7 +9,6 @@ use crate::backup::journal::survey::survey;
 use crate::backup::resource::Resource;
 use crate::catalog::summary::{SetState, SetSummary};
 use crate::catalog::{self, render};
-use crate::cli::Which;
 use crate::error::Exit;
 
 pub async fn list(context: Context) -> Result<Exit, Failure> {
@@ -44,16 +43,4 @@ fn tell_apart(sets: &mut [SetSummary], state_dir: &Path) {
             }
         }
     }
-}
-
-pub async fn show(context: Context, which: Which) -> Result<Exit, Failure> {
-    let store = context.store()?;
-    let id = catalog::resolve(store.as_ref(), &which.id).await?;
-    let manifest = catalog::load(store.as_ref(), id).await?;
-    let sets = catalog::list(store.as_ref()).await?;
-    let summary = sets.iter().find(|set| set.id == id);
-    print(context.json, &manifest, || {
-        summary.map_or_else(String::new, |set| render::set(set, &manifest))
-    })?;
-    Ok(Exit::Done)
 }

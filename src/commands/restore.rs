@@ -27,6 +27,7 @@ pub async fn run(context: Context, arguments: RestoreArgs) -> Result<Exit, Failu
     let order = Order {
         to: &to,
         shard: arguments.shard.as_ref(),
+        only: &arguments.only,
         member: arguments.member.as_ref(),
         replset: arguments.replset.as_ref(),
         mongod: arguments
@@ -53,6 +54,9 @@ fn render(restored: &Restored) -> String {
         jiff::Timestamp::new(restored.optime.seconds.into(), 0).unwrap_or_default(),
         restored.optime,
     );
+    if restored.start.is_empty() {
+        return text;
+    }
     let _ = match &restored.settled {
         Some(settled) => write!(text, "settled for {}: start it with", settled.member),
         None => write!(

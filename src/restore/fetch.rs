@@ -42,7 +42,25 @@ impl Fetch<'_> {
         check_table(self.store, self.manifest, self.progress, self.cancel).await
     }
 
-    /// Unpacks the archive of `member` into the directory `into`.
+    /// Bytes that [`Fetch::archive`] writes.
+    ///
+    /// # Errors
+    /// [`ArchiveError`] where the table cannot be read.
+    pub async fn size(&self, member: &MemberRecord, only: &[String]) -> Result<u64, ArchiveError> {
+        if only.is_empty() {
+            return Ok(member.archive.data_size);
+        }
+        let table = self.table().await?;
+        let (shard, only) = (member.shard.clone(), only.to_owned());
+        let adding = move || archive::chosen_size(&mut entries(&table, shard)?, &only);
+        off_thread(adding).await
+    }
+
+    async fn table(&self) -> Result<StoredObject, StoreError> {
+        StoredObject::open(self.store, &self.key(&self.manifest.files.object)).await
+    }
+
+    /// Unpacks the archive of `member` into the directory `into`: all of it, or `only` these paths and the directories above them.
     ///
     /// # Errors
     /// [`ArchiveError`]; what was written until then stays.
@@ -50,16 +68,17 @@ impl Fetch<'_> {
         &self,
         member: &MemberRecord,
         into: &Path,
+        only: &[String],
     ) -> Result<UnpackSummary, ArchiveError> {
         let object = StoredObject::open(self.store, &self.key(&member.archive.object)).await?;
-        let table = StoredObject::open(self.store, &self.key(&self.manifest.files.object)).await?;
+        let table = self.table().await?;
         let expected = (&member.archive).into();
         let shard = member.shard.clone();
-        let meter = Meter::expecting(member.archive.data_size);
+        let meter = Meter::expecting(self.size(member, only).await?);
         let options = UnpackOptions {
             threads: self.threads,
             owners: owners(),
-            only: Vec::new(),
+            only: only.to_owned(),
         };
         let (into, counted, cancel) = (into.to_owned(), meter.clone(), self.cancel.clone());
         let phase = format!("unpack {}", member.shard);
@@ -116,7 +135,7 @@ impl Unpack for Fetch<'_> {
         member: &MemberRecord,
         into: &Path,
     ) -> Result<(), Box<dyn Explain + Send + Sync>> {
-        self.archive(member, into).await?;
+        self.archive(member, into, &[]).await?;
         Ok(())
     }
 }
