@@ -152,6 +152,23 @@ fn kill(pid: i32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }
 
+/// Stops every thread of the process; returns when none runs any more. One that still did could answer what comes next.
+fn stop(pid: i32) {
+    kill(pid, nix::sys::signal::Signal::SIGSTOP);
+    let runs = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+        // The name before the state may hold anything.
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| !rest.starts_with('T'))
+    };
+    while std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .any(runs)
+    {
+        std::thread::yield_now();
+    }
+}
+
 #[tokio::test]
 async fn a_clean_window_holds_the_member_and_lets_it_go() {
     let scene = Scene::new().await;

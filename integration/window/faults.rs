@@ -78,7 +78,7 @@ async fn a_server_that_hangs_past_the_deadline_is_unlocked_when_it_goes_on() {
     let pid = i32::try_from(scene.set.members[HIDDEN].pid()).unwrap();
     let outcome = scene
         .around::<(), _>(limit, &CancellationToken::new(), async |_| {
-            kill(pid, Signal::SIGSTOP);
+            stop(pid);
             tokio::spawn(async move {
                 // Past every deadline, the guard's and the run's.
                 tokio::time::sleep(limit * 2).await;
@@ -88,7 +88,7 @@ async fn a_server_that_hangs_past_the_deadline_is_unlocked_when_it_goes_on() {
         })
         .await;
     assert!(outcome.is_err(), "{outcome:?}");
-    assert!(!scene.locked().await);
+    assert!(!scene.locked().await, "{outcome:?}");
 }
 
 #[tokio::test]
