@@ -37,6 +37,7 @@ const PART: usize = 8 << 20;
 const CONNECTIONS: usize = 8;
 
 fn main() {
+    freezeframe::memory::keep_freed_buffers();
     let mut arguments = std::env::args().skip(1);
     let mut number = || arguments.next().unwrap().parse::<usize>().unwrap();
     let (megabytes, rounds) = (number(), number());

@@ -17,6 +17,7 @@ pub mod hostile;
 pub mod human;
 pub mod ids;
 pub mod manifest;
+pub mod memory;
 pub mod mongo;
 pub mod progress;
 pub mod recover;

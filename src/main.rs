@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use freezeframe::cli::Cli;
 use freezeframe::commands;
 use freezeframe::error::Exit;
+use freezeframe::memory;
 use freezeframe::terminal::Terminal;
 
 fn main() -> ExitCode {
+    memory::keep_freed_buffers();
     let cli = Cli::of_process();
     let terminal = Terminal::start(cli.verbose, cli.quiet);
     let exit = match commands::run(cli, &terminal) {

@@ -368,8 +368,8 @@ impl Store for S3Store {
 
     fn read_ahead(&self) -> ReadAhead {
         ReadAhead {
-            chunk: 8 << 20,
-            at_once: 4,
+            chunk: 4 << 20,
+            at_once: CONNECTIONS,
         }
     }
 }

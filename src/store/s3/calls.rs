@@ -19,6 +19,8 @@ use crate::store::{ObjectInfo, StoreError, Stored};
 
 /// How long credentials are tried to be had: what withholds them is as likely to be lasting as not.
 const CONNECTING: Duration = Duration::from_secs(60);
+/// The most room that is made for an answer before any of it is there: a server may promise anything.
+const MOST_AHEAD: u64 = 16 << 20;
 
 impl Shared {
     pub(super) async fn client(&self) -> Result<&Client, StoreError> {
@@ -347,7 +349,8 @@ impl Shared {
             if size < range.end {
                 return Ok((Vec::new(), Some(size)));
             }
-            let mut content = Vec::new();
+            let mut content =
+                Vec::with_capacity(usize::try_from(wanted.min(MOST_AHEAD)).unwrap_or_default());
             while (content.len() as u64) < wanted {
                 match reply.body.try_next().await {
                     Ok(Some(bytes)) => content.extend_from_slice(&bytes),
