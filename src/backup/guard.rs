@@ -21,6 +21,7 @@ use crate::backup::release::Tools;
 use crate::error::{Exit, Explain};
 use crate::ids::{MemberAddr, RunId};
 use crate::mongo::{HostProcess, ServerProcess};
+use crate::snapshot::LvmSnapshot;
 pub use give_back::GivenBack;
 use said::Said;
 
@@ -37,6 +38,9 @@ pub struct GuardPlan {
     /// The processes of this host that they are, where that is known.
     #[serde(default)]
     pub hosts: Vec<(MemberAddr, HostProcess)>,
+    /// What is taken in the window: its origins must not stand still after it.
+    #[serde(default)]
+    pub snapshots: Vec<LvmSnapshot>,
     /// The comment on the lock commands.
     pub comment: String,
     /// Longest time between arming and release.

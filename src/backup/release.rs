@@ -22,7 +22,7 @@ use crate::ids::{BackupId, MemberAddr, RunId};
 use crate::manifest::{INTENT, MANIFEST};
 use crate::mongo::{self, Access, MongoError};
 use crate::snapshot::lvm::Lvm;
-use crate::snapshot::{SnapshotError, mount};
+use crate::snapshot::{LvmSnapshot, SnapshotError, mount};
 use crate::store::releasing::{Stores, discard_of_run};
 use crate::store::{Store, StoreError};
 
@@ -124,14 +124,18 @@ impl Explain for ReleaseError {
     }
 }
 
+/// The snapshots among `planned`.
+pub fn planned_snapshots(planned: &[Resource]) -> impl Iterator<Item = &LvmSnapshot> {
+    planned.iter().filter_map(|resource| match resource {
+        Resource::Snapshot(snapshot) => Some(snapshot),
+        _ => None,
+    })
+}
+
 /// Has the origins of the snapshots among `planned` go on where a command that died left them suspended: a member
 /// cannot unlock, nor anybody write, while its volume stands still.
 pub async fn resume_origins(planned: &[Resource], tools: &Tools) {
-    let resuming = planned.iter().filter_map(|resource| match resource {
-        Resource::Snapshot(snapshot) => Some(snapshot.clone()),
-        _ => None,
-    });
-    for snapshot in resuming {
+    for snapshot in planned_snapshots(planned).cloned() {
         let exec = tools.exec.clone();
         let origin = snapshot.origin.clone();
         let resumed = blocking(move || Lvm::new(exec).resume(&snapshot)).await;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backup::boundary::Step;
 use crate::backup::guard::{Guard, GuardError, GuardPlan};
 use crate::backup::journal::Entry;
-use crate::backup::release::Tools;
+use crate::backup::release::{Tools, planned_snapshots};
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
 use crate::backup::timeline::Timeline;
@@ -192,6 +192,7 @@ fn guard_plan(run: &Run, terms: &Terms<'_>, comment: &str) -> GuardPlan {
             .iter()
             .filter_map(|(mongod, _)| Some((mongod.addr().clone(), mongod.host_process()?)))
             .collect(),
+        snapshots: planned_snapshots(&run.outstanding()).cloned().collect(),
         comment: comment.to_owned(),
         limit: terms.limit,
     }

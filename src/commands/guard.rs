@@ -10,7 +10,7 @@ pub fn run(context: Context) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(EdgeError::Runtime)?;
-    let served = runtime.block_on(serve(&context.tools.access, context.tools.timeout));
+    let served = runtime.block_on(serve(&context.tools));
     // A thread of the runtime still reads standard input and would be waited for.
     runtime.shutdown_background();
     served.map_err(EdgeError::Runtime)?;

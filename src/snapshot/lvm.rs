@@ -8,12 +8,19 @@ pub mod facts;
 pub mod plan;
 pub mod watch;
 
+use std::time::Duration;
+
 use self::facts::{CowStatus, LogicalVolume, LvmFacts, ReportError};
 pub use self::plan::{Planned, Sizing};
 pub use self::watch::{FillRecord, Watch};
 use super::{Fill, LvmSnapshot, SnapshotError};
 use crate::exec::{Command, SharedExec};
 use crate::volume::sysfs::join_lvm_name;
+
+/// A device is suspended for less than this by a command that works (0.4 s is the longest stall seen in the laboratory, on a slow kernel).
+const MOMENT: Duration = Duration::from_millis(500);
+/// So many moments another command may have the group's lock before an origin that stands still is resumed without it.
+const MOMENTS: u32 = 3;
 
 /// The host's LVM.
 #[derive(Debug, Clone)]
@@ -134,7 +141,7 @@ impl Lvm {
         if claimed == Claimed::Unattached {
             // The kernel may still have the origin's table for a snapshot that the metadata never got. Where the refresh
             // does not change that, the table passes everything on and goes with the next snapshot's removal.
-            if let Err(error) = self.exec.run(&command::refresh(&snapshot.origin)) {
+            if let Err(error) = self.refresh(snapshot) {
                 tracing::warn!(origin = %snapshot.origin, %error, "cannot refresh the origin; it works, `lvchange --refresh` tidies it");
             }
         }
@@ -178,8 +185,8 @@ impl Lvm {
         if self.suspended(snapshot)?.is_empty() {
             return Ok(());
         }
-        // Under the group's lock, so that another command at work is waited for and not cut short.
-        if let Err(error) = self.exec.run(&command::refresh(&snapshot.origin)) {
+        // Under the group's lock, so that another command at work is not cut short; but one that hangs with it is waited for in vain.
+        if let Err(error) = self.refresh(snapshot) {
             tracing::warn!(origin = %snapshot.origin, %error, "LVM cannot resume the origin, trying device-mapper");
         }
         for device in self.suspended(snapshot)? {
@@ -188,6 +195,34 @@ impl Lvm {
         match self.suspended(snapshot)?.into_iter().next() {
             Some(device) => Err(SnapshotError::Suspended { device }),
             None => Ok(()),
+        }
+    }
+
+    /// Resumes what a command that hangs has left suspended, without a word to LVM, whose lock that command may hold. One at work, which
+    /// suspends for a moment, is not cut short.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`].
+    pub fn resume_stuck(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+        if self.suspended(snapshot)?.is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(MOMENT);
+        for device in self.suspended(snapshot)? {
+            self.exec.run(&command::resume(&device))?;
+        }
+        Ok(())
+    }
+
+    /// Has LVM refresh the origin as soon as nobody else has the group's lock, for some moments.
+    fn refresh(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+        let mut left = MOMENTS;
+        loop {
+            match self.exec.run(&command::refresh(&snapshot.origin)) {
+                Err(_) if left > 0 => left -= 1,
+                done => return Ok(done.map(drop)?),
+            }
+            std::thread::sleep(MOMENT);
         }
     }
 

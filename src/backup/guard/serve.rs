@@ -1,6 +1,7 @@
 //! The guard process itself: connected, its memory locked, writing no file, waiting.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -11,10 +12,19 @@ use tokio::time::Instant;
 
 use super::give_back::{GivenBack, give_back};
 use super::{Cause, Expectation, FromGuard, GuardPlan, ToGuard, Unlocked, write_line};
+use crate::backup::release::Tools;
+use crate::blocking::off_thread;
 use crate::clock::monotonic_us;
 use crate::ids::MemberAddr;
 use crate::mongo::{self, Access, Mongod, ServerProcess};
+use crate::snapshot::LvmSnapshot;
+use crate::snapshot::lvm::Lvm;
 use crate::test_switch::{self, Rope};
+
+/// Pause before the next look at volumes that stand still, while a member does not answer.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// So many looks. By then the timer has long been at it.
+const LOOKS: u32 = 60;
 
 /// One member, connected.
 struct Post {
@@ -27,7 +37,7 @@ struct Post {
 ///
 /// # Errors
 /// When it is told something it does not understand before the window; a lock is never left for an error.
-pub async fn serve(access: &Access, timeout: Duration) -> std::io::Result<()> {
+pub async fn serve(tools: &Tools) -> std::io::Result<()> {
     // A terminal's Ctrl-C and hang-up are for the run; SIGTERM makes us unlock and end.
     let mut asked_to_end = signal(SignalKind::terminate())?;
     let _interrupts = signal(SignalKind::interrupt())?;
@@ -37,7 +47,7 @@ pub async fn serve(access: &Access, timeout: Duration) -> std::io::Result<()> {
         Some(ToGuard::Plan(plan)) => plan,
         _ => return Ok(()),
     };
-    let posts = match man_the_posts(&plan, access, timeout).await {
+    let posts = match man_the_posts(&plan, &tools.access, tools.timeout).await {
         Ok(posts) => posts,
         Err(reason) => return answer(&FromGuard::CannotGuard { reason }).await,
     };
@@ -58,7 +68,10 @@ pub async fn serve(access: &Access, timeout: Duration) -> std::io::Result<()> {
         }
         // A test looks what would become of the lock without us.
         Wake::Alone(_) if test_switch::is_off(Rope::Guard) => {}
-        Wake::Alone(cause) => fire(&posts, &plan.comment, cause, &mut orders).await,
+        Wake::Alone(cause) => {
+            let lvm = Lvm::new(tools.exec.clone());
+            fire(&posts, &plan, &lvm, cause, &mut orders).await;
+        }
     }
     Ok(())
 }
@@ -116,12 +129,33 @@ async fn wait(
 }
 
 /// Unlocks without having been told, and stays until the run can lock no more.
-async fn fire(posts: &[Post], comment: &str, cause: Cause, orders: &mut Lines<BufReader<Stdin>>) {
+async fn fire(
+    posts: &[Post],
+    plan: &GuardPlan,
+    lvm: &Lvm,
+    cause: Cause,
+    orders: &mut Lines<BufReader<Stdin>>,
+) {
+    let comment = plan.comment.as_str();
     let everything = posts
         .iter()
         .map(|post| (post.member.clone(), Expectation::Unsure))
         .collect();
-    let members = unlock_all(posts, comment, &everything).await;
+    // Past the deadline a volume that stands still is stuck, whether or not a member waits for it. Before, whatever suspended it may be at work yet.
+    let stuck = async {
+        if cause == Cause::Deadline {
+            resume_stuck(lvm, &plan.snapshots).await;
+        }
+    };
+    let unlocking = async {
+        let mut unlocking = pin!(unlock_all(posts, comment, &everything));
+        tokio::select! {
+            biased;
+            members = &mut unlocking => members,
+            () = keep_resuming(lvm, &plan.snapshots) => unlocking.await,
+        }
+    };
+    let (members, ()) = tokio::join!(unlocking, stuck);
     // A member that was not locked may be locked yet by a run that was stopped before it sent
     // its command and goes on afterwards. The run unlocks that one itself, unless it dies first.
     let open: BTreeMap<_, _> = members
@@ -135,6 +169,24 @@ async fn fire(posts: &[Post], comment: &str, cause: Cause, orders: &mut Lines<Bu
     }
     while next_order(orders).await.is_some() {}
     unlock_all(posts, comment, &open).await;
+}
+
+/// For members that do not answer: looks again and again whether a volume stands still, which a member cannot unlock without.
+async fn keep_resuming(lvm: &Lvm, snapshots: &[LvmSnapshot]) {
+    for _ in 0..LOOKS {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        resume_stuck(lvm, snapshots).await;
+    }
+}
+
+async fn resume_stuck(lvm: &Lvm, snapshots: &[LvmSnapshot]) {
+    for snapshot in snapshots {
+        let (lvm, snapshot) = (lvm.clone(), snapshot.clone());
+        let origin = snapshot.origin.clone();
+        if let Err(error) = off_thread(move || lvm.resume_stuck(&snapshot)).await {
+            tracing::warn!(%origin, %error, "cannot see to it that the origin goes on");
+        }
+    }
 }
 
 /// Gives back every lock in `expected`, all at once.

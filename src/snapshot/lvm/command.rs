@@ -54,9 +54,13 @@ pub fn remove(name: &str) -> Command {
     lvm("lvremove", &["--yes", name])
 }
 
-/// Loads an origin's table anew from the metadata, under the group's lock, which resumes it if it is suspended.
+/// Loads an origin's table anew from the metadata, under the group's lock, which resumes it if it is suspended. Fails where somebody else has the lock.
 pub fn refresh(origin: &Origin) -> Command {
-    lvm("lvchange", &["--refresh", &origin.to_string()])
+    let at_once = "global/wait_for_locks=0";
+    lvm(
+        "lvchange",
+        &["--refresh", "--config", at_once, &origin.to_string()],
+    )
 }
 
 /// All visible volumes.

@@ -91,7 +91,7 @@ fn what_a_killed_lvcreate_left_goes_and_the_origin_is_tidied() {
     );
     assert_eq!(
         seen(&exec, "lvchange"),
-        ["lvchange --refresh data-1/mongo-db"]
+        ["lvchange --refresh --config global/wait_for_locks=0 data-1/mongo-db"]
     );
 }
 
@@ -247,6 +247,25 @@ fn an_origin_left_suspended_is_resumed_first() {
             "{seen:?}"
         );
     }
+}
+
+#[test]
+fn what_is_stuck_goes_on_without_lvm() {
+    let resume = "dmsetup resume data--1-mongo--db";
+    let exec = Arc::new(Suspended {
+        cure: resume,
+        cured: false.into(),
+        seen: Default::default(),
+    });
+    Lvm::new(exec.clone())
+        .resume_stuck(&snapshot(1, "mongo-db"))
+        .unwrap();
+    let seen = exec.seen.lock().unwrap();
+    assert!(seen.iter().any(|line| line == resume), "{seen:?}");
+    assert!(
+        !seen.iter().any(|line| line.starts_with("lvchange")),
+        "{seen:?}"
+    );
 }
 
 #[test]
