@@ -171,7 +171,7 @@ async fn fire(
     unlock_all(posts, comment, &open).await;
 }
 
-/// For members that do not answer: looks again and again whether a volume stands still, which a member cannot unlock without.
+/// For members that do not answer: looks again and again whether a volume stands still, which may be why.
 async fn keep_resuming(lvm: &Lvm, snapshots: &[LvmSnapshot]) {
     for _ in 0..LOOKS {
         tokio::time::sleep(LOOK_AGAIN).await;
