@@ -221,6 +221,194 @@ def restore(content):
     return bytes(plain)
 
 
+# Type of a field: how many bytes its value has, or what it is.
+FIXED = {0x01: 8, 0x07: 12, 0x08: 1, 0x09: 8, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16}
+TEXT, DOCUMENT, BINARY, NOTHING = (0x02, 0x0D, 0x0E), (0x03, 0x04), 0x05, (0x06, 0x0A, 0x7F, 0xFF)
+END, CELLS = 0x00, 0xF0
+# Columns that are always there, by number; a piece of 1 to 64 bytes is in the column of that number and its length.
+STRUCTURE, GAPS, FIELDS, LONG, RUNS, DESCRIPTORS, PREFIXES, EXTRAS = range(8)
+GAP, KEY, VALUE, EXTRA, FIRST_FIELD = 7, 71, 135, 199, 264
+
+
+def column(form, width, data):
+    """The bytes of a column as they were."""
+    if form == 0:
+        return data
+    count = len(data) // width
+    values = bytearray(len(data))
+    for lane in range(width):
+        values[lane::width] = data[lane * count : (lane + 1) * count]
+    if form == 2:
+        for at in range(width, len(values)):
+            values[at] = values[at] + values[at - width] & 0xFF
+    elif form == 3:
+        before = 0
+        for at in range(0, len(values), width):
+            step = int.from_bytes(values[at : at + width], "little")
+            before = before + (step >> 1 if step & 1 == 0 else -(step >> 1) - 1) & (1 << 8 * width) - 1
+            values[at : at + width] = before.to_bytes(width, "little")
+    elif form != 1:
+        refuse(f"a form of columns that is not known: {form}")
+    return bytes(values)
+
+
+def columns(shredded):
+    length = struct.unpack("<I", shredded[-4:])[0]
+    directory = Bytes(shredded[len(shredded) - 4 - length : -4])
+    data = Bytes(shredded[: len(shredded) - 4 - length])
+    while directory.left():
+        size = directory.number()
+        form = directory.take(1)[0] if size else 0
+        width = directory.number() if form else 0
+        yield Bytes(column(form, width, data.take(size)))
+    if data.left():
+        refuse("there are more columns than the directory tells of")
+
+
+class Field:
+    """Type, name, columns, and which fields are expected within it and behind it."""
+
+    def __init__(self, kind=0x03, name=b"", numbered=False, place=None):
+        self.kind, self.name, self.numbered, self.place = kind, name, numbered, place
+        self.first, self.next = (0, 0), (0, 0)
+
+
+def packed(data):
+    """Length of a packed number of WiredTiger's, and the number."""
+    first = data[0]
+    if first >> 6 == 2:
+        return 1, first & 0x3F
+    if first >> 5 == 6:
+        return 2, ((first & 0x1F) << 8 | data[1]) + 64
+    if first >> 5 == 7:
+        length = first & 0x0F
+        return 1 + length, int.from_bytes(data[1 : 1 + length], "big") + 64 + 8192
+    refuse("a cell contradicts itself")
+
+
+def cell(descriptor, extra):
+    """Bytes of data of a cell that is not short."""
+    at, windowed, count = 0, descriptor & 0x08, 0
+    if windowed:
+        numbers, at = bin(extra[0] & 0x7E).count("1"), 1
+        for _ in range(numbers):
+            at += packed(extra[at:])[0]
+    if descriptor & 0x04:
+        length, count = packed(extra[at:])
+        at += length
+    length, size = packed(extra[at:])
+    if at + length != len(extra) or descriptor >> 4 not in (5, 7, 8):
+        refuse("a cell contradicts itself")
+    return size if descriptor >> 4 == 8 and (windowed or count) else size + 64
+
+
+class Shredded:
+    """A shredded payload while it is put together."""
+
+    def __init__(self, data):
+        self.columns = list(columns(data))
+        self.fields, place = [Field()], FIRST_FIELD
+        listed = self.columns[FIELDS]
+        while listed.left():
+            number_ = listed.number()
+            kind, name = listed.take(1)[0], bytearray()
+            if kind not in (END, CELLS) and not number_ & 1:
+                while not name or name[-1]:
+                    name += listed.take(1)
+            if number_ >> 1 >= len(self.fields):
+                refuse("a field is in none")
+            self.fields.append(Field(kind, bytes(name), number_ & 1, place))
+            place += 2 if kind == BINARY else kind in FIXED or kind in TEXT
+        if place != len(self.columns):
+            refuse("there are other columns than those of the fields")
+        self.out, self.expected = bytearray(), self.columns[STRUCTURE].number()
+
+    def payload(self):
+        while True:
+            self.piece(GAP, self.columns[GAPS].number())
+            if not self.columns[GAPS].left():
+                break
+            first = self.come(0, 0)
+            if self.fields[first].kind == CELLS:
+                self.cells()
+            else:
+                self.document(0, first)
+        if self.expected or any(column.left() for column in self.columns):
+            refuse("a payload goes on behind its structure")
+        return bytes(self.out)
+
+    def piece(self, base, length):
+        if length:
+            self.out += self.columns[base + length if length <= 64 else LONG].take(length)
+
+    def come(self, parent, previous):
+        """The number of the field behind `previous`, or of the first in `parent`."""
+        likely, other = self.fields[previous].next if previous else self.fields[parent].first
+        if self.expected:
+            self.expected -= 1
+            return likely
+        number_ = self.columns[STRUCTURE].number() or other
+        self.expected = self.columns[STRUCTURE].number()
+        if previous:
+            self.fields[previous].next = (number_, likely)
+        else:
+            self.fields[parent].first = (number_, likely)
+        return number_
+
+    def document(self, parent, first):
+        start, count, number_ = len(self.out), 0, first
+        self.out += bytes(4)
+        while True:
+            field = self.fields[number_]
+            self.out.append(field.kind)
+            self.out += b"%d\0" % count if field.numbered else field.name
+            count += 1
+            if field.kind == END:
+                self.out[start : start + 4] = struct.pack("<I", len(self.out) - start)
+                return
+            if field.kind in FIXED:
+                self.out += self.columns[field.place].take(FIXED[field.kind])
+            elif field.kind in TEXT:
+                text = self.columns[field.place]
+                length = text.data.index(b"\0", text.at) + 1 - text.at
+                self.out += struct.pack("<I", length) + text.take(length)
+            elif field.kind == BINARY:
+                length = self.columns[field.place].number()
+                self.out += struct.pack("<I", length) + self.columns[field.place].take(1)
+                self.out += self.columns[field.place + 1].take(length)
+            elif field.kind in DOCUMENT:
+                self.document(number_, self.come(number_, 0))
+            elif field.kind not in NOTHING:
+                refuse("a field of a type that is not known")
+            number_ = self.come(parent, number_)
+
+    def cells(self):
+        for _ in range(self.columns[RUNS].number()):
+            descriptor = self.columns[DESCRIPTORS].take(1)
+            self.out += descriptor
+            kind, short = descriptor[0] >> 4, descriptor[0] & 3
+            if short == 2 or (short == 0 and kind == 7):
+                self.out += self.columns[PREFIXES].take(1)
+            if short:
+                self.piece(VALUE if short == 3 else KEY, descriptor[0] >> 2)
+                continue
+            length = self.columns[EXTRAS].number()
+            self.piece(EXTRA, length)
+            data = cell(descriptor[0], self.out[len(self.out) - length :])
+            self.piece(VALUE if kind == 8 else KEY, data)
+
+
+def unmark(content):
+    """A transformed block without its mark, its payload put together if it is shredded."""
+    content, mark = content[:-1], content[-1]
+    if mark > 1:
+        refuse("a block does not say how it is made")
+    if mark == 0:
+        return content
+    control = struct.unpack("<I", content[-4:])[0] + 4
+    return Shredded(content[:-control]).payload() + content[-control:]
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
@@ -228,7 +416,8 @@ def main():
         head = skippable(archive.read(32))
         if head[:8] != MAGIC:
             sys.exit("this is no archive of the profile `fast` or `small`")
-        if head[8] != 1:
+        version = head[8]
+        if version not in (1, 2):
             sys.exit("this archive is of a later version")
         plain_limit, content_limit = struct.unpack_from("<II", checked(head), 12)
         if max(plain_limit, content_limit) > LARGEST:
@@ -250,7 +439,8 @@ def main():
             zstd = subprocess.run(["zstd", "-dc"], input=archive.read(stored), stdout=subprocess.PIPE)
             if zstd.returncode or len(zstd.stdout) != size:
                 refuse("a block is not as long as the index says")
-            plain = restore(zstd.stdout)
+            content = zstd.stdout if version == 1 else unmark(zstd.stdout)
+            plain = restore(content)
             if len(plain) != plain_size or struct.pack("<I", zlib.crc32(plain)) != checksum:
                 refuse("a block does not come back as it was")
             sys.stdout.buffer.write(plain)

@@ -15,6 +15,7 @@ mod pack;
 mod path;
 mod profile;
 mod read;
+pub(crate) mod shred;
 mod source;
 mod stream;
 mod tar;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::archive::forge;
 use crate::archive::forge::Forged;
+use crate::archive::shred::{Rebuild, Shredder};
 use crate::archive::unsnap::{self, FileKind, Forward, Inverse, Span};
 use crate::archive::{self, ArchivePath};
 use crate::config::{Config, Period, Size, SnapshotSize, StoreUrl};
@@ -27,7 +28,7 @@ pub use documents::{reseal, table_of};
 pub type Target = fn(&[u8]) -> usize;
 
 /// Every target by its name, which is also that of its corpus and of its fuzz target.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("archive", archive),
     ("config", config),
     ("frames", archive),
@@ -43,6 +44,7 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("proc", host::proc),
     ("server", server::server),
     ("server_log", server::server_log),
+    ("shred", shred),
     ("table", documents::table),
     ("tar", tar),
     ("unsnap", unsnap),
@@ -106,6 +108,16 @@ fn unsnap(data: &[u8]) -> usize {
     let taken = unsnap::cut(data, &spans, limit);
     let found = Forward::default().transform(data, &spans, limit, &mut plain);
     usize::from(restored.is_ok()) + usize::from(taken < data.len()) + found.total().units as usize
+}
+
+/// A shredded payload; and the same bytes as a payload, the second half of it said to be cells.
+fn shred(data: &[u8]) -> usize {
+    const LARGEST: usize = 1 << 20;
+    let mut out = Vec::new();
+    let rebuilt = Rebuild::default().rebuild(data, LARGEST, &mut out);
+    let leaf = data.len() / 2..data.len();
+    let shredded = Shredder::default().shred(data, std::slice::from_ref(&leaf), &mut out);
+    usize::from(rebuilt.is_ok()) + usize::from(shredded)
 }
 
 fn check(forged: &Forged) -> bool {

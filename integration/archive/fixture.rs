@@ -11,10 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::support::{threads, tree, try_pack};
 
 /// The profiles' folders in `integration/fixtures/format-N`.
-const FOLDERS: [(&str, Profile); 3] = [
+/// Those of `fast` and `small` once for each version of the container.
+const FOLDERS: [(&str, Profile); 5] = [
     ("archive", Profile::Portable),
     ("fast", Profile::Fast),
     ("small", Profile::Small),
+    ("fast-2", Profile::Fast),
+    ("small-2", Profile::Small),
 ];
 
 fn fixture(version: u32, folder: &str) -> PathBuf {
@@ -29,6 +32,7 @@ fn real(name: &str) -> Vec<u8> {
 }
 
 const PAGES: &str = "collection-1.wt";
+const INDEX: &str = "index-2.wt";
 const RECORDS: &str = "journal/WiredTigerLog.0000000002";
 
 #[test]
@@ -94,6 +98,9 @@ fn every_format_version_has_a_fixture_of_every_profile_that_is_read() {
                 assert_eq!(unpacked(PAGES), real("pages.bin"));
                 assert_eq!(unpacked(RECORDS), real("records.bin"));
             }
+            if folder.ends_with("-2") {
+                assert_eq!(unpacked(INDEX), real("index.bin"));
+            }
         }
     }
 }
@@ -115,7 +122,8 @@ fn make_the_fixtures_that_are_missing() {
     .unwrap();
     fs::write(tree_of_it.path().join(PAGES), real("pages.bin")).unwrap();
     fs::write(tree_of_it.path().join(RECORDS), real("records.bin")).unwrap();
-    for (folder, method) in [("fast", Method::Fast), ("small", Method::Small)] {
+    fs::write(tree_of_it.path().join(INDEX), real("index.bin")).unwrap();
+    for (folder, method) in [("fast-2", Method::Fast), ("small-2", Method::Small)] {
         let folder = fixture(FORMAT_VERSION, folder);
         if folder.exists() {
             continue;

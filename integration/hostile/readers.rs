@@ -12,8 +12,9 @@ use super::mutate::mutated;
 fn memory(target: &str, length: usize) -> usize {
     match target {
         "archive" | "tar" => (64 << 20) + 64 * length,
-        // A block and its content at their largest, which an index may promise in a few bytes, and as much to copy them.
-        "frames" => (512 << 20) + 64 * length,
+        // A block and its content at their largest, which an index may promise in a few bytes, as much to copy them, and the same
+        // for the columns of a shredded one and what comes of them.
+        "frames" => (768 << 20) + 64 * length,
         _ => (2 << 20) + 128 * length,
     }
 }

@@ -34,12 +34,20 @@ pub(super) enum Coded {
         /// Bytes without the padding to a multiple of four.
         unpadded: u64,
     },
-    Zst {
-        /// Bytes of the zstd frame's content, from which the block's is restored.
-        content: u64,
-        /// CRC32 of the block's content.
-        checksum: u32,
-    },
+    Zst(Frame),
+}
+
+/// What the index says of a zstd frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame {
+    /// Bytes of the zstd frame's content, from which the block's is restored.
+    pub content: u64,
+    /// The most bytes that may come of that while the block is restored.
+    pub limit: u64,
+    /// Whether the content ends with a byte that says how it is made.
+    pub marked: bool,
+    /// CRC32 of the block's content.
+    pub checksum: u32,
 }
 
 impl Block {

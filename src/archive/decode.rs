@@ -35,12 +35,12 @@ impl Decoder {
         let mut plain = Vec::new();
         match block.coded {
             Coded::Xz { .. } => xz::decode(block, &raw, &mut plain)?,
-            Coded::Zst { content, checksum } => {
+            Coded::Zst(coded) => {
                 let decoder = match &mut self.zst {
                     Some(decoder) => decoder,
                     none => none.insert(zst::Decoder::new()?),
                 };
-                decoder.decode(block, content, checksum, &raw, &mut plain)?;
+                decoder.decode(block, coded, &raw, &mut plain)?;
             }
         }
         Ok(Decoded {

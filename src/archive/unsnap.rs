@@ -20,9 +20,10 @@ mod measure;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use control::split_payload;
 pub(crate) use cut::cut;
 pub(crate) use forward::Forward;
-pub(crate) use inverse::{Damage, Inverse};
+pub(crate) use inverse::Inverse;
 pub(crate) use shape::Shape;
 pub(crate) use snappy::Encoder;
 

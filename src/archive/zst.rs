@@ -17,7 +17,7 @@ pub(super) use forge::mend;
 pub(super) use layout::layout;
 
 use super::container::LARGEST_BLOCK;
-use super::{Profile, integer, unsnap};
+use super::{Profile, integer, shred, unsnap};
 
 /// Magic number of the skippable frames.
 const SKIPPABLE: [u8; 4] = [0x5B, 0x2A, 0x4D, 0x18];
@@ -26,7 +26,13 @@ const FRAME: usize = 8;
 /// Begins the head, ends the footer. Whoever turns line ends or cuts the eighth bit spoils it.
 const MAGIC: [u8; 8] = [0x89, b'f', b'f', b'z', 0x0D, 0x0A, 0x1A, 0x0A];
 /// Version of the container.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The last version whose blocks are never shredded and have no [`MARK`].
+const UNMARKED: u8 = 1;
+/// Bytes at the end of a transformed block that say whether its payload is shredded.
+const MARK: usize = 1;
+const AS_IT_IS: u8 = 0;
+const SHREDDED: u8 = 1;
 /// Bytes of the head: frame, magic, version, profile, two zeros, two limits, CRC32.
 pub(super) const HEAD: usize = FRAME + 8 + 4 + 4 + 4 + 4;
 /// Bytes of the footer: frame, size of the index's frame, CRC32 of that, magic.
@@ -84,7 +90,7 @@ impl Parameters {
     /// A block without a single page fits, and a reader takes what is made.
     const fn is_sound(&self) -> bool {
         self.block <= unsnap::MAX_PLAIN
-            && self.block + unsnap::SMALLEST_SURPLUS <= self.content
+            && self.block + unsnap::SMALLEST_SURPLUS + MARK <= self.content
             && self.content <= unsnap::MAX_CONTENT
             && self.content as u64 <= LARGEST_BLOCK
     }
@@ -107,10 +113,10 @@ impl Parameters {
         (16 << 20) + self.spare as u64 * self.slot_memory()
     }
 
-    /// The blocks of one thread, what unsnap makes of one, what zstd makes of that, and zstd's own state.
+    /// The blocks of one thread, what unsnap makes of one, what zstd makes of that, zstd's own state, and what shredding takes.
     pub(super) fn thread_memory(&self) -> u64 {
         let slots = 1 + self.spare_each as u64;
-        slots * self.slot_memory() + 2 * self.content as u64 + self.state
+        slots * self.slot_memory() + (2 + shred::CONTENTS) * self.content as u64 + self.state
     }
 }
 
@@ -180,8 +186,8 @@ pub(super) fn head(parameters: &Parameters) -> Vec<u8> {
     skippable(&with_checksum(content))
 }
 
-/// The inverse of [`head`].
-fn parse_head(bytes: &[u8]) -> Result<(Profile, Limits), &'static str> {
+/// The inverse of [`head`]: profile, whether blocks have a [`MARK`], limits.
+fn parse_head(bytes: &[u8]) -> Result<(Profile, bool, Limits), &'static str> {
     let content = content(bytes).ok_or("it does not begin as an archive does")?;
     let (magic, fields) = content
         .split_first_chunk::<8>()
@@ -208,10 +214,13 @@ fn parse_head(bytes: &[u8]) -> Result<(Profile, Limits), &'static str> {
         plain: u32::from_le_bytes([p0, p1, p2, p3]).into(),
         content: u32::from_le_bytes([c0, c1, c2, c3]).into(),
     };
-    if version != VERSION || limits.plain > LARGEST_BLOCK || limits.content > LARGEST_BLOCK {
+    if !(UNMARKED..=VERSION).contains(&version)
+        || limits.plain > LARGEST_BLOCK
+        || limits.content > LARGEST_BLOCK
+    {
         return Err("the head allows larger blocks than any program makes");
     }
-    Ok((profile, limits))
+    Ok((profile, version > UNMARKED, limits))
 }
 
 /// The index of `records`.

@@ -70,3 +70,11 @@ pub(super) fn split(content: &[u8]) -> Result<(&[u8], &[u8]), Damage> {
         .and_then(|payload| rest.split_at_checked(payload))
         .ok_or(Damage::Truncated)
 }
+
+/// The payload of a transformed block, and what stands behind it.
+pub(crate) fn split_payload(content: &[u8]) -> Result<(&[u8], &[u8]), Damage> {
+    let (payload, _) = split(content)?;
+    content
+        .split_at_checked(payload.len())
+        .ok_or(Damage::Truncated)
+}

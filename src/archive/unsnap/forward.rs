@@ -1,5 +1,7 @@
 //! From a plain block to a transformed one.
 
+use std::ops::Range;
+
 use super::control::{LONGEST_RUN, Run, TRAILER};
 use super::shape::{PREFIX, Shape};
 use super::snappy::{Encoder, WINDOW, Workspace};
@@ -15,6 +17,7 @@ const LOOK_AGAIN: u32 = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Forward {
     control: Vec<u8>,
+    leaves: Vec<Range<usize>>,
     workspace: Workspace,
 }
 
@@ -29,6 +32,7 @@ impl Forward {
         content: &mut Vec<u8>,
     ) -> Statistics {
         self.control.clear();
+        self.leaves.clear();
         let mut block = Block {
             plain,
             limit: content_limit,
@@ -44,7 +48,11 @@ impl Forward {
             let mut failures = 0;
             let mut walk = Walk::new(plain, span);
             while let Some(found) = walk.next() {
-                if !found.complete || !found.header.compressed || found.start < block.done {
+                if !found.complete || found.start < block.done {
+                    continue;
+                }
+                if !found.header.compressed {
+                    self.leaves.extend(block.leaf(&found));
                     continue;
                 }
                 failures += 1;
@@ -60,6 +68,11 @@ impl Forward {
             }
         }
         block.finish()
+    }
+
+    /// Where in the payload of the block that was transformed last the cells of leaf pages lie that WiredTiger did not compress, in their order.
+    pub(crate) fn leaves(&self) -> &[Range<usize>] {
+        &self.leaves
     }
 }
 
@@ -128,6 +141,14 @@ impl Block<'_> {
         let [encoder, ..] = *likely;
         self.accept(found, covered, Kind::new(found.shape, encoder));
         true
+    }
+
+    /// Where the cells of a page that stays as it is will be in the payload, if it is a leaf of a row store.
+    fn leaf(&self, found: &Found) -> Option<Range<usize>> {
+        let page = self.plain.get(found.start..)?;
+        let cells = super::shape::leaf(page.first_chunk()?)?;
+        let start = self.made + (found.start - self.done);
+        (found.shape == Shape::Page).then_some(start + cells.start..start + cells.end)
     }
 
     /// Where head and content of a unit go, behind the literal bytes before it, with [`WINDOW`] bytes behind the content. None where the

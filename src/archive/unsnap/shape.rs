@@ -131,6 +131,14 @@ fn page(head: &[u8; 64]) -> Option<Header> {
     })
 }
 
+/// Where in an uncompressed page the cells lie, if it is a leaf of a row store: behind both headers, as far as `mem_size` says.
+pub(super) fn leaf(head: &[u8; 64]) -> Option<std::ops::Range<usize>> {
+    const ROW_LEAF: u8 = 7;
+    const HEADERS: usize = 40;
+    let memory = size(*head.get(16..)?.first_chunk()?)?;
+    (head.get(24) == Some(&ROW_LEAF) && memory > HEADERS).then_some(HEADERS..memory)
+}
+
 /// `len`, 4 bytes; `checksum`, 4; `flags`, 2; unused, 2; `mem_len`, 4.
 fn record(head: &[u8; 16]) -> Option<Header> {
     const COMPRESSED: u16 = 1;

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::inverse::Damage;
 use super::snappy::Workspace;
 use super::*;
 

@@ -1,39 +1,43 @@
-//! Decoding one block: out of its frame, then WiredTiger's compression back in place.
+//! Decoding one block: out of its frame, its documents put together, then WiredTiger's compression back in place.
 
 use zstd::bulk::Decompressor;
 
-use super::frame;
+use super::{AS_IT_IS, SHREDDED, frame};
 use crate::archive::ArchiveError;
-use crate::archive::container::Block;
-use crate::archive::unsnap::{Damage, Inverse};
+use crate::archive::container::{Block, Frame};
+use crate::archive::shred::Rebuild;
+use crate::archive::unsnap::{self, Inverse};
 
 /// Decodes blocks; its buffers are used again.
 pub(in crate::archive) struct Decoder {
     zstd: Decompressor<'static>,
+    rebuild: Rebuild,
     inverse: Inverse,
     content: Vec<u8>,
+    payload: Vec<u8>,
 }
 
 impl Decoder {
     pub(in crate::archive) fn new() -> Result<Self, ArchiveError> {
         Ok(Self {
             zstd: Decompressor::new().map_err(ArchiveError::Zstd)?,
+            rebuild: Rebuild::default(),
             inverse: Inverse::default(),
             content: Vec::new(),
+            payload: Vec::new(),
         })
     }
 
-    /// Restores into `plain` the content of `block`, whose bytes in the object are `raw`. `content` and `checksum` are what
+    /// Restores into `plain` the content of `block`, whose bytes in the object are `raw`. `coded` is what
     /// the index says of it.
     pub(in crate::archive) fn decode(
         &mut self,
         block: &Block,
-        content: u64,
-        checksum: u32,
+        coded: Frame,
         raw: &[u8],
         plain: &mut Vec<u8>,
     ) -> Result<(), ArchiveError> {
-        frame::check(raw, content).map_err(|what| block.damaged(what))?;
+        frame::check(raw, coded.content).map_err(|what| block.damaged(what))?;
         // zstd goes on with a second frame behind the first, and passes over skippable ones.
         let frame_size = zstd::zstd_safe::find_frame_compressed_size(raw)
             .map_err(|code| block.damaged(zstd::zstd_safe::get_error_name(code)))?;
@@ -43,7 +47,7 @@ impl Decoder {
         let size = |bytes: u64| {
             usize::try_from(bytes).map_err(|_| block.damaged("it is larger than memory"))
         };
-        let (content, plain_size) = (size(content)?, size(block.length)?);
+        let (content, plain_size) = (size(coded.content)?, size(block.length)?);
         self.content.clear();
         self.content.reserve(content);
         let found = self
@@ -53,12 +57,38 @@ impl Decoder {
         if found != content {
             return Err(block.damaged("its frame does not hold what it says"));
         }
+        if coded.marked {
+            self.unmark(coded).map_err(|what| block.damaged(what))?;
+        }
         self.inverse
             .restore(&self.content, plain_size, plain)
-            .map_err(|damage: Damage| block.damaged(damage))?;
-        if crc32fast::hash(plain) != checksum {
+            .map_err(|damage| block.damaged(damage))?;
+        if crc32fast::hash(plain) != coded.checksum {
             return Err(block.damaged("its content does not match the checksum in the index"));
         }
         Ok(())
+    }
+
+    /// Takes the mark off the content, and has its payload as it was before it was shredded, if it was.
+    fn unmark(&mut self, coded: Frame) -> Result<(), String> {
+        match self.content.pop() {
+            Some(AS_IT_IS) => Ok(()),
+            Some(SHREDDED) => {
+                let (shredded, control) =
+                    unsnap::split_payload(&self.content).map_err(|damage| damage.to_string())?;
+                let limit = usize::try_from(coded.limit).unwrap_or(usize::MAX);
+                self.rebuild
+                    .rebuild(
+                        shredded,
+                        limit.saturating_sub(control.len()),
+                        &mut self.payload,
+                    )
+                    .map_err(|damage| format!("its payload is shredded, and {damage}"))?;
+                self.payload.extend_from_slice(control);
+                std::mem::swap(&mut self.payload, &mut self.content);
+                Ok(())
+            }
+            _ => Err("it does not say how it is made".to_owned()),
+        }
     }
 }

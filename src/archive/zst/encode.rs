@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::{CParameter, compress_bound};
 
-use super::{Parameters, Record, footer, index};
+use super::{AS_IT_IS, MARK, Parameters, Record, SHREDDED, footer, index};
 use crate::archive::pack::Made;
+use crate::archive::shred::Shredder;
 use crate::archive::stream::{Feed, Origin};
 use crate::archive::unsnap::{self, Forward, Span};
 use crate::archive::{ArchiveError, Unsnapped};
@@ -220,8 +221,10 @@ impl Feed for Feeder<'_> {
 struct Worker {
     parameters: &'static Parameters,
     forward: Forward,
+    shredder: Shredder,
     zstd: Compressor<'static>,
     content: Vec<u8>,
+    shredded: Vec<u8>,
     compressed: Vec<u8>,
 }
 
@@ -239,8 +242,10 @@ impl Worker {
         Ok(Self {
             parameters,
             forward: Forward::default(),
+            shredder: Shredder::default(),
             zstd: compressor().map_err(ArchiveError::Zstd)?,
             content: Vec::new(),
+            shredded: Vec::new(),
             compressed: Vec::new(),
         })
     }
@@ -251,25 +256,49 @@ impl Worker {
         let found = self.forward.transform(
             plain,
             &slot.spans,
-            self.parameters.content,
+            self.parameters.content - MARK,
             &mut self.content,
         );
+        let is_shredded = self.shred();
+        let content = if is_shredded {
+            &self.shredded
+        } else {
+            &self.content
+        };
         self.compressed.clear();
-        self.compressed.reserve(compress_bound(self.content.len()));
+        self.compressed.reserve(compress_bound(content.len()));
         self.zstd
-            .compress_to_buffer(&self.content, &mut self.compressed)
+            .compress_to_buffer(content, &mut self.compressed)
             .map_err(ArchiveError::Zstd)?;
         // Copied, since the room that zstd wants is that of the worst case, and what waits to be written should not hold it.
         slot.stored.clear();
         slot.stored.extend_from_slice(&self.compressed);
         slot.record = Some(Record {
             stored: self.compressed.len() as u64,
-            content: self.content.len() as u64,
+            content: content.len() as u64,
             plain: plain.len() as u64,
             checksum,
         });
         slot.unsnapped = found.into();
         Ok(())
+    }
+}
+
+impl Worker {
+    /// Marks the transformed block, whose payload is shredded if there is something in it to take apart; whether it is.
+    fn shred(&mut self) -> bool {
+        if let Ok((payload, control)) = unsnap::split_payload(&self.content) {
+            let leaves = self.forward.leaves();
+            if self.shredder.shred(payload, leaves, &mut self.shredded)
+                && self.shredded.len() + control.len() + MARK <= self.parameters.content
+            {
+                self.shredded.extend_from_slice(control);
+                self.shredded.push(SHREDDED);
+                return true;
+            }
+        }
+        self.content.push(AS_IT_IS);
+        false
     }
 }
 

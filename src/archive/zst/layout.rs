@@ -2,7 +2,7 @@
 
 use super::{FOOTER, HEAD, SMALLEST_INDEX, parse_footer, parse_head, parse_index};
 use crate::archive::ArchiveError;
-use crate::archive::container::{Block, Coded, LARGEST_INDEX, Layout, damaged};
+use crate::archive::container::{Block, Coded, Frame, LARGEST_INDEX, Layout, damaged};
 use crate::archive::read::{ArchiveRead, fetch};
 
 /// Reads head, footer and index of `archive`.
@@ -15,7 +15,7 @@ pub(in crate::archive) fn layout(archive: &dyn ArchiveRead) -> Result<Layout, Ar
         return Err(damaged(0, "it is too short"));
     };
     let head = fetch(archive, 0..head_size)?;
-    let (profile, limits) = parse_head(&head).map_err(|what| damaged(0, what))?;
+    let (profile, marked, limits) = parse_head(&head).map_err(|what| damaged(0, what))?;
     let footer = fetch(archive, footer_offset..size)?;
     let index_size = parse_footer(&footer).map_err(|what| damaged(footer_offset, what))?;
     let Some(index_offset) = footer_offset
@@ -40,10 +40,12 @@ pub(in crate::archive) fn layout(archive: &dyn ArchiveRead) -> Result<Layout, Ar
             stored: record.stored,
             plain,
             length: record.plain,
-            coded: Coded::Zst {
+            coded: Coded::Zst(Frame {
                 content: record.content,
+                limit: limits.content,
+                marked,
                 checksum: record.checksum,
-            },
+            }),
         });
         offset = offset.saturating_add(record.stored);
         plain = plain.saturating_add(record.plain);

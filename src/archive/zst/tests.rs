@@ -75,7 +75,8 @@ fn heads_say_what_profile_it_is_and_bound_its_blocks() {
     for parameters in [FAST, SMALL] {
         let bytes = head(&parameters);
         assert_eq!(bytes.len(), HEAD);
-        let (profile, limits) = parse_head(&bytes).unwrap();
+        let (profile, marked, limits) = parse_head(&bytes).unwrap();
+        assert!(marked);
         assert_eq!(profile, parameters.profile);
         assert_eq!(limits, parameters.limits());
     }
