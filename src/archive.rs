@@ -6,6 +6,7 @@
 
 mod container;
 mod decode;
+mod durable;
 mod error;
 mod extents;
 mod file_index;
@@ -22,6 +23,7 @@ mod tar;
 mod target;
 mod unpack;
 pub(crate) mod unsnap;
+mod unsnapped;
 mod verify;
 mod xz;
 mod zst;
@@ -38,6 +40,7 @@ pub use profile::{Level, Method, Profile};
 pub use read::{ArchiveRead, FileArchive};
 pub use source::{Estimate, SourceGraft, SourceTree, estimate};
 pub use unpack::{Described, check, chosen_size, describe, unpack, unpack_alone};
+pub use unsnapped::{Proven, Unsnapped, UnsnappedOfKind};
 
 use crate::ids::{Hash, ShardName};
 use crate::manifest::{ArchiveRecord, FileEntry};
@@ -70,36 +73,6 @@ pub struct PackSummary {
     pub files: u64,
     /// What was found of WiredTiger's own compression; nothing by `portable`, which does not look.
     pub unsnapped: Unsnapped,
-}
-
-/// Pages and journal records whose own compression was looked through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-pub struct Unsnapped {
-    /// Those that say they are compressed.
-    pub tried: u64,
-    /// Those of them that are stored without their own compression, since it can be done again to the bit.
-    pub proven: u64,
-    /// Bytes that the latter take in their files.
-    pub proven_bytes: u64,
-}
-
-impl From<unsnap::Statistics> for Unsnapped {
-    fn from(found: unsnap::Statistics) -> Self {
-        let proven = found.total();
-        Self {
-            tried: found.tried,
-            proven: proven.units,
-            proven_bytes: proven.plain,
-        }
-    }
-}
-
-impl std::ops::AddAssign for Unsnapped {
-    fn add_assign(&mut self, other: Self) {
-        self.tried += other.tried;
-        self.proven += other.proven;
-        self.proven_bytes += other.proven_bytes;
-    }
 }
 
 impl PackSummary {

@@ -106,8 +106,11 @@ fn unsnap(data: &[u8]) -> usize {
     ];
     let limit = data.len() + LARGEST;
     let taken = unsnap::cut(data, &spans, limit);
-    let found = Forward::default().transform(data, &spans, limit, &mut plain);
-    usize::from(restored.is_ok()) + usize::from(taken < data.len()) + found.total().units as usize
+    let mut proven = 0;
+    Forward::default().transform(data, &spans, limit, &mut plain, &mut |_, found| {
+        proven += found.total().units as usize;
+    });
+    usize::from(restored.is_ok()) + usize::from(taken < data.len()) + proven
 }
 
 /// A shredded payload; and the same bytes as a payload, the second half of it said to be cells.

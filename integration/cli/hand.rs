@@ -85,6 +85,28 @@ DIR/from-c: 4 files, 19.8 KiB, small, in SECONDS
             "unsnapped"
         ]
     );
+    assert_eq!(
+        keys(&packed["unsnapped"]),
+        [
+            "collections",
+            "history_store",
+            "indexes",
+            "journal",
+            "other_tables",
+            "proven",
+            "proven_bytes",
+            "tried"
+        ]
+    );
+    assert_eq!(
+        keys(&packed["unsnapped"]["indexes"]["proven"]),
+        [
+            "snappy_1_1_9",
+            "snappy_from_1_1_10",
+            "snappy_from_1_1_10_crc32c",
+            "snappy_to_1_1_8"
+        ]
+    );
     assert_eq!(packed["files"], 4);
     assert_eq!(packed["size"], fs::read(scene.path("d")).unwrap().len());
     let unpacked = scene.json("freezeframe unpack d -C from-d --json", 0);

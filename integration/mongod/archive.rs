@@ -146,6 +146,14 @@ async fn what_a_mongod_wrote_comes_back_to_the_bit_and_smaller() {
             println!("{name}: {found:?}");
             assert!(found.tried > 100, "{found:?}");
             assert!(found.proven * 100 >= found.tried * 95, "{found:?}");
+            let kinds = found.kinds().map(|(_, kind)| kind);
+            let tried: u64 = kinds.iter().map(|kind| kind.tried).sum();
+            let proven: u64 = kinds.iter().map(|kind| kind.proven.total()).sum();
+            assert_eq!((tried, proven), (found.tried, found.proven));
+            // What this mongod is built with.
+            let collections = found.collections.proven;
+            assert!(collections.snappy_to_1_1_8 > 100, "{found:?}");
+            assert_eq!(collections.snappy_to_1_1_8, collections.total());
 
             // The second reader of the format comes to the same.
             let target = scratch.path().join(format!("{name}-by-python"));

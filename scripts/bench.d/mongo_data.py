@@ -238,6 +238,8 @@ def main() -> None:
     log = home / "log"
     command = [arguments.mongod / "mongod", "--dbpath", data, "--replSet", "rs0", "--bind_ip", "127.0.0.1", "--port", "0", "--directoryperdb"]
     command += ["--oplogSize", str(max(8, int(64 * arguments.scale))), "--wiredTigerCacheSizeGB", "1", "--wiredTigerCollectionBlockCompressor", arguments.compressor]
+    # What a host writes in days is written in a minute here: the history that is kept, and the time between checkpoints, are shorter by as much.
+    command += ["--setParameter", "minSnapshotHistoryWindowInSeconds=5", "--syncdelay", "10"]
     environment = {**os.environ, "LD_LIBRARY_PATH": str(arguments.mongod)}
     with socket_port() as port:
         command[command.index("--port") + 1] = str(port)

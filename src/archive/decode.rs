@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use tokio_util::sync::CancellationToken;
 
@@ -30,9 +30,10 @@ impl Decoder {
         archive: &dyn ArchiveRead,
         block: &Block,
         keep_raw: bool,
+        mut plain: Vec<u8>,
     ) -> Result<Decoded, ArchiveError> {
         let raw = fetch(archive, block.place())?;
-        let mut plain = Vec::new();
+        plain.clear();
         match block.coded {
             Coded::Xz { .. } => xz::decode(block, &raw, &mut plain)?,
             Coded::Zst(coded) => {
@@ -50,12 +51,22 @@ impl Decoder {
     }
 }
 
+/// A thread that decodes blocks, as the reader sees it.
+struct Worker {
+    decoded: Receiver<Result<Decoded, ArchiveError>>,
+    /// Buffers that were read come back to where they were filled: new memory costs as much as a third of the decoding.
+    read: SyncSender<Vec<u8>>,
+}
+
 /// The content of consecutive blocks as one stream.
 pub(super) struct Blocks<'a> {
     /// Worker `i` of `n` decodes every `n`th block from the `i`th on, so taking turns gives them in order.
-    workers: Vec<Receiver<Result<Decoded, ArchiveError>>>,
+    workers: Vec<Worker>,
     left: usize,
+    /// The worker whose block comes next.
     turn: usize,
+    /// The worker whose block is the current one.
+    last: usize,
     current: Decoded,
     position: usize,
     hasher: Option<&'a mut blake3::Hasher>,
@@ -72,8 +83,15 @@ impl Source for Blocks<'_> {
                 .workers
                 .get(self.turn)
                 .ok_or(ArchiveError::WorkerLost)?;
-            self.current = worker.recv().map_err(|_| ArchiveError::WorkerLost)??;
+            let next = worker.decoded.recv();
+            let next = next.map_err(|_| ArchiveError::WorkerLost)??;
+            let read = std::mem::replace(&mut self.current, next).plain;
+            if let Some(worker) = self.workers.get(self.last) {
+                // A worker that needs no more has ended; then the buffer goes.
+                let _ = worker.read.try_send(read);
+            }
             self.position = 0;
+            self.last = self.turn;
             self.turn = (self.turn + 1) % self.workers.len().max(1);
             self.left -= 1;
             if let Some(hasher) = &mut self.hasher {
@@ -105,14 +123,18 @@ pub(super) fn with_blocks<R>(
     std::thread::scope(|scope| {
         let mut workers = Vec::with_capacity(count);
         for worker in 0..count {
-            let (give, take) = sync_channel(1);
-            workers.push(take);
+            let (give, decoded) = sync_channel(1);
+            let (read, again) = sync_channel(1);
+            workers.push(Worker { decoded, read });
             scope.spawn(move || {
                 let mut decoder = Decoder::default();
                 for block in blocks.iter().skip(worker).step_by(count) {
+                    let plain = again.try_recv().unwrap_or_default();
                     // A closed channel means that the reader has failed and wants no more.
                     if cancel.is_cancelled()
-                        || give.send(decoder.decode(archive, block, keep_raw)).is_err()
+                        || give
+                            .send(decoder.decode(archive, block, keep_raw, plain))
+                            .is_err()
                     {
                         break;
                     }
@@ -123,6 +145,7 @@ pub(super) fn with_blocks<R>(
             workers,
             left: blocks.len(),
             turn: 0,
+            last: 0,
             current: Decoded::default(),
             position: 0,
             hasher,

@@ -15,6 +15,7 @@ use nix::sys::stat::{Mode, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use xattr::FileExt as _;
 
+use super::durable::Durable;
 use super::tar::Entry;
 use super::verify::Sink;
 use super::{ArchiveError, Owners};
@@ -29,6 +30,7 @@ pub(super) struct Target {
     open: Vec<(Entry, File)>,
     /// The file that is being written, and its path for errors.
     file: Option<(File, PathBuf)>,
+    durable: Durable,
 }
 
 impl Target {
@@ -61,19 +63,15 @@ impl Target {
             owners,
             open: Vec::new(),
             file: None,
+            durable: Durable::new(),
         })
     }
 
     /// Settles what is still open and makes everything durable.
     pub(super) fn finish(mut self) -> Result<(), ArchiveError> {
         self.close_to(None)?;
-        self.root_dir
-            .sync_all()
-            .map_err(|source| ArchiveError::Target {
-                action: "sync",
-                path: self.root.clone(),
-                source,
-            })
+        self.durable.complete(self.root_dir, self.root)?;
+        self.durable.finish()
     }
 
     fn failed(
@@ -95,7 +93,7 @@ impl Target {
             .open
             .pop_if(|(entry, _)| Some(entry.path.as_bytes()) != parent)
         {
-            self.settle(&entry, &directory)?;
+            self.settle(&entry, directory)?;
         }
         Ok(())
     }
@@ -131,9 +129,9 @@ impl Target {
     }
 
     /// Owner first, since changing it clears bits of the mode; times last, since everything else changes them.
-    fn settle(&self, entry: &Entry, file: &File) -> Result<(), ArchiveError> {
+    fn settle(&mut self, entry: &Entry, file: File) -> Result<(), ArchiveError> {
         if self.owners == Owners::Restore {
-            fchown(file, Some(entry.uid), Some(entry.gid))
+            fchown(&file, Some(entry.uid), Some(entry.gid))
                 .map_err(|e| self.failed("set the owner of", entry, e))?;
         }
         file.set_permissions(Permissions::from_mode(entry.mode))
@@ -145,7 +143,8 @@ impl Target {
         let mtime = TimeSpec::new(entry.mtime, entry.mtime_ns.into());
         futimens(file.as_fd(), &TimeSpec::UTIME_OMIT, &mtime)
             .map_err(|e| self.failed("set the time of", entry, e))?;
-        file.sync_all().map_err(|e| self.failed("sync", entry, e))
+        let path = self.root.join(entry.path.to_path());
+        self.durable.complete(file, path)
     }
 }
 
@@ -178,12 +177,13 @@ impl Sink for Target {
                 action: "write",
                 path: path.clone(),
                 source,
-            })
+            })?;
+        self.durable.wrote(file, path, bytes.len())
     }
 
     fn file_end(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
         match self.file.take() {
-            Some((file, _)) => self.settle(entry, &file),
+            Some((file, _)) => self.settle(entry, file),
             None => Err(ArchiveError::WorkerLost),
         }
     }

@@ -24,6 +24,8 @@ pub(crate) use control::split_payload;
 pub(crate) use cut::cut;
 pub(crate) use forward::Forward;
 pub(crate) use inverse::Inverse;
+#[cfg(test)]
+pub(crate) use measure::streams;
 pub(crate) use shape::Shape;
 pub(crate) use snappy::Encoder;
 
@@ -37,7 +39,13 @@ pub(crate) const SMALLEST_SURPLUS: usize = 64;
 /// What a file holds, as far as its name tells. It says what is looked for; nothing is believed for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileKind {
-    /// Pages of a collection, an index, the history store: `*.wt`.
+    /// Pages of a collection: `collection-*.wt`.
+    Collection,
+    /// Pages of an index: `index-*.wt`.
+    Index,
+    /// Pages of the history store: `WiredTigerHS.wt`.
+    History,
+    /// Pages of something else: `*.wt`.
     Data,
     /// Records of WiredTiger's log: `WiredTigerLog.*`.
     Journal,
@@ -48,12 +56,18 @@ pub(crate) enum FileKind {
 impl FileKind {
     /// What a file of that name holds. The name is the last component of the path.
     pub(crate) fn of(name: &[u8]) -> Self {
-        if name.ends_with(b".wt") {
-            Self::Data
-        } else if name.starts_with(b"WiredTigerLog.") {
+        if name.starts_with(b"WiredTigerLog.") {
             Self::Journal
-        } else {
+        } else if !name.ends_with(b".wt") {
             Self::Other
+        } else if name.starts_with(b"collection-") {
+            Self::Collection
+        } else if name.starts_with(b"index-") {
+            Self::Index
+        } else if name == b"WiredTigerHS.wt" {
+            Self::History
+        } else {
+            Self::Data
         }
     }
 }
@@ -106,7 +120,9 @@ impl Kind {
 /// What became of the pages and records that were looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Statistics {
-    /// Pages and records that hold a snappy stream by all appearance.
+    /// Pages and records that say they are compressed, with whatever.
+    pub compressed: u64,
+    /// Those of them that hold a snappy stream by all appearance, and were decompressed.
     pub tried: u64,
     /// Those that are stored decompressed, by their kind, in the order of [`Kind::all`].
     pub proven: [Tally; 8],
@@ -154,6 +170,7 @@ impl std::ops::AddAssign for Tally {
 
 impl std::ops::AddAssign<&Self> for Statistics {
     fn add_assign(&mut self, other: &Self) {
+        self.compressed += other.compressed;
         self.tried += other.tried;
         for (all, one) in self.proven.iter_mut().zip(&other.proven) {
             *all += *one;

@@ -5,6 +5,8 @@
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod floor;
 mod forge;
 mod frame;
 mod layout;

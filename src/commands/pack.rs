@@ -239,5 +239,20 @@ fn render(packed: &Packed) -> String {
             packed.unsnapped.proven, packed.unsnapped.tried
         ));
     }
+    for (name, kind) in packed.unsnapped.kinds() {
+        if kind.tried > 0 {
+            let proven = kind.proven.total();
+            text.push_str(&format!("  {name}: {proven} of {}", kind.tried));
+            let made = kind.proven.versions().into_iter();
+            let made = made.filter(|(_, count)| *count > 0);
+            let made: Vec<_> = made
+                .map(|(version, count)| format!("{count} as {version}"))
+                .collect();
+            if !made.is_empty() {
+                text.push_str(&format!(", {}", made.join(", ")));
+            }
+            text.push('\n');
+        }
+    }
     text
 }

@@ -6,7 +6,7 @@ use super::control::{LONGEST_RUN, Run, TRAILER};
 use super::shape::{PREFIX, Shape};
 use super::snappy::{Encoder, WINDOW, Workspace};
 use super::walk::{Found, Walk};
-use super::{Kind, Span, Statistics};
+use super::{FileKind, Kind, Span, Statistics};
 
 /// After so many units in a row that no encoder makes, fewer are tried.
 const PATIENCE: u32 = 8;
@@ -24,13 +24,15 @@ pub(crate) struct Forward {
 impl Forward {
     /// Transforms `plain`, which `spans` describe, into `content`, whose old bytes go. No more than `content_limit` bytes come
     /// out and its capacity grows to no more than [`WINDOW`] bytes beyond, as long as the limit is at least [`SMALLEST_SURPLUS`](super::SMALLEST_SURPLUS) more than `plain` is long.
+    /// `found` is told what became of the units of each span.
     pub(crate) fn transform(
         &mut self,
         plain: &[u8],
         spans: &[Span],
         content_limit: usize,
         content: &mut Vec<u8>,
-    ) -> Statistics {
+        found: &mut dyn FnMut(FileKind, &Statistics),
+    ) {
         self.control.clear();
         self.leaves.clear();
         let mut block = Block {
@@ -47,27 +49,29 @@ impl Forward {
         for span in spans {
             let mut failures = 0;
             let mut walk = Walk::new(plain, span);
-            while let Some(found) = walk.next() {
-                if !found.complete || found.start < block.done {
+            while let Some(unit) = walk.next() {
+                if !unit.complete || unit.start < block.done {
                     continue;
                 }
-                if !found.header.compressed {
-                    self.leaves.extend(block.leaf(&found));
+                if !unit.header.compressed {
+                    self.leaves.extend(block.leaf(&unit));
                     continue;
                 }
+                block.statistics.compressed += 1;
                 failures += 1;
                 if failures > PATIENCE && failures % LOOK_AGAIN != 0 {
                     continue;
                 }
-                if block.unit(&found, &mut likely, &mut self.workspace) {
+                if block.unit(&unit, &mut likely, &mut self.workspace) {
                     failures = 0;
                 } else {
                     // Its size may mean nothing.
-                    walk.reject(&found);
+                    walk.reject(&unit);
                 }
             }
+            found(span.kind, &std::mem::take(&mut block.statistics));
         }
-        block.finish()
+        block.finish();
     }
 
     /// Where in the payload of the block that was transformed last the cells of leaf pages lie that WiredTiger did not compress, in their order.
@@ -89,6 +93,7 @@ struct Block<'a> {
     done: usize,
     /// The run that is not written yet.
     run: Run,
+    /// Of the span in which it is made.
     statistics: Statistics,
 }
 
@@ -216,7 +221,7 @@ impl Block<'_> {
         self.run.push(self.control);
     }
 
-    fn finish(mut self) -> Statistics {
+    fn finish(mut self) {
         let literal = (self.plain.len() - self.done) as u64;
         self.literals(self.plain.len());
         self.flush();
@@ -230,7 +235,6 @@ impl Block<'_> {
         let length = self.control.len() as u32;
         self.content.append(self.control);
         self.content.extend_from_slice(&length.to_le_bytes());
-        self.statistics
     }
 }
 

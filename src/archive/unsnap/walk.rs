@@ -30,7 +30,9 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub(super) fn new(plain: &'a [u8], span: &Span) -> Self {
         let shape = match span.kind {
-            FileKind::Data => Some(Shape::Page),
+            FileKind::Collection | FileKind::Index | FileKind::History | FileKind::Data => {
+                Some(Shape::Page)
+            }
             FileKind::Journal => Some(Shape::Record),
             FileKind::Other => None,
         };

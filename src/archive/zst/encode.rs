@@ -27,7 +27,7 @@ pub(in crate::archive) struct Slot {
     spans: Vec<Span>,
     stored: Vec<u8>,
     record: Option<Record>,
-    unsnapped: Unsnapped,
+    unsnapped: Box<Unsnapped>,
 }
 
 impl Slot {
@@ -144,7 +144,7 @@ pub(in crate::archive) fn pipeline<'scope>(
     let collector = Collector {
         waiting: BTreeMap::new(),
         records: Vec::new(),
-        unsnapped: Unsnapped::default(),
+        unsnapped: Box::default(),
         give_back,
     };
     Ok((feeder, collector))
@@ -253,11 +253,14 @@ impl Worker {
     fn block(&mut self, slot: &mut Slot) -> Result<(), ArchiveError> {
         let plain = slot.plain.get(..slot.filled).unwrap_or_default();
         let checksum = crc32fast::hash(plain);
-        let found = self.forward.transform(
+        let unsnapped = &mut *slot.unsnapped;
+        *unsnapped = Unsnapped::default();
+        self.forward.transform(
             plain,
             &slot.spans,
             self.parameters.content - MARK,
             &mut self.content,
+            &mut |kind, found| unsnapped.add(kind, found),
         );
         let is_shredded = self.shred();
         let content = if is_shredded {
@@ -279,7 +282,6 @@ impl Worker {
             plain: plain.len() as u64,
             checksum,
         });
-        slot.unsnapped = found.into();
         Ok(())
     }
 }
@@ -306,7 +308,7 @@ impl Worker {
 pub(in crate::archive) struct Collector {
     waiting: BTreeMap<u64, Slot>,
     records: Vec<Record>,
-    unsnapped: Unsnapped,
+    unsnapped: Box<Unsnapped>,
     give_back: Sender<Slot>,
 }
 
@@ -322,7 +324,7 @@ impl Collector {
         while let Some(slot) = self.waiting.remove(&(self.records.len() as u64)) {
             write(&slot.stored)?;
             self.records.extend(slot.record);
-            self.unsnapped += slot.unsnapped;
+            *self.unsnapped += *slot.unsnapped;
             // A reader that has come to its end wants none.
             let _ = self.give_back.send(slot);
         }
@@ -333,7 +335,7 @@ impl Collector {
     pub(in crate::archive) fn finish(self) -> (Vec<u8>, u64, Unsnapped) {
         let mut tail = index(&self.records);
         tail.extend_from_slice(&footer(tail.len()));
-        (tail, self.records.len() as u64, self.unsnapped)
+        (tail, self.records.len() as u64, *self.unsnapped)
     }
 }
 
