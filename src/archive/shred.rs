@@ -13,7 +13,9 @@ mod columns;
 mod fields;
 mod forward;
 mod inverse;
+mod lanes;
 mod layout;
+mod short;
 
 #[cfg(test)]
 mod tests;

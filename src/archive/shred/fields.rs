@@ -156,6 +156,14 @@ impl Fields {
             .unwrap_or_default()
     }
 
+    /// The same with what lies behind it, and how long it is.
+    #[inline(always)]
+    pub(super) fn head_and_behind(&self, field: &Field) -> (&[u8], usize) {
+        let (start, end) = field.head;
+        let head = self.heads.get(start as usize..).unwrap_or_default();
+        (head, (end - start) as usize)
+    }
+
     /// Adds a field, whose head begins with its type.
     pub(super) fn add(&mut self, head: &[u8], numbered: bool, value: Value) -> Id {
         let id = self.list.len() as Id;

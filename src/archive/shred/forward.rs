@@ -8,6 +8,7 @@ use super::cells::{Cell, Holds, is_prefixed};
 use super::fields::{CELLS, Digits, Expected, Fields, Id, ROOT, Value};
 use super::inverse::Rebuild;
 use super::layout::{BINARY, Layout, Piece, Written};
+use super::short::find_zero;
 use super::{DEEPEST, Leaf, MOST_FIELDS, place};
 use crate::archive::integer;
 
@@ -40,7 +41,6 @@ pub(crate) struct Shredder {
     open: Vec<Open>,
     layout: Layout,
     rebuild: Rebuild,
-    rebuilt: Vec<u8>,
 }
 
 /// A document that is being read.
@@ -84,7 +84,6 @@ impl Default for Shredder {
             open: Vec::new(),
             layout: Layout::default(),
             rebuild: Rebuild::default(),
-            rebuilt: Vec::new(),
         }
     }
 }
@@ -110,8 +109,7 @@ impl Shredder {
         integer::push(&mut self.written.structure, self.expected);
         self.layout
             .lay_out(payload, &self.values, &mut self.written, &self.fields, out);
-        let rebuilt = self.rebuild.rebuild(out, payload.len(), &mut self.rebuilt);
-        rebuilt.is_ok() && self.rebuilt == payload
+        self.rebuild.rebuild(out, payload.len()) == Ok(payload)
     }
 
     /// Finds documents and cells; how many bytes they take.
@@ -462,7 +460,7 @@ fn extent(value: Value, payload: &[u8], at: usize) -> Option<Extent> {
             let length = length_at(payload, at)?;
             let text = payload.get(at + 4..)?.get(..length)?;
             // Its own end is its only zero, or a reader could not tell where it ends.
-            if memchr::memchr(0, text)? + 1 != length {
+            if find_zero(text)? + 1 != length {
                 return None;
             }
             (at + 4, length)

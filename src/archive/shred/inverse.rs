@@ -5,6 +5,7 @@ use thiserror::Error;
 use super::cells::{Cell, Holds, is_prefixed, is_short};
 use super::columns;
 use super::fields::{CELLS, Digits, Fields, Id, ROOT, Value};
+use super::short::{Output, TooMuch, find_zero};
 use super::{DEEPEST, MOST_FIELDS, place};
 use crate::archive::integer;
 
@@ -34,22 +35,21 @@ pub(crate) enum Damage {
     TooLarge,
 }
 
+impl From<TooMuch> for Damage {
+    fn from(_: TooMuch) -> Self {
+        Self::TooLarge
+    }
+}
+
 /// Rebuilds payloads. It holds nothing but buffers that are used again.
 #[derive(Debug)]
 pub(crate) struct Rebuild {
     fields: Fields,
-    /// The columns' values, one column behind the other.
-    plain: Vec<u8>,
-    cursors: Vec<Cursor>,
+    /// The values of columns that are not stored as they are, one column behind the other.
+    values: Vec<u8>,
     /// Documents that are not complete.
     open: Vec<Open>,
-}
-
-/// What is left of a column.
-#[derive(Debug, Clone, Copy)]
-struct Cursor {
-    at: usize,
-    end: usize,
+    payload: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,187 +65,120 @@ impl Default for Rebuild {
     fn default() -> Self {
         Self {
             fields: Fields::new(place::FIRST_FIELD),
-            plain: Vec::new(),
-            cursors: Vec::new(),
+            values: Vec::new(),
             open: Vec::new(),
+            payload: Vec::new(),
         }
     }
 }
 
 impl Rebuild {
-    /// Replaces what `payload` holds by the payload of which `shredded` is the form, at most `limit` bytes. After an error what it
-    /// holds means nothing.
+    /// The payload of which `shredded` is the form, if it has at most `limit` bytes.
     ///
     /// # Errors
     /// [`Damage`] where `shredded` is nothing that [`Shredder`](super::Shredder) makes of such a payload.
-    pub(crate) fn rebuild(
-        &mut self,
-        shredded: &[u8],
-        limit: usize,
-        payload: &mut Vec<u8>,
-    ) -> Result<(), Damage> {
-        self.columns(shredded)?;
-        self.read_fields()?;
-        payload.clear();
-        payload.reserve(limit.min(shredded.len().saturating_mul(2)));
+    pub(crate) fn rebuild(&mut self, shredded: &[u8], limit: usize) -> Result<&[u8], Damage> {
+        let (data, columns) = columns::split(shredded)?;
+        columns::decode_all(data, &columns, &mut self.values);
+        let mut columns = columns::contents(data, &columns, &self.values)?;
+        read_fields(&mut columns, &mut self.fields)?;
         let mut making = Making {
-            plain: &self.plain,
-            cursors: &mut self.cursors,
+            columns,
             fields: &mut self.fields,
-            payload,
-            limit,
+            payload: Output::new(&mut self.payload, limit),
             expected: 0,
         };
         making.expected = making.number(place::STRUCTURE)?;
         loop {
             let gap = making.number(place::GAPS)?;
             making.piece(place::GAP, gap)?;
-            if making.is_at_end(place::GAPS) {
+            if making.rest(place::GAPS).is_empty() {
                 break;
             }
             making.item(&mut self.open)?;
         }
-        if making.expected != 0 {
+        let all_taken = making.columns.iter().all(|column| column.is_empty());
+        if making.expected != 0 || !all_taken {
             return Err(Damage::Surplus);
         }
-        if self.cursors.iter().any(|cursor| cursor.at != cursor.end) {
-            return Err(Damage::Surplus);
-        }
-        Ok(())
+        let made = making.payload.made();
+        Ok(self.payload.get(..made).unwrap_or_default())
     }
+}
 
-    /// Takes all columns out of their forms.
-    fn columns(&mut self, shredded: &[u8]) -> Result<(), Damage> {
-        let (mut data, columns) = columns::split(shredded)?;
-        self.plain.clear();
-        self.plain.reserve_exact(data.len());
-        self.cursors.clear();
-        for column in &columns {
-            let (stored, rest) = data
-                .split_at_checked(column.length)
-                .ok_or(Damage::Directory)?;
-            data = rest;
-            let at = self.plain.len();
-            columns::decode(column, stored, &mut self.plain);
-            self.cursors.push(Cursor {
-                at,
-                end: self.plain.len(),
-            });
-        }
-        Ok(())
-    }
-
-    fn read_fields(&mut self) -> Result<(), Damage> {
-        self.fields.clear(place::FIRST_FIELD);
-        let cursor = self
-            .cursors
-            .get_mut(place::FIELDS)
-            .ok_or(Damage::Directory)?;
-        let mut list = self.plain.get(cursor.at..cursor.end).unwrap_or_default();
-        cursor.at = cursor.end;
-        while !list.is_empty() {
-            let number = integer::take(&mut list).ok_or(Damage::Fields)?;
-            let (parent, numbered) = (number >> 1, number & 1 == 1);
-            let bson_type = *list.first().ok_or(Damage::Fields)?;
-            let value = Value::of(bson_type).ok_or(Damage::Fields)?;
-            let length = match (value, numbered) {
-                (Value::End | Value::Cells, false) => 1,
-                (Value::End | Value::Cells, true) => return Err(Damage::Fields),
-                (_, true) => 1,
-                (_, false) => {
-                    let name = list.get(1..).unwrap_or_default();
-                    2 + memchr::memchr(0, name).ok_or(Damage::Fields)?
-                }
-            };
-            let (head, rest) = list.split_at_checked(length).ok_or(Damage::Fields)?;
-            list = rest;
-            // A document or array that came before, and for cells nothing but the root.
-            let parent = usize::try_from(parent).map_err(|_| Damage::Fields)?;
-            let sound = parent < self.fields.len()
-                && self.fields.len() < MOST_FIELDS
-                && (bson_type != CELLS || parent == 0);
-            if !sound {
-                return Err(Damage::Fields);
+/// Reads the list of fields out of its column.
+fn read_fields(columns: &mut [&[u8]], fields: &mut Fields) -> Result<(), Damage> {
+    let count = columns.len();
+    fields.clear(place::FIRST_FIELD);
+    let list = columns.get_mut(place::FIELDS).ok_or(Damage::Directory)?;
+    while !list.is_empty() {
+        let number = integer::take(list).ok_or(Damage::Fields)?;
+        let (parent, numbered) = (number >> 1, number & 1 == 1);
+        let bson_type = *list.first().ok_or(Damage::Fields)?;
+        let value = Value::of(bson_type).ok_or(Damage::Fields)?;
+        let length = match (value, numbered) {
+            (Value::End | Value::Cells, false) => 1,
+            (Value::End | Value::Cells, true) => return Err(Damage::Fields),
+            (_, true) => 1,
+            (_, false) => {
+                let name = list.get(1..).unwrap_or_default();
+                2 + memchr::memchr(0, name).ok_or(Damage::Fields)?
             }
-            self.fields.add(head, numbered, value);
+        };
+        let (head, rest) = list.split_at_checked(length).ok_or(Damage::Fields)?;
+        *list = rest;
+        // A document or array that came before, and for cells nothing but the root.
+        let parent = usize::try_from(parent).map_err(|_| Damage::Fields)?;
+        let sound = parent < fields.len()
+            && fields.len() < MOST_FIELDS
+            && (bson_type != CELLS || parent == 0);
+        if !sound {
+            return Err(Damage::Fields);
         }
-        if self.fields.columns() != self.cursors.len() {
-            return Err(Damage::Directory);
-        }
-        Ok(())
+        fields.add(head, numbered, value);
     }
+    if fields.columns() != count {
+        return Err(Damage::Directory);
+    }
+    Ok(())
 }
 
 /// A payload in the making.
 struct Making<'a> {
-    plain: &'a [u8],
-    cursors: &'a mut [Cursor],
+    /// What is left of each column.
+    columns: Vec<&'a [u8]>,
     fields: &'a mut Fields,
-    payload: &'a mut Vec<u8>,
-    limit: usize,
+    payload: Output<'a>,
     /// So many fields come as expected.
     expected: u64,
 }
 
-impl Making<'_> {
-    /// Takes `count` bytes out of the column.
-    #[inline]
-    fn take(&mut self, column: usize, count: usize) -> Result<&[u8], Damage> {
-        let cursor = self.cursors.get_mut(column).ok_or(Damage::Truncated)?;
-        if count > cursor.end - cursor.at {
-            return Err(Damage::Truncated);
-        }
-        let bytes = self.plain.get(cursor.at..cursor.at + count);
-        cursor.at += count;
-        bytes.ok_or(Damage::Truncated)
-    }
-
+impl<'a> Making<'a> {
     /// What is left of the column.
-    fn rest(&self, column: usize) -> &[u8] {
-        let cursor = self.cursors.get(column);
-        cursor
-            .and_then(|cursor| self.plain.get(cursor.at..cursor.end))
-            .unwrap_or_default()
-    }
-
-    fn is_at_end(&self, column: usize) -> bool {
-        self.rest(column).is_empty()
+    fn rest(&self, column: usize) -> &'a [u8] {
+        self.columns.get(column).copied().unwrap_or_default()
     }
 
     /// Takes a number out of the column.
-    #[inline]
+    #[inline(always)]
     fn number(&mut self, column: usize) -> Result<u64, Damage> {
-        let mut rest = self.rest(column);
-        let before = rest.len();
-        let number = integer::take(&mut rest).ok_or(Damage::Truncated)?;
-        let taken = before - rest.len();
-        self.take(column, taken)?;
-        Ok(number)
+        let rest = self.columns.get_mut(column).ok_or(Damage::Truncated)?;
+        match rest.split_first() {
+            Some((byte, behind)) if *byte < 0x80 => {
+                *rest = behind;
+                Ok(u64::from(*byte))
+            }
+            _ => integer::take(rest).ok_or(Damage::Truncated),
+        }
     }
 
     /// Moves `count` bytes of the column to the payload.
-    #[inline]
+    #[inline(always)]
     fn copy(&mut self, column: usize, count: usize) -> Result<(), Damage> {
-        let cursor = self.cursors.get_mut(column).ok_or(Damage::Truncated)?;
-        if count > cursor.end - cursor.at {
-            return Err(Damage::Truncated);
-        }
-        let bytes = self.plain.get(cursor.at..cursor.at + count);
-        cursor.at += count;
-        let bytes = bytes.ok_or(Damage::Truncated)?;
-        if bytes.len() > self.limit - self.payload.len() {
-            return Err(Damage::TooLarge);
-        }
-        self.payload.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    #[inline]
-    fn push(&mut self, bytes: &[u8]) -> Result<(), Damage> {
-        if bytes.len() > self.limit - self.payload.len() {
-            return Err(Damage::TooLarge);
-        }
-        self.payload.extend_from_slice(bytes);
+        let rest = self.columns.get_mut(column).ok_or(Damage::Truncated)?;
+        let (_, behind) = rest.split_at_checked(count).ok_or(Damage::Truncated)?;
+        self.payload.push_first(rest, count)?;
+        *rest = behind;
         Ok(())
     }
 
@@ -287,7 +220,7 @@ impl Making<'_> {
         let mut open = Open {
             field: ROOT,
             previous: ROOT,
-            start: self.payload.len(),
+            start: self.payload.made(),
             digits: Digits::ZERO,
         };
         let mut id = self.next(ROOT, ROOT)?;
@@ -298,32 +231,30 @@ impl Making<'_> {
         {
             return self.cells();
         }
-        self.push(&[0; 4])?;
+        self.payload.push([0; 4])?;
         loop {
             let field = self.fields.get(id).ok_or(Damage::Structure)?;
             let (value, column, numbered) = (field.value, field.column, field.numbered);
-            let head = self.fields.head(field);
-            if head.len() > self.limit - self.payload.len() {
-                return Err(Damage::TooLarge);
-            }
-            self.payload.extend_from_slice(head);
+            let (head, length) = self.fields.head_and_behind(field);
+            self.payload.push_first(head, length)?;
             if numbered {
-                self.push(open.digits.as_bytes())?;
-                self.push(&[0])?;
+                let digits = open.digits.as_bytes();
+                self.payload.push_first(digits, digits.len())?;
+                self.payload.push([0])?;
             }
             open.previous = id;
             open.digits.increase();
             match value {
                 Value::Fixed(width) => self.copy(column, width)?,
                 Value::Text => {
-                    let length = memchr::memchr(0, self.rest(column)).ok_or(Damage::Truncated)? + 1;
-                    self.push(&(length as u32).to_le_bytes())?;
+                    let length = find_zero(self.rest(column)).ok_or(Damage::Truncated)? + 1;
+                    self.payload.push((length as u32).to_le_bytes())?;
                     self.copy(column, length)?;
                 }
                 Value::Binary => {
                     let length = self.number(column)?;
                     let length = u32::try_from(length).map_err(|_| Damage::TooLarge)?;
-                    self.push(&length.to_le_bytes())?;
+                    self.payload.push(length.to_le_bytes())?;
                     self.copy(column, 1)?;
                     self.copy(column + 1, length as usize)?;
                 }
@@ -337,16 +268,14 @@ impl Making<'_> {
                     open = Open {
                         field: id,
                         previous: ROOT,
-                        start: self.payload.len(),
+                        start: self.payload.made(),
                         digits: Digits::ZERO,
                     };
-                    self.push(&[0; 4])?;
+                    self.payload.push([0; 4])?;
                 }
                 Value::End => {
-                    let length = (self.payload.len() - open.start) as u32;
-                    if let Some(place) = self.payload.get_mut(open.start..open.start + 4) {
-                        place.copy_from_slice(&length.to_le_bytes());
-                    }
+                    let length = (self.payload.made() - open.start) as u32;
+                    self.payload.set(open.start, length.to_le_bytes());
                     match outer.pop() {
                         None => return Ok(()),
                         Some(around) => open = around,
@@ -373,9 +302,9 @@ impl Making<'_> {
             } else {
                 self.number(place::EXTRAS)?
             };
-            let before = self.payload.len();
+            let before = self.payload.made();
             self.piece(place::EXTRA, extra)?;
-            let extras = self.payload.get(before..).unwrap_or_default();
+            let extras = self.payload.from(before);
             let cell = Cell::of(descriptor, extras).ok_or(Damage::Structure)?;
             if cell.extra as u64 != extra {
                 return Err(Damage::Structure);

@@ -2,7 +2,7 @@
 
 use super::columns::{self, Column, Form};
 use super::fields::{Fields, Id, ROOT, Value};
-use super::place;
+use super::{place, short};
 use crate::archive::integer;
 
 /// The columns that are written while the payload is read.
@@ -156,13 +156,5 @@ fn put(to: &mut [u8], ends: &mut [usize], column: usize, bytes: &[u8]) {
         return;
     };
     *at += bytes.len();
-    // The common width without a call.
-    match (place.first_chunk_mut::<8>(), bytes.first_chunk::<8>()) {
-        (Some(place), Some(eight)) if bytes.len() == 8 => *place = *eight,
-        _ => {
-            if let Some(place) = place.get_mut(..bytes.len()) {
-                place.copy_from_slice(bytes);
-            }
-        }
-    }
+    short::copy(place, bytes);
 }

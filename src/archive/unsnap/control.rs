@@ -59,22 +59,14 @@ impl Run {
     }
 }
 
-/// Payload and control bytes of a transformed block.
-pub(super) fn split(content: &[u8]) -> Result<(&[u8], &[u8]), Damage> {
+/// The payload of a transformed block, and what stands behind it: the control bytes and their length.
+pub(crate) fn split_payload(content: &[u8]) -> Result<(&[u8], &[u8]), Damage> {
     let (rest, length) = content
         .split_last_chunk::<TRAILER>()
         .ok_or(Damage::Truncated)?;
     usize::try_from(u32::from_le_bytes(*length))
         .ok()
         .and_then(|length| rest.len().checked_sub(length))
-        .and_then(|payload| rest.split_at_checked(payload))
-        .ok_or(Damage::Truncated)
-}
-
-/// The payload of a transformed block, and what stands behind it.
-pub(crate) fn split_payload(content: &[u8]) -> Result<(&[u8], &[u8]), Damage> {
-    let (payload, _) = split(content)?;
-    content
-        .split_at_checked(payload.len())
+        .and_then(|payload| content.split_at_checked(payload))
         .ok_or(Damage::Truncated)
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::control::{Run, split};
+use super::control::{Run, TRAILER, split_payload};
 use super::shape::{PREFIX, Shape};
 use super::snappy::Workspace;
 use super::{Kind, MAX_CONTENT, MAX_PLAIN};
@@ -51,10 +51,28 @@ impl Inverse {
         plain_size: usize,
         plain: &mut Vec<u8>,
     ) -> Result<(), Damage> {
-        if plain_size > MAX_PLAIN || content.len() > MAX_CONTENT {
+        let (payload, control) = split_payload(content)?;
+        self.restore_payload(payload, control, plain_size, plain)
+    }
+
+    /// The same of a block whose payload and whose rest, as [`split_payload`] gives them, lie in two places.
+    ///
+    /// # Errors
+    /// As [`Self::restore`].
+    pub(crate) fn restore_payload(
+        &mut self,
+        mut payload: &[u8],
+        control: &[u8],
+        plain_size: usize,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), Damage> {
+        if plain_size > MAX_PLAIN || payload.len() + control.len() > MAX_CONTENT {
             return Err(Damage::TooLarge);
         }
-        let (mut payload, mut control) = split(content)?;
+        let (control, _) = control
+            .split_last_chunk::<TRAILER>()
+            .ok_or(Damage::Truncated)?;
+        let mut control = control;
         plain.clear();
         plain.reserve_exact(plain_size);
         while !control.is_empty() {

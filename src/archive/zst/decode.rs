@@ -14,7 +14,6 @@ pub(in crate::archive) struct Decoder {
     rebuild: Rebuild,
     inverse: Inverse,
     content: Vec<u8>,
-    payload: Vec<u8>,
 }
 
 impl Decoder {
@@ -24,7 +23,6 @@ impl Decoder {
             rebuild: Rebuild::default(),
             inverse: Inverse::default(),
             content: Vec::new(),
-            payload: Vec::new(),
         })
     }
 
@@ -57,38 +55,39 @@ impl Decoder {
         if found != content {
             return Err(block.damaged("its frame does not hold what it says"));
         }
-        if coded.marked {
-            self.unmark(coded).map_err(|what| block.damaged(what))?;
-        }
-        self.inverse
-            .restore(&self.content, plain_size, plain)
-            .map_err(|damage| block.damaged(damage))?;
+        let limit = usize::try_from(coded.limit).unwrap_or(usize::MAX);
+        let restored = match coded.marked.then(|| self.content.pop()) {
+            None | Some(Some(AS_IT_IS)) => self
+                .inverse
+                .restore(&self.content, plain_size, plain)
+                .map_err(|damage| block.damaged(damage)),
+            Some(Some(SHREDDED)) => self
+                .restore_shredded(limit, plain_size, plain)
+                .map_err(|what| block.damaged(what)),
+            Some(_) => Err(block.damaged("it does not say how it is made")),
+        };
+        restored?;
         if crc32fast::hash(plain) != coded.checksum {
             return Err(block.damaged("its content does not match the checksum in the index"));
         }
         Ok(())
     }
 
-    /// Takes the mark off the content, and has its payload as it was before it was shredded, if it was.
-    fn unmark(&mut self, coded: Frame) -> Result<(), String> {
-        match self.content.pop() {
-            Some(AS_IT_IS) => Ok(()),
-            Some(SHREDDED) => {
-                let (shredded, control) =
-                    unsnap::split_payload(&self.content).map_err(|damage| damage.to_string())?;
-                let limit = usize::try_from(coded.limit).unwrap_or(usize::MAX);
-                self.rebuild
-                    .rebuild(
-                        shredded,
-                        limit.saturating_sub(control.len()),
-                        &mut self.payload,
-                    )
-                    .map_err(|damage| format!("its payload is shredded, and {damage}"))?;
-                self.payload.extend_from_slice(control);
-                std::mem::swap(&mut self.payload, &mut self.content);
-                Ok(())
-            }
-            _ => Err("it does not say how it is made".to_owned()),
-        }
+    /// Restores the content, whose payload is shredded and must be no longer than `limit` with what stands behind it.
+    fn restore_shredded(
+        &mut self,
+        limit: usize,
+        plain_size: usize,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let (shredded, control) =
+            unsnap::split_payload(&self.content).map_err(|damage| damage.to_string())?;
+        let payload = self
+            .rebuild
+            .rebuild(shredded, limit.saturating_sub(control.len()))
+            .map_err(|damage| format!("its payload is shredded, and {damage}"))?;
+        self.inverse
+            .restore_payload(payload, control, plain_size, plain)
+            .map_err(|damage| damage.to_string())
     }
 }
