@@ -8,10 +8,12 @@
 //!
 //! Everything here is a function of bytes. What is read is not trusted: a reader is bounded by the limit its caller names.
 
+mod bson;
 mod cells;
 mod columns;
 mod fields;
 mod forward;
+mod gather;
 mod inverse;
 mod lanes;
 mod layout;
@@ -32,8 +34,8 @@ const MOST_FIELDS: usize = 1 << 16;
 /// Gaps and cells up to this length have a column for each length.
 const SHORT: usize = 64;
 
-/// What a [`Shredder`] takes at most, in payloads: the form, its values before they are in lanes and as steps, as many times for the list
-/// of where they are and for what is written while reading, the columns while it is put together again, and what comes of that.
+/// What a [`Shredder`] takes at most, in payloads: twice as much for the values as they are gathered, once for where those of one document
+/// began, for the form, for a column before it is in lanes and as steps, for the columns while it is put together again, and for what comes of that.
 pub(crate) const CONTENTS: u64 = 8;
 
 /// Where in a payload the cells of a row-store leaf page lie that WiredTiger left uncompressed.

@@ -21,6 +21,33 @@ pub(super) struct Cell {
     pub data: usize,
 }
 
+/// A cell and where its parts are.
+pub(super) struct Located {
+    pub cell: Cell,
+    /// Where time window, count and length begin.
+    pub extra_at: usize,
+    pub data_at: usize,
+    pub end: usize,
+}
+
+impl Located {
+    /// The cell at `at` of `leaf`.
+    #[inline(always)]
+    pub(super) fn at(leaf: &[u8], at: usize) -> Option<Self> {
+        let descriptor = leaf.get(at).copied()?;
+        let extra_at = at + 1 + usize::from(is_prefixed(descriptor));
+        let cell = Cell::of(descriptor, leaf.get(extra_at..)?)?;
+        let data_at = extra_at + cell.extra;
+        let end = data_at.checked_add(cell.data)?;
+        (end <= leaf.len()).then_some(Self {
+            cell,
+            extra_at,
+            data_at,
+            end,
+        })
+    }
+}
+
 /// What a short descriptor has in its two lowest bits.
 const SHORT_KEY: u8 = 1;
 const SHORT_PREFIXED_KEY: u8 = 2;
@@ -42,6 +69,7 @@ const ADJUSTMENT: usize = 64;
 impl Cell {
     /// The cell with that descriptor; `extras` begins with its time window, count and length, if it has them. A prefix byte, which
     /// stands behind the descriptor, is not among them.
+    #[inline(always)]
     pub(super) fn of(descriptor: u8, extras: &[u8]) -> Option<Self> {
         let short = |holds| {
             Some(Self {
@@ -51,10 +79,14 @@ impl Cell {
             })
         };
         match descriptor & 3 {
-            SHORT_KEY | SHORT_PREFIXED_KEY => return short(Holds::Key),
-            SHORT_VALUE => return short(Holds::Value),
-            _ => {}
+            SHORT_KEY | SHORT_PREFIXED_KEY => short(Holds::Key),
+            SHORT_VALUE => short(Holds::Value),
+            _ => Self::of_long(descriptor, extras),
         }
+    }
+
+    /// The same for one that is not short.
+    fn of_long(descriptor: u8, extras: &[u8]) -> Option<Self> {
         let holds = match descriptor >> 4 {
             KEY | PREFIXED_KEY => Holds::Key,
             VALUE => Holds::Value,
@@ -92,11 +124,13 @@ impl Cell {
 }
 
 /// Whether the descriptor tells how long the cell is.
+#[inline]
 pub(super) fn is_short(descriptor: u8) -> bool {
     descriptor & 3 != 0
 }
 
 /// Whether a byte of prefix follows the descriptor.
+#[inline]
 pub(super) fn is_prefixed(descriptor: u8) -> bool {
     match descriptor & 3 {
         0 => descriptor >> 4 == PREFIXED_KEY,

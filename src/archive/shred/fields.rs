@@ -1,5 +1,7 @@
 //! The fields of the documents in a payload, and which of them is expected next. Both directions keep the same ones.
 
+use super::short::STRIDE;
+
 /// What is behind a field's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value {
@@ -8,7 +10,7 @@ pub(super) enum Value {
     /// Nothing: null, and the ends of the order.
     Nothing,
     /// So many bytes.
-    Fixed(usize),
+    Fixed(u8),
     /// Length, characters, a zero. None of the characters is zero.
     Text,
     /// Length, subtype, bytes.
@@ -81,24 +83,32 @@ impl Expected {
 /// A field of documents: what has the same type and name in the same parent.
 #[derive(Debug, Clone)]
 pub(super) struct Field {
+    /// The first bytes of its head, then zeros.
+    begin: u128,
+    /// Which bits of `begin` are the head's.
+    mask: u128,
     /// Type, name and its zero as they stand in a document; of a numbered one the type alone.
     head: (u32, u32),
-    /// Whether its name is its number in the document, from 0 on, as in arrays: elements of the same type are one field then.
-    pub numbered: bool,
-    /// What follows its name.
-    pub value: Value,
-    /// Its first column.
-    pub column: usize,
     /// What comes first in it, where it is a document.
     first: Expected,
     /// What comes behind it.
     next: Expected,
+    /// Its first column.
+    pub column: u32,
+    /// What follows its name.
+    pub value: Value,
+    /// Whether its name is its number in the document, from 0 on, as in arrays: elements of the same type are one field then.
+    pub numbered: bool,
 }
+
+/// Bytes of a head that are compared at once.
+const BEGIN: usize = size_of::<u128>();
 
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Fields {
     list: Vec<Field>,
+    /// With [`STRIDE`] zeros behind the last one, so that each is moved at once.
     heads: Vec<u8>,
     /// What comes behind the last field's columns.
     columns: usize,
@@ -122,12 +132,14 @@ impl Fields {
         self.heads.clear();
         self.columns = first_column;
         self.list.push(Field {
+            begin: 0,
+            mask: 0,
             head: (0, 0),
-            numbered: false,
-            value: Value::Document,
-            column: 0,
             first: Expected::default(),
             next: Expected::default(),
+            column: 0,
+            value: Value::Document,
+            numbered: false,
         });
     }
 
@@ -147,16 +159,24 @@ impl Fields {
         self.list.get(id as usize)
     }
 
-    /// Type, name and zero of `field`.
-    #[inline]
-    pub(super) fn head(&self, field: &Field) -> &[u8] {
+    /// How long the head of `field` is, if `bytes` begin with it.
+    #[inline(always)]
+    pub(super) fn begins(&self, field: &Field, bytes: &[u8]) -> Option<usize> {
         let (start, end) = field.head;
-        self.heads
-            .get(start as usize..end as usize)
-            .unwrap_or_default()
+        let length = (end - start) as usize;
+        let same = match bytes.first_chunk() {
+            Some(begin) if length <= BEGIN => {
+                (u128::from_le_bytes(*begin) ^ field.begin) & field.mask == 0
+            }
+            _ => {
+                let head = self.heads.get(start as usize..end as usize);
+                bytes.starts_with(head.unwrap_or_default())
+            }
+        };
+        same.then_some(length)
     }
 
-    /// The same with what lies behind it, and how long it is.
+    /// Type, name and zero of `field` with what lies behind them, and how long they are.
     #[inline(always)]
     pub(super) fn head_and_behind(&self, field: &Field) -> (&[u8], usize) {
         let (start, end) = field.head;
@@ -167,15 +187,24 @@ impl Fields {
     /// Adds a field, whose head begins with its type.
     pub(super) fn add(&mut self, head: &[u8], numbered: bool, value: Value) -> Id {
         let id = self.list.len() as Id;
-        let start = self.heads.len() as u32;
+        let start = self.heads.len().saturating_sub(STRIDE);
+        self.heads.truncate(start);
         self.heads.extend_from_slice(head);
+        let end = self.heads.len();
+        self.heads.resize(end + STRIDE, 0);
+        let (mut begin, mut mask) = ([0; BEGIN], [0; BEGIN]);
+        for ((place, bits), byte) in begin.iter_mut().zip(&mut mask).zip(head) {
+            (*place, *bits) = (*byte, 0xFF);
+        }
         self.list.push(Field {
-            head: (start, self.heads.len() as u32),
-            numbered,
-            value,
-            column: self.columns,
+            begin: u128::from_le_bytes(begin),
+            mask: u128::from_le_bytes(mask),
+            head: (start as u32, end as u32),
             first: Expected::default(),
             next: Expected::default(),
+            column: self.columns as u32,
+            value,
+            numbered,
         });
         self.columns += value.columns();
         id
@@ -185,6 +214,7 @@ impl Fields {
     pub(super) fn remove_last(&mut self) {
         if let Some(field) = self.list.pop() {
             self.heads.truncate(field.head.0 as usize);
+            self.heads.resize(self.heads.len() + STRIDE, 0);
             self.columns -= field.value.columns();
         }
     }
@@ -216,42 +246,63 @@ impl Fields {
     }
 }
 
-/// The digits of a number, as names of numbered fields have them.
+/// The digits of a number and a zero, as numbered fields have them for a name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Digits {
-    /// Right-aligned.
-    digits: [u8; 10],
-    length: u8,
+    /// More than there are, so that they are moved at once.
+    bytes: [u8; STRIDE],
+    length: usize,
 }
 
 impl Digits {
-    /// Of 0.
-    pub(super) const ZERO: Self = Self {
-        digits: *b"0000000000",
-        length: 1,
-    };
-
-    /// Those of the number.
-    #[inline]
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        self.digits
-            .get(10 - usize::from(self.length)..)
-            .unwrap_or_default()
+    /// Those of `number`.
+    #[inline(always)]
+    pub(super) fn of(number: u32) -> Self {
+        if number < 10 {
+            let mut bytes = [0; STRIDE];
+            bytes[0] = b'0' + number as u8;
+            Self { bytes, length: 2 }
+        } else {
+            Self::of_many(number)
+        }
     }
 
-    /// Adds one. No document has more than ten digits' worth of fields.
-    #[inline]
-    pub(super) fn increase(&mut self) {
-        let mut place = 10;
-        for digit in self.digits.iter_mut().rev() {
-            place -= 1;
-            if *digit < b'9' {
-                *digit += 1;
-                self.length = self.length.max(10 - place);
-                return;
-            }
-            *digit = b'0';
+    fn of_many(number: u32) -> Self {
+        let mut bytes = [0; STRIDE];
+        let length = 1 + number.checked_ilog10().unwrap_or_default() as usize;
+        let mut rest = number;
+        for digit in bytes.iter_mut().take(length).rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
         }
+        Self {
+            bytes,
+            length: length + 1,
+        }
+    }
+
+    /// Without the zero.
+    pub(super) fn name(&self) -> &[u8] {
+        self.bytes.get(..self.length - 1).unwrap_or_default()
+    }
+
+    /// With the zero and more behind it, and how many bytes they take.
+    #[inline(always)]
+    pub(super) fn and_behind(&self) -> (&[u8; STRIDE], usize) {
+        (&self.bytes, self.length)
+    }
+
+    /// How many bytes they take with the zero, if `bytes` begin with them.
+    #[inline(always)]
+    pub(super) fn begin(&self, bytes: &[u8]) -> Option<usize> {
+        let same = match (bytes.first_chunk(), self.bytes.first_chunk()) {
+            (Some(begin), Some(digits)) => {
+                let different = u128::from_le_bytes(*begin) ^ u128::from_le_bytes(*digits);
+                different.trailing_zeros() as usize >= 8 * self.length
+            }
+            _ => bytes.starts_with(self.bytes.get(..self.length).unwrap_or_default()),
+        };
+        same.then_some(self.length)
     }
 }
 
@@ -261,10 +312,8 @@ mod tests {
 
     #[test]
     fn digits_are_those_of_the_number() {
-        let mut digits = Digits::ZERO;
-        for number in 0..12_345 {
-            assert_eq!(digits.as_bytes(), number.to_string().as_bytes());
-            digits.increase();
+        for number in (0..12_345).chain([u32::MAX - 1, u32::MAX]) {
+            assert_eq!(Digits::of(number).name(), number.to_string().as_bytes());
         }
     }
 }

@@ -1,29 +1,25 @@
 //! From a payload to its shredded form.
 //!
-//! Twice over the payload: first everything is found and counted, then every value is written in its place.
+//! Once over the payload: what is found goes behind the other values of its column ([`Gather`]); then the columns are laid out.
 
 use std::collections::HashMap;
 
-use super::cells::{Cell, Holds, is_prefixed};
+use super::bson::{Extent, candidate, head_of, length_at};
+use super::cells::{Holds, Located};
 use super::fields::{CELLS, Digits, Expected, Fields, Id, ROOT, Value};
+use super::gather::{self, Gather};
 use super::inverse::Rebuild;
-use super::layout::{BINARY, Layout, Piece, Written};
-use super::short::find_zero;
+use super::layout::{Layout, Written};
+use super::short::STRIDE;
 use super::{DEEPEST, Leaf, MOST_FIELDS, place};
 use crate::archive::integer;
 
-/// The shortest document that is looked for: a field with a short name and a value of eight bytes.
-const SHORTEST: usize = 16;
 /// How many bytes of what turned out to be no document are read, for each byte of the payload.
 const PATIENCE: usize = 4;
-/// Values that are told apart, at most: one for so many bytes of the payload.
-const BYTES_A_VALUE: usize = 8;
 /// The shortest run of cells that is taken as one.
-const SHORTEST_RUN: usize = 4;
+const SHORTEST_RUN: u64 = 4;
 /// Of a payload of which no more than a part is taken apart, not worth the time of who reads it.
 const LEAST_PART: usize = 16;
-/// The longest name of a field.
-const LONGEST_NAME: usize = 255;
 
 /// Shreds payloads. It holds nothing but buffers that are used again; the form of a payload depends on that payload alone.
 #[derive(Debug)]
@@ -32,7 +28,9 @@ pub(crate) struct Shredder {
     /// The number of each field, by its parent, whether it is numbered, and its head.
     known: HashMap<Vec<u8>, Id>,
     key: Vec<u8>,
-    values: Vec<Piece>,
+    values: Gather,
+    /// Length and subtype of a binary value.
+    binary: Vec<u8>,
     /// Fields that came as expected since the last that did not.
     expected: u64,
     written: Written,
@@ -49,26 +47,18 @@ struct Open {
     field: Id,
     previous: Id,
     end: usize,
-    digits: Digits,
+    /// How many fields came before the one that is read.
+    position: u32,
 }
 
 /// What is to be as it was, should something turn out to be no document.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
-    values: usize,
+    values: gather::Mark,
     structure: usize,
     expected: u64,
     fields: usize,
     field_list: usize,
-}
-
-/// What a [`Value`] has in the payload.
-struct Extent {
-    /// Where its bytes begin, and how many there are.
-    start: usize,
-    length: usize,
-    /// Where the next field begins.
-    end: usize,
 }
 
 impl Default for Shredder {
@@ -77,7 +67,8 @@ impl Default for Shredder {
             fields: Fields::new(place::FIRST_FIELD),
             known: HashMap::new(),
             key: Vec::new(),
-            values: Vec::new(),
+            values: Gather::default(),
+            binary: Vec::new(),
             expected: 0,
             written: Written::default(),
             before: Vec::new(),
@@ -94,7 +85,8 @@ impl Shredder {
     pub(crate) fn shred(&mut self, payload: &[u8], leaves: &[Leaf], out: &mut Vec<u8>) -> bool {
         self.fields.clear(place::FIRST_FIELD);
         self.known.clear();
-        self.values.clear();
+        self.values.clear(payload.len());
+        self.values.columns(self.fields.columns());
         self.expected = 0;
         for (_, column) in self.written.columns() {
             column.clear();
@@ -102,31 +94,32 @@ impl Shredder {
         if u32::try_from(payload.len()).is_err() {
             return false;
         }
-        let taken = self.find(payload, leaves);
-        if taken <= payload.len() / LEAST_PART {
+        if self.find(payload, leaves).is_none() {
             return false;
         }
         integer::push(&mut self.written.structure, self.expected);
+        let values = self.values.finish(payload);
         self.layout
-            .lay_out(payload, &self.values, &mut self.written, &self.fields, out);
-        self.rebuild.rebuild(out, payload.len()) == Ok(payload)
+            .lay_out(values, &mut self.written, &self.fields, out);
+        // Not its length, which differs from one to the next: the buffer would be cleared anew for each.
+        let limit = payload.len().next_multiple_of(1 << 20);
+        self.rebuild.rebuild(out, limit) == Ok(payload)
     }
 
-    /// Finds documents and cells; how many bytes they take.
-    fn find(&mut self, payload: &[u8], leaves: &[Leaf]) -> usize {
-        let most_values = payload.len() / BYTES_A_VALUE;
-        self.values.reserve_exact(most_values);
+    /// Finds documents and cells. None where there is little to take apart, or where that would take too much memory.
+    fn find(&mut self, payload: &[u8], leaves: &[Leaf]) -> Option<()> {
         let mut patience = payload.len().saturating_mul(PATIENCE);
         let mut leaves = leaves.iter().peekable();
         let (mut at, mut gap, mut taken) = (0, 0, 0);
-        while at < payload.len() && patience > 0 && self.values.len() < most_values {
+        while at < payload.len() && patience > 0 {
             let ahead = leaves.peek().map_or(payload.len(), |leaf| leaf.start);
             let end = if at > ahead {
                 leaves.next();
                 continue;
             } else if at == ahead {
-                let leaf = leaves.next().and_then(|leaf| payload.get(leaf.clone()));
-                leaf.and_then(|cells| self.cells(cells, at))
+                leaves
+                    .next()
+                    .and_then(|leaf| self.cells(payload, leaf.clone()))
             } else if let Some(found) = candidate(payload, at, ahead) {
                 at = found;
                 match self.try_document(payload, at) {
@@ -142,91 +135,94 @@ impl Shredder {
             };
             match end {
                 Some(end) => {
-                    self.gap(gap, at);
+                    self.gap(payload, gap, at)?;
                     taken += end - at;
                     (at, gap) = (end, end);
                 }
                 None => at += 1,
             }
         }
-        self.gap(gap, payload.len());
-        taken
+        if taken <= payload.len() / LEAST_PART {
+            return None;
+        }
+        self.gap(payload, gap, payload.len())
     }
 
     /// Bytes that stay as they are.
-    fn gap(&mut self, start: usize, end: usize) {
+    fn gap(&mut self, payload: &[u8], start: usize, end: usize) -> Option<()> {
         integer::push(&mut self.written.gaps, (end - start) as u64);
-        self.piece(place::GAP, start, end - start);
+        self.piece(place::GAP, payload, start, end - start)
     }
 
     /// A piece that goes into the column for its length.
-    fn piece(&mut self, base: usize, start: usize, length: usize) {
-        if length > 0 {
-            self.values.push(Piece {
-                start: start as u32,
-                length: length as u32,
-                column: place::of(base, length) as u32,
-            });
+    #[inline(always)]
+    fn piece(&mut self, base: usize, payload: &[u8], start: usize, length: usize) -> Option<()> {
+        if length == 0 {
+            return Some(());
         }
+        let column = place::of(base, length) as u32;
+        self.values.push(column, payload, start, length)
     }
 
-    /// The cells at the beginning of `leaf`, which begins at `start` of the payload; where they end. None where they are few.
-    fn cells(&mut self, leaf: &[u8], start: usize) -> Option<usize> {
-        let (values, prefixes) = (self.values.len(), self.written.prefixes.len());
+    /// The cells at the beginning of `leaf`; where they end. None where they are few.
+    fn cells(&mut self, payload: &[u8], leaf: Leaf) -> Option<usize> {
+        let (values, prefixes) = (self.values.mark(), self.written.prefixes.len());
         let (descriptors, extras) = (self.written.descriptors.len(), self.written.extras.len());
-        let mut at = 0;
-        let mut count = 0;
-        while let Some(descriptor) = leaf.get(at).copied() {
-            let prefix = usize::from(is_prefixed(descriptor));
-            let Some(extra_at) = leaf.get(at + 1 + prefix..) else {
-                break;
-            };
-            let Some(cell) = Cell::of(descriptor, extra_at) else {
-                break;
-            };
-            let data_at = at + 1 + prefix + cell.extra;
-            let end = data_at.saturating_add(cell.data);
-            if end > leaf.len() {
-                break;
-            }
-            self.written.descriptors.push(descriptor);
-            let prefixed = leaf.get(at + 1..at + 1 + prefix);
-            self.written
-                .prefixes
-                .extend_from_slice(prefixed.unwrap_or_default());
-            if cell.extra > 0 {
-                integer::push(&mut self.written.extras, cell.extra as u64);
-                let extra_at = start + at + 1 + prefix;
-                self.piece(place::EXTRA, extra_at, cell.extra);
-            }
-            let base = match cell.holds {
-                Holds::Key => place::KEY,
-                Holds::Value => place::VALUE,
-            };
-            self.piece(base, start + data_at, cell.data);
-            count += 1;
-            at = end;
-        }
-        let field = if count < SHORTEST_RUN {
-            None
-        } else {
-            self.comes(ROOT, ROOT, &[CELLS], &Digits::ZERO)
-        };
-        if field.is_none() {
-            self.values.truncate(values);
+        let end = self.run(payload.get(..leaf.end)?, leaf.start);
+        if end.is_none() {
+            self.values.take_back(values);
             self.written.prefixes.truncate(prefixes);
             self.written.descriptors.truncate(descriptors);
             self.written.extras.truncate(extras);
+        }
+        end
+    }
+
+    /// The same for those at `at` of `leaf`, with what is to be taken back where there is none.
+    fn run(&mut self, leaf: &[u8], mut at: usize) -> Option<usize> {
+        let mut count = 0;
+        while let Some(cell) = Located::at(leaf, at) {
+            self.cell(leaf, at, &cell)?;
+            count += 1;
+            at = cell.end;
+        }
+        if count < SHORTEST_RUN {
             return None;
         }
-        integer::push(&mut self.written.runs, count as u64);
-        Some(start + at)
+        self.comes(ROOT, ROOT, &[CELLS], 1, 0)?;
+        integer::push(&mut self.written.runs, count);
+        Some(at)
+    }
+
+    /// The cell at `at` of `leaf`.
+    #[inline(always)]
+    fn cell(&mut self, leaf: &[u8], at: usize, located: &Located) -> Option<()> {
+        let &Located {
+            cell,
+            extra_at,
+            data_at,
+            ..
+        } = located;
+        let base = match cell.holds {
+            Holds::Key => place::KEY,
+            Holds::Value => place::VALUE,
+        };
+        self.piece(base, leaf, data_at, cell.data)?;
+        if cell.extra > 0 {
+            self.piece(place::EXTRA, leaf, extra_at, cell.extra)?;
+            integer::push(&mut self.written.extras, cell.extra as u64);
+        }
+        self.written.descriptors.extend(leaf.get(at));
+        if extra_at > at + 1 {
+            self.written.prefixes.extend(leaf.get(at + 1));
+        }
+        Some(())
     }
 
     /// The document at `at`: where it ends, or how many bytes of it were read before it turned out to be none.
     fn try_document(&mut self, payload: &[u8], at: usize) -> Result<usize, usize> {
         let mark = Mark {
-            values: self.values.len(),
+            values: self.values.mark(),
             structure: self.written.structure.len(),
             expected: self.expected,
             fields: self.fields.len(),
@@ -238,7 +234,7 @@ impl Shredder {
         if let Some(end) = self.document(payload, at, &mut reached) {
             return Ok(end);
         }
-        self.values.truncate(mark.values);
+        self.values.take_back(mark.values);
         self.written.structure.truncate(mark.structure);
         self.written.fields.truncate(mark.field_list);
         self.expected = mark.expected;
@@ -252,6 +248,7 @@ impl Shredder {
         while self.fields.len() > mark.fields {
             self.fields.remove_last();
         }
+        self.values.columns(self.fields.columns());
         Err(reached - at + 1)
     }
 
@@ -261,18 +258,19 @@ impl Shredder {
             field: ROOT,
             previous: ROOT,
             end: at.checked_add(length_at(payload, at)?)?,
-            digits: Digits::ZERO,
+            position: 0,
         };
         let mut at = at + 4;
         loop {
             *reached = at;
             // What is left of the document, its end included.
-            let rest = payload.get(at..open.end)?;
-            let (id, head) = self.comes(open.field, open.previous, rest, &open.digits)?;
+            let room = open.end.checked_sub(at)?;
+            let rest = payload.get(at..)?;
+            let (id, head) = self.comes(open.field, open.previous, rest, room, open.position)?;
             at += head;
             let field = self.fields.get(id)?;
             open.previous = id;
-            open.digits.increase();
+            open.position += 1;
             match field.value {
                 Value::End => {
                     if at != open.end {
@@ -294,53 +292,81 @@ impl Shredder {
                         field: id,
                         previous: ROOT,
                         end,
-                        digits: Digits::ZERO,
+                        position: 0,
                     };
                     at += 4;
                 }
                 Value::Cells => return None,
                 value => {
                     let column = field.column;
-                    let extent = extent(value, payload, at)?;
+                    let extent = Extent::of(value, payload, at)?;
                     if extent.end >= open.end {
                         return None;
                     }
-                    let binary = value == Value::Binary;
-                    if extent.length > 0 || binary {
-                        self.values.push(Piece {
-                            start: extent.start as u32,
-                            length: extent.length as u32,
-                            column: column as u32 + if binary { BINARY + 1 } else { 0 },
-                        });
+                    let Extent { start, length, end } = extent;
+                    at = end;
+                    if value == Value::Binary {
+                        self.binary(payload, column, start, length)?;
+                    } else if length > 0 {
+                        self.values.push(column, payload, start, length)?;
                     }
-                    at = extent.end;
                 }
             }
         }
     }
 
-    /// The field at the beginning of `rest`, and how long its head is.
-    #[inline]
+    /// A binary value, whose subtype stands before it.
+    fn binary(&mut self, payload: &[u8], column: u32, start: usize, length: usize) -> Option<()> {
+        self.binary.clear();
+        integer::push(&mut self.binary, length as u64);
+        self.binary.push(*payload.get(start.checked_sub(1)?)?);
+        let head = self.binary.len();
+        self.binary.resize(head + STRIDE, 0);
+        self.values.push(column, &self.binary, 0, head)?;
+        if length == 0 {
+            return Some(());
+        }
+        self.values.push(column + 1, payload, start, length)
+    }
+
+    /// The field at the beginning of `rest`, of which the first `room` bytes are the document's, and how long its head is.
+    #[inline(always)]
     fn comes(
         &mut self,
         parent: Id,
         previous: Id,
         rest: &[u8],
-        digits: &Digits,
+        room: usize,
+        position: u32,
     ) -> Option<(Id, usize)> {
         let expected = self.fields.expected(parent, previous);
-        if let Some(head) = self.is(expected.likely, rest, digits) {
+        if let Some(head) = self.is(expected.likely, rest, room, position) {
             self.expected += 1;
             return Some((expected.likely, head));
         }
+        self.comes_unlikely(parent, previous, expected, rest, room, position)
+    }
+
+    /// The same where it is not the likely one.
+    #[inline(never)]
+    fn comes_unlikely(
+        &mut self,
+        parent: Id,
+        previous: Id,
+        expected: Expected,
+        rest: &[u8],
+        room: usize,
+        position: u32,
+    ) -> Option<(Id, usize)> {
         self.before.push((parent, previous, expected));
-        let (id, head) = match self.is(expected.other, rest, digits) {
+        let (id, head) = match self.is(expected.other, rest, room, position) {
             Some(head) => {
                 self.note(ROOT);
                 (expected.other, head)
             }
             None => {
-                let (name, numbered) = head_of(rest, digits)?;
+                let rest = rest.get(..room)?;
+                let (name, numbered) = head_of(rest, &Digits::of(position))?;
                 let id = self.find_or_add(parent, name, numbered)?;
                 self.note(id);
                 (id, name.len())
@@ -351,22 +377,17 @@ impl Shredder {
     }
 
     /// How long the head of `id` is, if that comes next.
-    #[inline]
-    fn is(&self, id: Id, rest: &[u8], digits: &Digits) -> Option<usize> {
+    #[inline(always)]
+    fn is(&self, id: Id, rest: &[u8], room: usize, position: u32) -> Option<usize> {
         if id == ROOT {
             return None;
         }
         let field = self.fields.get(id)?;
-        let head = self.fields.head(field);
-        if !begins(rest, head) {
-            return None;
+        let mut head = self.fields.begins(field, rest)?;
+        if field.numbered {
+            head += Digits::of(position).begin(rest.get(1..)?)?;
         }
-        if !field.numbered {
-            return Some(head.len());
-        }
-        let name = digits.as_bytes();
-        let behind = rest.get(1..)?.strip_prefix(name)?;
-        (behind.first() == Some(&0)).then_some(2 + name.len())
+        (head <= room).then_some(head)
     }
 
     /// Notes a field that was not the likely one: its number, or [`ROOT`] for the other one that was expected.
@@ -394,83 +415,8 @@ impl Shredder {
         integer::push(&mut self.written.fields, parent);
         self.written.fields.extend_from_slice(head);
         let id = self.fields.add(head, numbered, value);
+        self.values.columns(self.fields.columns());
         self.known.insert(self.key.clone(), id);
         Some(id)
     }
-}
-
-/// The first place in `at..end` where a document may begin, by its length, its first type and its last byte.
-fn candidate(payload: &[u8], at: usize, end: usize) -> Option<usize> {
-    let here = payload.get(at..)?;
-    for (offset, bytes) in here.windows(5).enumerate().take(end.saturating_sub(at)) {
-        let &[l0, l1, l2, 0, first] = bytes else {
-            continue;
-        };
-        if first == 0 || first == CELLS || Value::of(first).is_none() {
-            continue;
-        }
-        let length = u32::from_le_bytes([l0, l1, l2, 0]) as usize;
-        if length >= SHORTEST && here.get(offset + length - 1) == Some(&0) {
-            return Some(at + offset);
-        }
-    }
-    None
-}
-
-/// Whether `bytes` begin with `head`, which is short for the most part.
-#[inline]
-fn begins(bytes: &[u8], head: &[u8]) -> bool {
-    match (bytes.first_chunk::<8>(), head.first_chunk::<8>()) {
-        (Some(bytes_8), Some(head_8)) => bytes_8 == head_8 && bytes.starts_with(head),
-        _ => {
-            bytes.len() >= head.len() && bytes.iter().zip(head).all(|(byte, wanted)| byte == wanted)
-        }
-    }
-}
-
-/// The length of the document or string at `at`.
-#[inline]
-fn length_at(payload: &[u8], at: usize) -> Option<usize> {
-    let bytes = payload.get(at..)?.first_chunk::<4>()?;
-    usize::try_from(i32::from_le_bytes(*bytes)).ok()
-}
-
-/// Type, name and zero at the beginning of `rest`, and whether the name is the number.
-fn head_of<'a>(rest: &'a [u8], digits: &Digits) -> Option<(&'a [u8], bool)> {
-    let (first, name) = rest.split_first()?;
-    if *first == 0 {
-        return Some((rest.get(..1)?, false));
-    }
-    if *first == CELLS {
-        return Some((rest.get(..1)?, false));
-    }
-    Value::of(*first)?;
-    let name = name.get(..name.len().min(LONGEST_NAME + 1))?;
-    let end = memchr::memchr(0, name)?;
-    let numbered = name.get(..end) == Some(digits.as_bytes());
-    Some((rest.get(..end + 2)?, numbered))
-}
-
-/// Where the bytes of a value lie that follows a name which ends at `at`.
-#[inline]
-fn extent(value: Value, payload: &[u8], at: usize) -> Option<Extent> {
-    let (start, length) = match value {
-        Value::Fixed(width) => (at, width),
-        Value::Text => {
-            let length = length_at(payload, at)?;
-            let text = payload.get(at + 4..)?.get(..length)?;
-            // Its own end is its only zero, or a reader could not tell where it ends.
-            if find_zero(text)? + 1 != length {
-                return None;
-            }
-            (at + 4, length)
-        }
-        Value::Binary => (at + 5, length_at(payload, at)?),
-        Value::Nothing | Value::End | Value::Document | Value::Cells => (at, 0),
-    };
-    Some(Extent {
-        start,
-        length,
-        end: start.checked_add(length)?,
-    })
 }

@@ -58,7 +58,8 @@ struct Open {
     previous: Id,
     /// Where its length is.
     start: usize,
-    digits: Digits,
+    /// How many fields came before the one that is read.
+    position: u32,
 }
 
 impl Default for Rebuild {
@@ -101,7 +102,7 @@ impl Rebuild {
         if making.expected != 0 || !all_taken {
             return Err(Damage::Surplus);
         }
-        let made = making.payload.made();
+        let made = making.payload.finish()?;
         Ok(self.payload.get(..made).unwrap_or_default())
     }
 }
@@ -183,6 +184,7 @@ impl<'a> Making<'a> {
     }
 
     /// A gap or the data of a cell.
+    #[inline(always)]
     fn piece(&mut self, base: usize, length: u64) -> Result<(), Damage> {
         let length = usize::try_from(length).map_err(|_| Damage::TooLarge)?;
         if length == 0 {
@@ -192,7 +194,7 @@ impl<'a> Making<'a> {
     }
 
     /// The field that comes behind `previous` in `parent`.
-    #[inline]
+    #[inline(always)]
     fn next(&mut self, parent: Id, previous: Id) -> Result<Id, Damage> {
         let expected = self.fields.expected(parent, previous);
         if self.expected > 0 {
@@ -221,7 +223,7 @@ impl<'a> Making<'a> {
             field: ROOT,
             previous: ROOT,
             start: self.payload.made(),
-            digits: Digits::ZERO,
+            position: 0,
         };
         let mut id = self.next(ROOT, ROOT)?;
         if self
@@ -234,18 +236,18 @@ impl<'a> Making<'a> {
         self.payload.push([0; 4])?;
         loop {
             let field = self.fields.get(id).ok_or(Damage::Structure)?;
-            let (value, column, numbered) = (field.value, field.column, field.numbered);
+            let (value, column, numbered) = (field.value, field.column as usize, field.numbered);
             let (head, length) = self.fields.head_and_behind(field);
             self.payload.push_first(head, length)?;
             if numbered {
-                let digits = open.digits.as_bytes();
-                self.payload.push_first(digits, digits.len())?;
-                self.payload.push([0])?;
+                let digits = Digits::of(open.position);
+                let (digits, length) = digits.and_behind();
+                self.payload.push_first(digits, length)?;
             }
             open.previous = id;
-            open.digits.increase();
+            open.position += 1;
             match value {
-                Value::Fixed(width) => self.copy(column, width)?,
+                Value::Fixed(width) => self.copy(column, width.into())?,
                 Value::Text => {
                     let length = find_zero(self.rest(column)).ok_or(Damage::Truncated)? + 1;
                     self.payload.push((length as u32).to_le_bytes())?;
@@ -269,7 +271,7 @@ impl<'a> Making<'a> {
                         field: id,
                         previous: ROOT,
                         start: self.payload.made(),
-                        digits: Digits::ZERO,
+                        position: 0,
                     };
                     self.payload.push([0; 4])?;
                 }

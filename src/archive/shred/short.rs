@@ -52,7 +52,7 @@ pub(super) fn copy(to: &mut [u8], from: &[u8]) {
 /// Bytes in the making, and no more than so many.
 #[derive(Debug)]
 pub(super) struct Output<'a> {
-    /// Longer than `made` by at least [`STRIDE`].
+    /// Never longer than the limit by more than [`STRIDE`], so that what there is room for needs no other check.
     bytes: &'a mut Vec<u8>,
     made: usize,
     limit: usize,
@@ -63,11 +63,9 @@ pub(super) struct Output<'a> {
 pub(super) struct TooMuch;
 
 impl<'a> Output<'a> {
-    /// Writes over what `bytes` hold; how long they are does not matter, but growing takes time.
+    /// Writes over what `bytes` hold; what they are does not matter, but growing takes time.
     pub(super) fn new(bytes: &'a mut Vec<u8>, limit: usize) -> Self {
-        if bytes.len() < STRIDE {
-            bytes.resize(STRIDE, 0);
-        }
+        bytes.truncate(limit + STRIDE);
         Self {
             bytes,
             made: 0,
@@ -75,10 +73,18 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// How many bytes are made.
+    /// How many bytes are made; the last ones may be beyond the limit.
     #[inline(always)]
     pub(super) fn made(&self) -> usize {
         self.made
+    }
+
+    /// How many bytes were made.
+    pub(super) fn finish(self) -> Result<usize, TooMuch> {
+        if self.made > self.limit {
+            return Err(TooMuch);
+        }
+        Ok(self.made)
     }
 
     /// What is made from `start` on.
@@ -86,48 +92,59 @@ impl<'a> Output<'a> {
         self.bytes.get(start..self.made).unwrap_or_default()
     }
 
-    /// Makes room for bytes up to `end`, if they may come.
+    /// Where the next `N` bytes go, if there is room for them.
     #[inline(always)]
-    fn room(&mut self, end: usize) -> Result<(), TooMuch> {
+    fn place<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.bytes.get_mut(self.made..)?.first_chunk_mut()
+    }
+
+    /// Makes room for `count` bytes, if they may come.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, count: usize) -> Result<(), TooMuch> {
+        let end = self.made.checked_add(count).ok_or(TooMuch)?;
         if end > self.limit {
             return Err(TooMuch);
         }
-        if end + STRIDE > self.bytes.len() {
-            self.grow(end);
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn grow(&mut self, end: usize) {
         let ample = end.max(self.bytes.len().saturating_mul(2)).min(self.limit) + STRIDE;
         let more = ample.saturating_sub(self.bytes.len());
         self.bytes.reserve_exact(more);
         self.bytes.resize(self.bytes.len() + more, 0);
+        Ok(())
     }
 
     /// Appends the first `count` bytes of `from`, which has as many; it is faster where it has more.
     #[inline(always)]
     pub(super) fn push_first(&mut self, from: &[u8], count: usize) -> Result<(), TooMuch> {
-        let end = self.made.checked_add(count).ok_or(TooMuch)?;
-        self.room(end)?;
-        let place = self.bytes.get_mut(self.made..).unwrap_or_default();
-        match (from.first_chunk::<STRIDE>(), place.first_chunk_mut()) {
-            (Some(from), Some(place)) if count <= STRIDE => *place = *from,
-            _ => copy(place, from.get(..count).unwrap_or_default()),
+        if count <= STRIDE
+            && let Some(from) = from.first_chunk::<STRIDE>()
+            && let Some(place) = self.place()
+        {
+            *place = *from;
+            self.made += count;
+            return Ok(());
         }
-        self.made = end;
+        self.push_long(from.get(..count).unwrap_or_default())
+    }
+
+    /// Appends `bytes`, be they as many as they may.
+    #[inline(never)]
+    fn push_long(&mut self, bytes: &[u8]) -> Result<(), TooMuch> {
+        if self.bytes.len().saturating_sub(self.made) < bytes.len() {
+            self.grow(bytes.len())?;
+        }
+        copy(self.bytes.get_mut(self.made..).unwrap_or_default(), bytes);
+        self.made += bytes.len();
         Ok(())
     }
 
     /// Appends `bytes`.
     #[inline(always)]
     pub(super) fn push<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), TooMuch> {
-        self.room(self.made + N)?;
-        let place = self.bytes.get_mut(self.made..);
-        if let Some(place) = place.and_then(<[u8]>::first_chunk_mut) {
-            *place = bytes;
-        }
+        let Some(place) = self.place() else {
+            return self.push_long(&bytes);
+        };
+        *place = bytes;
         self.made += N;
         Ok(())
     }
@@ -179,20 +196,16 @@ mod tests {
                 let mut longer = piece.clone();
                 longer.resize(piece.len() + behind, 9);
                 let pushed = output.push_first(&longer, piece.len());
-                prop_assert_eq!(pushed.is_ok(), expected.len() + piece.len() <= limit);
-                if pushed.is_err() {
-                    break;
-                }
                 expected.extend_from_slice(piece);
-                let pushed = output.push([1, 2]);
-                prop_assert_eq!(pushed.is_ok(), expected.len() + 2 <= limit);
-                if pushed.is_err() {
-                    break;
-                }
                 expected.extend_from_slice(&[1, 2]);
+                if pushed.and_then(|()| output.push([1, 2])).is_err() {
+                    prop_assert!(expected.len() > limit);
+                    return Ok(());
+                }
             }
             prop_assert_eq!(output.from(0), &expected[..]);
-            prop_assert!(bytes.len() <= limit.max(old) + STRIDE);
+            prop_assert_eq!(output.finish().is_ok(), expected.len() <= limit);
+            prop_assert!(bytes.len() <= limit + STRIDE);
         }
     }
 }
