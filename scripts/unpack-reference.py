@@ -99,6 +99,10 @@ ENCODERS = {
 }
 
 
+# The encoder that is none of those.
+ZLIB = 5
+
+
 def literal(out, piece):
     length = len(piece) - 1
     if length < 0:
@@ -202,7 +206,7 @@ def restore(content):
         if units == 0:
             continue
         kind = control.take(1)[0]
-        if kind & 0x0F not in ENCODERS or kind & 0xF0 not in (0x10, 0x20):
+        if kind & 0x0F not in (*ENCODERS, ZLIB) or kind & 0xF0 not in (0x10, 0x20):
             refuse(f"a kind of unit that is not known: {kind:#x}")
         for _ in range(units):
             if kind & 0xF0 == 0x10:  # a page
@@ -213,8 +217,12 @@ def restore(content):
                 memory, disk = struct.unpack_from("<I", head, 12)[0], 0
             if memory < len(head):
                 refuse("a page or record contradicts itself")
-            stream = snappy(payload.take(memory - len(head)), kind & 0x0F)
-            unit = head + struct.pack("<Q", len(stream)) + stream
+            content = payload.take(memory - len(head))
+            if kind & 0x0F == ZLIB:
+                unit = head + zlib.compress(content, 6)
+            else:
+                stream = snappy(content, kind & 0x0F)
+                unit = head + struct.pack("<Q", len(stream)) + stream
             plain += unit + bytes(max(0, disk - len(unit)))
     if payload.left():
         refuse("a block goes on behind what its control bytes tell of")

@@ -107,7 +107,7 @@ fn unsnap(data: &[u8]) -> usize {
     let limit = data.len() + LARGEST;
     let taken = unsnap::cut(data, &spans, limit);
     let mut proven = 0;
-    Forward::default().transform(data, &spans, limit, &mut plain, &mut |_, found| {
+    Forward::with_zlib().transform(data, &spans, limit, &mut plain, &mut |_, found| {
         proven += found.total().units as usize;
     });
     usize::from(restored.is_ok()) + usize::from(taken < data.len()) + proven

@@ -1,6 +1,6 @@
 //! unsnap: pieces of a tar stream without WiredTiger's own compression, and back to the very same bytes.
 //!
-//! WiredTiger compresses pages and journal records with snappy, so a later compressor sees noise. [`Forward`] finds them,
+//! WiredTiger compresses pages and journal records with snappy or zlib, so a later compressor sees noise. [`Forward`] finds them,
 //! proves for each that compressing its content again gives the same bytes, and stores the content instead. What does not come
 //! back bit by bit stays as it is. [`Inverse`] undoes it. The transformed block is described in `doc/format.md`, part 3.
 //!
@@ -14,6 +14,7 @@ mod inverse;
 mod shape;
 mod snappy;
 mod walk;
+mod zlib;
 
 #[cfg(test)]
 mod measure;
@@ -86,29 +87,68 @@ pub(crate) struct Span {
     pub kind: FileKind,
 }
 
-/// What a unit is, and which encoder makes it.
+/// What a unit was compressed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// A version of snappy.
+    Snappy(Encoder),
+    /// zlib's deflate at MongoDB's level.
+    Zlib,
+}
+
+impl Method {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = {
+        let [first, second, third, fourth] = Encoder::ALL;
+        [
+            Self::Snappy(first),
+            Self::Snappy(second),
+            Self::Snappy(third),
+            Self::Snappy(fourth),
+            Self::Zlib,
+        ]
+    };
+
+    /// Its number in the format.
+    fn number(self) -> u8 {
+        match self {
+            Self::Snappy(encoder) => encoder as u8,
+            Self::Zlib => 5,
+        }
+    }
+
+    /// Bytes of the stream's length, between head and stream.
+    fn prefix(self) -> usize {
+        match self {
+            Self::Snappy(_) => shape::PREFIX,
+            Self::Zlib => 0,
+        }
+    }
+}
+
+/// What a unit is, and what makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kind {
     /// Page or record.
     pub shape: Shape,
     /// What it was compressed with.
-    pub encoder: Encoder,
+    pub method: Method,
 }
 
 impl Kind {
-    fn new(shape: Shape, encoder: Encoder) -> Self {
-        Self { shape, encoder }
+    fn new(shape: Shape, method: Method) -> Self {
+        Self { shape, method }
     }
 
     /// All of them.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        let of = |shape| Encoder::ALL.map(|encoder| Self::new(shape, encoder));
+        let of = |shape| Method::ALL.map(|method| Self::new(shape, method));
         Shape::ALL.into_iter().flat_map(of)
     }
 
     /// Its number in the format.
     pub(crate) fn number(self) -> u8 {
-        self.shape as u8 | self.encoder as u8
+        self.shape as u8 | self.method.number()
     }
 
     /// The kind of that number.
@@ -122,10 +162,10 @@ impl Kind {
 pub(crate) struct Statistics {
     /// Pages and records that say they are compressed, with whatever.
     pub compressed: u64,
-    /// Those of them that hold a snappy stream by all appearance, and were decompressed.
+    /// Those of them that hold a stream by all appearance, and were decompressed.
     pub tried: u64,
     /// Those that are stored decompressed, by their kind, in the order of [`Kind::all`].
-    pub proven: [Tally; 8],
+    pub proven: [Tally; 2 * Method::ALL.len()],
 }
 
 /// Units of one kind.

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
-use super::unsnap::{Encoder, FileKind, Kind, Statistics};
+use super::unsnap::{Encoder, FileKind, Kind, Method, Statistics};
 
 /// Pages and journal records whose own compression was looked through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -36,7 +36,7 @@ pub struct UnsnappedOfKind {
     pub proven: Proven,
 }
 
-/// How many, by the versions of the snappy library that make these bytes. What several make counts for the one that made what came before it.
+/// How many, by the library and its versions that make these bytes. What several make counts for the one that made what came before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Proven {
     /// Up to 1.1.8.
@@ -47,11 +47,13 @@ pub struct Proven {
     pub snappy_from_1_1_10_crc32c: u64,
     /// From 1.1.10 on another.
     pub snappy_from_1_1_10: u64,
+    /// zlib, which the profile `small` alone tries.
+    pub zlib: u64,
 }
 
 impl Proven {
     /// How many each version makes, by the name a message calls it.
-    pub fn versions(&self) -> [(&'static str, u64); 4] {
+    pub fn versions(&self) -> [(&'static str, u64); 5] {
         [
             ("snappy to 1.1.8", self.snappy_to_1_1_8),
             ("snappy 1.1.9", self.snappy_1_1_9),
@@ -60,6 +62,7 @@ impl Proven {
                 self.snappy_from_1_1_10_crc32c,
             ),
             ("snappy from 1.1.10", self.snappy_from_1_1_10),
+            ("zlib", self.zlib),
         ]
     }
 
@@ -68,12 +71,13 @@ impl Proven {
         self.versions().iter().map(|(_, count)| count).sum()
     }
 
-    fn of(&mut self, encoder: Encoder) -> &mut u64 {
-        match encoder {
-            Encoder::Classic => &mut self.snappy_to_1_1_8,
-            Encoder::Multiplied14 => &mut self.snappy_1_1_9,
-            Encoder::Crc => &mut self.snappy_from_1_1_10_crc32c,
-            Encoder::Multiplied => &mut self.snappy_from_1_1_10,
+    fn of(&mut self, method: Method) -> &mut u64 {
+        match method {
+            Method::Snappy(Encoder::Classic) => &mut self.snappy_to_1_1_8,
+            Method::Snappy(Encoder::Multiplied14) => &mut self.snappy_1_1_9,
+            Method::Snappy(Encoder::Crc) => &mut self.snappy_from_1_1_10_crc32c,
+            Method::Snappy(Encoder::Multiplied) => &mut self.snappy_from_1_1_10,
+            Method::Zlib => &mut self.zlib,
         }
     }
 }
@@ -105,7 +109,7 @@ impl Unsnapped {
         };
         of_kind.tried += found.compressed;
         for (kind, tally) in Kind::all().zip(&found.proven) {
-            *of_kind.proven.of(kind.encoder) += tally.units;
+            *of_kind.proven.of(kind.method) += tally.units;
         }
     }
 }
@@ -126,9 +130,9 @@ impl AddAssign for Unsnapped {
 impl AddAssign for UnsnappedOfKind {
     fn add_assign(&mut self, other: Self) {
         self.tried += other.tried;
-        for encoder in Encoder::ALL {
+        for method in Method::ALL {
             let Self { mut proven, .. } = other;
-            *self.proven.of(encoder) += *proven.of(encoder);
+            *self.proven.of(method) += *proven.of(method);
         }
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct Parameters {
     pub spare: usize,
     /// More of those for each thread.
     pub spare_each: usize,
+    /// Whether streams of zlib are made again too, at a speed of tens of megabytes a second, both ways.
+    pub zlib: bool,
     /// What zstd's own state takes in one thread, in bytes.
     pub state: u64,
 }
@@ -73,6 +75,7 @@ pub(super) const FAST: Parameters = Parameters {
     window: None,
     spare: 1,
     spare_each: 1,
+    zlib: false,
     state: 4 << 20,
 };
 
@@ -84,6 +87,7 @@ pub(super) const SMALL: Parameters = Parameters {
     window: Some(26),
     spare: 2,
     spare_each: 0,
+    zlib: true,
     state: 72 << 20,
 };
 

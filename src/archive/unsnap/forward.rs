@@ -6,7 +6,8 @@ use super::control::{LONGEST_RUN, Run, TRAILER};
 use super::shape::{PREFIX, Shape};
 use super::snappy::{Encoder, WINDOW, Workspace};
 use super::walk::{Found, Walk};
-use super::{FileKind, Kind, Span, Statistics};
+use super::zlib::Zlib;
+use super::{FileKind, Kind, Method, Span, Statistics};
 
 /// After so many units in a row that no encoder makes, fewer are tried.
 const PATIENCE: u32 = 8;
@@ -19,9 +20,19 @@ pub(crate) struct Forward {
     control: Vec<u8>,
     leaves: Vec<Range<usize>>,
     workspace: Workspace,
+    /// Where zlib's streams are tried too.
+    zlib: Option<Zlib>,
 }
 
 impl Forward {
+    /// One that tries zlib's streams too, which takes a hundred times as long as snappy's.
+    pub(crate) fn with_zlib() -> Self {
+        Self {
+            zlib: Some(Zlib::default()),
+            ..Self::default()
+        }
+    }
+
     /// Transforms `plain`, which `spans` describe, into `content`, whose old bytes go. No more than `content_limit` bytes come
     /// out and its capacity grows to no more than [`WINDOW`] bytes beyond, as long as the limit is at least [`SMALLEST_SURPLUS`](super::SMALLEST_SURPLUS) more than `plain` is long.
     /// `found` is told what became of the units of each span.
@@ -62,7 +73,12 @@ impl Forward {
                 if failures > PATIENCE && failures % LOOK_AGAIN != 0 {
                     continue;
                 }
-                if block.unit(&unit, &mut likely, &mut self.workspace) {
+                let zlib = &mut self.zlib;
+                if block.snappy(&unit, &mut likely, &mut self.workspace)
+                    || zlib
+                        .as_mut()
+                        .is_some_and(|zlib| block.deflated(&unit, zlib))
+                {
                     failures = 0;
                 } else {
                     // Its size may mean nothing.
@@ -97,21 +113,15 @@ struct Block<'a> {
     statistics: Statistics,
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
     /// Tries one unit, and stores it decompressed if an encoder of `likely` makes it, which is then the first of them.
-    fn unit(
+    fn snappy(
         &mut self,
         found: &Found,
         likely: &mut [Encoder; 4],
         workspace: &mut Workspace,
     ) -> bool {
-        let whole = self
-            .plain
-            .get(found.start..)
-            .and_then(|bytes| bytes.get(..found.header.total));
-        let Some((head, packed)) =
-            whole.and_then(|bytes| bytes.split_at_checked(found.shape.head()))
-        else {
+        let Some((head, packed)) = self.parts(found) else {
             return false;
         };
         let Some((stream, padding)) = stream_of(packed) else {
@@ -144,8 +154,47 @@ impl Block<'_> {
             tried.rotate_right(1);
         }
         let [encoder, ..] = *likely;
-        self.accept(found, covered, Kind::new(found.shape, encoder));
+        let kind = Kind::new(found.shape, Method::Snappy(encoder));
+        self.accept(found, covered, kind);
         true
+    }
+
+    /// The same with zlib.
+    fn deflated(&mut self, found: &Found, zlib: &mut Zlib) -> bool {
+        let Some((head, packed)) = self.parts(found) else {
+            return false;
+        };
+        // How long the stream is, and with that how much the unit covers, only decoding tells.
+        let Some((head_room, room)) = self.room(found, head.len()) else {
+            return false;
+        };
+        head_room.copy_from_slice(head);
+        let content = room.get_mut(..found.header.content).unwrap_or_default();
+        let Some(length) = zlib.decode(packed, content) else {
+            return false;
+        };
+        let Some((stream, padding)) = packed.split_at_checked(length) else {
+            return false;
+        };
+        let made = zlib.makes(stream, content);
+        self.statistics.tried += 1;
+        let covered = match found.shape {
+            Shape::Page if is_zero(padding) => found.header.total,
+            Shape::Page => return false,
+            Shape::Record => found.header.total - padding.len(),
+        };
+        if made {
+            self.accept(found, covered, Kind::new(found.shape, Method::Zlib));
+        }
+        made
+    }
+
+    /// Head of a unit, and what follows it.
+    fn parts(&self, found: &Found) -> Option<(&'a [u8], &'a [u8])> {
+        let bytes = self.plain.get(found.start..)?;
+        bytes
+            .get(..found.header.total)?
+            .split_at_checked(found.shape.head())
     }
 
     /// Where the cells of a page that stays as it is will be in the payload, if it is a leaf of a row store.

@@ -3,9 +3,10 @@
 use thiserror::Error;
 
 use super::control::{Run, TRAILER, split_payload};
-use super::shape::{PREFIX, Shape};
+use super::shape::Shape;
 use super::snappy::Workspace;
-use super::{Kind, MAX_CONTENT, MAX_PLAIN};
+use super::zlib::Zlib;
+use super::{Kind, MAX_CONTENT, MAX_PLAIN, Method};
 
 /// Why a transformed block is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -37,6 +38,7 @@ pub(crate) enum Damage {
 #[derive(Debug, Default)]
 pub(crate) struct Inverse {
     workspace: Workspace,
+    zlib: Zlib,
 }
 
 impl Inverse {
@@ -120,15 +122,25 @@ impl Inverse {
         }
         plain.extend_from_slice(head);
         let prefix = plain.len();
-        plain.extend_from_slice(&[0; PREFIX]);
+        plain.resize(prefix + kind.method.prefix(), 0);
         let start = plain.len();
-        let workspace = &mut self.workspace;
-        if !kind.encoder.encode(workspace, content, length, plain, end) {
+        let made = match kind.method {
+            Method::Snappy(encoder) => {
+                encoder.encode(&mut self.workspace, content, length, plain, end)
+            }
+            Method::Zlib => {
+                let content = content.get(..length).unwrap_or_default();
+                self.zlib.encode(content, plain, end)
+            }
+        };
+        if !made {
             return Err(Damage::Unit);
         }
-        let length = (plain.len() - start) as u64;
+        let length = ((plain.len() - start) as u64).to_le_bytes();
         if let Some(place) = plain.get_mut(prefix..start) {
-            place.copy_from_slice(&length.to_le_bytes());
+            for (place, byte) in place.iter_mut().zip(length) {
+                *place = byte;
+            }
         }
         if shape == Shape::Page {
             plain.resize(end, 0);

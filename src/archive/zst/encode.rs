@@ -241,7 +241,11 @@ impl Worker {
         };
         Ok(Self {
             parameters,
-            forward: Forward::default(),
+            forward: if parameters.zlib {
+                Forward::with_zlib()
+            } else {
+                Forward::default()
+            },
             shredder: Shredder::default(),
             zstd: compressor().map_err(ArchiveError::Zstd)?,
             content: Vec::new(),
