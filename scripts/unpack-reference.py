@@ -4,7 +4,8 @@
     scripts/unpack-reference.py rs0.tar.ffz | tar --xattrs --numeric-owner -xpf - -C DIRECTORY
 
 A second reader of the format, written from doc/format.md, part 3, for the day when there is no freezeframe. It needs Python
-and the command `zstd`, checks what it reads, and is slow: about a megabyte a second.
+and the command `zstd`, checks what it reads, and is slow: about a megabyte a second. An archive of `small` that holds pages of zlib needs a
+Python with zlib itself: where the system has zlib-ng in its place, such a block does not come back as it was.
 """
 import struct
 import subprocess
@@ -52,6 +53,8 @@ class Bytes:
             byte = self.take(1)[0]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
+                if byte == 0 and shift:
+                    refuse("a number is longer than it need be")
                 return value
         refuse("a number is too long")
 
@@ -242,6 +245,8 @@ def column(form, width, data):
     """The bytes of a column as they were."""
     if form == 0:
         return data
+    if not 2 <= width <= 64 or len(data) % width or (form == 3 and width not in (4, 8)):
+        refuse("a column has a width that it cannot have")
     count = len(data) // width
     values = bytearray(len(data))
     for lane in range(width):
@@ -290,6 +295,8 @@ def packed(data):
         return 2, ((first & 0x1F) << 8 | data[1]) + 64
     if first >> 5 == 7:
         length = first & 0x0F
+        if length > 8:
+            refuse("a cell has a number that is too long")
         return 1 + length, int.from_bytes(data[1 : 1 + length], "big") + 64 + 8192
     refuse("a cell contradicts itself")
 
@@ -298,6 +305,8 @@ def cell(descriptor, extra):
     """Bytes of data of a cell that is not short."""
     at, windowed, count = 0, descriptor & 0x08, 0
     if windowed:
+        if extra[0] & 0x80:
+            refuse("a cell contradicts itself")
         numbers, at = bin(extra[0] & 0x7E).count("1"), 1
         for _ in range(numbers):
             at += packed(extra[at:])[0]
@@ -323,8 +332,11 @@ class Shredded:
             if kind not in (END, CELLS) and not number_ & 1:
                 while not name or name[-1]:
                     name += listed.take(1)
-            if number_ >> 1 >= len(self.fields):
-                refuse("a field is in none")
+            known = kind in (*FIXED, *TEXT, *DOCUMENT, BINARY, *NOTHING, END, CELLS)
+            if not known or number_ >> 1 >= len(self.fields) or len(self.fields) > 65535 or len(name) > 256:
+                refuse("the list of fields is not sound")
+            if kind in (END, CELLS) and number_ & 1 or kind == CELLS and number_ >> 1:
+                refuse("the list of fields is not sound")
             self.fields.append(Field(kind, bytes(name), number_ & 1, place))
             place += 2 if kind == BINARY else kind in FIXED or kind in TEXT
         if place != len(self.columns):
@@ -340,7 +352,7 @@ class Shredded:
             if self.fields[first].kind == CELLS:
                 self.cells()
             else:
-                self.document(0, first)
+                self.document(0, first, 0)
         if self.expected or any(column.left() for column in self.columns):
             refuse("a payload goes on behind its structure")
         return bytes(self.out)
@@ -354,16 +366,22 @@ class Shredded:
         likely, other = self.fields[previous].next if previous else self.fields[parent].first
         if self.expected:
             self.expected -= 1
+            if likely == 0:
+                refuse("a field is expected that is none")
             return likely
         number_ = self.columns[STRUCTURE].number() or other
         self.expected = self.columns[STRUCTURE].number()
+        if not 0 < number_ < len(self.fields):
+            refuse("a field comes that is none")
         if previous:
             self.fields[previous].next = (number_, likely)
         else:
             self.fields[parent].first = (number_, likely)
         return number_
 
-    def document(self, parent, first):
+    def document(self, parent, first, depth):
+        if depth > 100:
+            refuse("documents are too deep in documents")
         start, count, number_ = len(self.out), 0, first
         self.out += bytes(4)
         while True:
@@ -385,7 +403,7 @@ class Shredded:
                 self.out += struct.pack("<I", length) + self.columns[field.place].take(1)
                 self.out += self.columns[field.place + 1].take(length)
             elif field.kind in DOCUMENT:
-                self.document(number_, self.come(number_, 0))
+                self.document(number_, self.come(number_, 0), depth + 1)
             elif field.kind not in NOTHING:
                 refuse("a field of a type that is not known")
             number_ = self.come(parent, number_)
@@ -442,8 +460,8 @@ def main():
             refuse("the index does not account for every byte")
         archive.seek(32)
         for stored, size, plain_size, checksum in blocks:
-            if plain_size > plain_limit or size > content_limit:
-                refuse("a block is too large")
+            if not 0 < plain_size <= plain_limit or not 0 < size <= content_limit:
+                refuse("a block is too large, or nothing")
             zstd = subprocess.run(["zstd", "-dc"], input=archive.read(stored), stdout=subprocess.PIPE)
             if zstd.returncode or len(zstd.stdout) != size:
                 refuse("a block is not as long as the index says")
@@ -454,4 +472,7 @@ def main():
             sys.stdout.buffer.write(plain)
 
 
-main()
+try:
+    main()
+except (IndexError, ValueError, struct.error) as error:
+    refuse(f"a block ends too early or contradicts itself ({error})")

@@ -104,7 +104,8 @@ DIR/from-c: 4 files, 19.8 KiB, small, in SECONDS
             "snappy_1_1_9",
             "snappy_from_1_1_10",
             "snappy_from_1_1_10_crc32c",
-            "snappy_to_1_1_8"
+            "snappy_to_1_1_8",
+            "zlib"
         ]
     );
     assert_eq!(packed["files"], 4);

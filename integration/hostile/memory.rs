@@ -7,7 +7,7 @@ use freezeframe::archive::{Method, PackOptions, SourceTree, pack};
 use freezeframe::progress::Meter;
 use tokio_util::sync::CancellationToken;
 
-use super::bounds::{alone, measured};
+use super::bounds::{Case, alone, bounded, measured};
 
 fn peak(root: &Path, method: Method, threads: NonZeroUsize) -> u64 {
     let source = SourceTree {
@@ -81,5 +81,65 @@ fn holds(what: &str, piece: &[u8]) {
             );
             assert!(peaks[1] < peaks[0] + peaks[0] / 10, "{peaks:?}");
         }
+    }
+}
+
+/// A document of that many bytes at least: of its fields hardly one is what was expected behind the one before it.
+fn surprises(random: &mut fastrand::Rng, size: usize) -> Vec<u8> {
+    // Null, undefined, and the ends of the order: fields without a name and a value.
+    let mut fields = Vec::with_capacity(size + 6);
+    fields.extend([0; 4]);
+    while fields.len() < size {
+        let kind = [0x06, 0x0A, 0x7F, 0xFF][random.usize(..4)];
+        fields.extend([kind, 0]);
+    }
+    fields.push(0);
+    let length = fields.len() as i32;
+    fields[..4].copy_from_slice(&length.to_le_bytes());
+    fields
+}
+
+/// Documents with a field each that no other has, of which those behind the first `good` turn out to be none at their ends.
+fn strangers(size: usize, good: u32) -> Vec<u8> {
+    let mut documents = Vec::with_capacity(size + 32);
+    for number in 0.. {
+        if documents.len() >= size {
+            break;
+        }
+        documents.extend([if number < good { 16 } else { 20 }, 0, 0, 0, 0x10]);
+        documents.extend(format!("{number:05x}").bytes().take(5));
+        documents.extend([0, 1, 2, 3, 4]);
+        if number < good {
+            documents.push(0);
+        } else {
+            // A value of twelve bytes, for which there is no room.
+            documents.extend([7, 0, 0, 0, 0]);
+        }
+    }
+    documents
+}
+
+#[test]
+fn documents_that_are_made_to_cost_take_no_more_time_and_memory_than_others() {
+    const SIZE: usize = 8 << 20;
+    let _alone = alone();
+    let mut random = fastrand::Rng::with_seed(8);
+    let shred = freezeframe::hostile::target("shred").unwrap();
+    let inputs = [
+        ("one document of surprises", surprises(&mut random, SIZE)),
+        (
+            "many of them",
+            surprises(&mut random, 1 << 16).repeat(SIZE >> 16),
+        ),
+        ("strangers", strangers(SIZE, 60_000)),
+    ];
+    for (origin, input) in inputs {
+        let case = Case {
+            target: "shred",
+            origin: origin.to_owned(),
+            input: Vec::new(),
+        };
+        // `shred::CONTENTS` payloads, and what the list of fields takes.
+        bounded(&case, 8 * SIZE + (16 << 20), || shred(&input));
     }
 }

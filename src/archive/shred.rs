@@ -15,6 +15,7 @@ mod fields;
 mod forward;
 mod gather;
 mod inverse;
+mod known;
 mod lanes;
 mod layout;
 mod short;
@@ -31,6 +32,8 @@ pub(crate) use inverse::Rebuild;
 const DEEPEST: usize = 100;
 /// More fields than that are not told apart in one payload.
 const MOST_FIELDS: usize = 1 << 16;
+/// The longest name of a field.
+const LONGEST_NAME: usize = 255;
 /// Gaps and cells up to this length have a column for each length.
 const SHORT: usize = 64;
 

@@ -32,7 +32,7 @@ pub(crate) use snappy::Encoder;
 
 /// The longest plain block. A reader refuses a longer one before it allocates anything.
 pub(crate) const MAX_PLAIN: usize = 128 << 20;
-/// The longest content of a transformed block. A reader refuses a longer one before it allocates anything.
+/// The longest content of a transformed block. Containers allow less, and refuse more before they allocate anything.
 pub(crate) const MAX_CONTENT: usize = 256 << 20;
 /// How much longer than its plain block the content of any block may be: what a block without a single page takes.
 pub(crate) const SMALLEST_SURPLUS: usize = 64;

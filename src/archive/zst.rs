@@ -221,10 +221,10 @@ fn parse_head(bytes: &[u8]) -> Result<(Profile, bool, Limits), &'static str> {
         plain: u32::from_le_bytes([p0, p1, p2, p3]).into(),
         content: u32::from_le_bytes([c0, c1, c2, c3]).into(),
     };
-    if !(UNMARKED..=VERSION).contains(&version)
-        || limits.plain > LARGEST_BLOCK
-        || limits.content > LARGEST_BLOCK
-    {
+    if version < UNMARKED {
+        return Err("the head is not one of this version");
+    }
+    if limits.plain > LARGEST_BLOCK || limits.content > LARGEST_BLOCK {
         return Err("the head allows larger blocks than any program makes");
     }
     Ok((profile, version > UNMARKED, limits))

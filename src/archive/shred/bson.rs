@@ -1,12 +1,11 @@
 //! What bytes say of documents, by BSON's own structure.
 
+use super::LONGEST_NAME;
 use super::fields::{CELLS, Digits, Value};
 use super::short::find_zero;
 
 /// The shortest document that is looked for: a field with a short name and a value of eight bytes.
 const SHORTEST: usize = 16;
-/// The longest name of a field.
-const LONGEST_NAME: usize = 255;
 
 /// What a [`Value`] has in the payload.
 pub(super) struct Extent {
@@ -18,28 +17,30 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    /// Where the bytes of a value lie that follows a name which ends at `at`.
+    /// Where the bytes of a value lie that follows a name which ends at `at`, all of it in `bytes`; where there is none such, how many were
+    /// looked through for that.
     #[inline(always)]
-    pub(super) fn of(value: Value, payload: &[u8], at: usize) -> Option<Self> {
+    pub(super) fn of(value: Value, bytes: &[u8], at: usize) -> Result<Self, usize> {
         let (start, length) = match value {
             Value::Fixed(width) => (at, width.into()),
             Value::Text => {
-                let length = length_at(payload, at)?;
-                let text = payload.get(at + 4..)?.get(..length)?;
+                let length = length_at(bytes, at).ok_or(0usize)?;
+                let text = bytes.get(at + 4..).and_then(|bytes| bytes.get(..length));
                 // Its own end is its only zero, or a reader could not tell where it ends.
-                if find_zero(text)? + 1 != length {
-                    return None;
+                match text.map(find_zero) {
+                    Some(Some(zero)) if zero + 1 == length => {}
+                    Some(zero) => return Err(zero.unwrap_or(length)),
+                    None => return Err(0),
                 }
                 (at + 4, length)
             }
-            Value::Binary => (at + 5, length_at(payload, at)?),
+            Value::Binary => (at + 5, length_at(bytes, at).ok_or(0usize)?),
             Value::Nothing | Value::End | Value::Document | Value::Cells => (at, 0),
         };
-        Some(Self {
-            start,
-            length,
-            end: start.checked_add(length)?,
-        })
+        match start.checked_add(length) {
+            Some(end) if end <= bytes.len() => Ok(Self { start, length, end }),
+            _ => Err(0),
+        }
     }
 }
 
@@ -71,10 +72,7 @@ pub(super) fn length_at(payload: &[u8], at: usize) -> Option<usize> {
 /// Type, name and zero at the beginning of `rest`, and whether the name is the number.
 pub(super) fn head_of<'a>(rest: &'a [u8], digits: &Digits) -> Option<(&'a [u8], bool)> {
     let (first, name) = rest.split_first()?;
-    if *first == 0 {
-        return Some((rest.get(..1)?, false));
-    }
-    if *first == CELLS {
+    if matches!(*first, 0 | CELLS) {
         return Some((rest.get(..1)?, false));
     }
     Value::of(*first)?;

@@ -149,9 +149,12 @@ fn packed(bytes: &[u8]) -> Option<(usize, usize)> {
             let low = usize::from(*rest.first()?);
             Some((2, (usize::from(first & 0x1F) << 8 | low) + 64))
         }
-        // 1 1 1: so many bytes, the highest first.
+        // 1 1 1: so many bytes, the highest first, and none has more than eight.
         7 => {
             let length = usize::from(first & 0x0F);
+            if length > 8 {
+                return None;
+            }
             let number = rest.get(..length)?;
             let value = number
                 .iter()
@@ -184,6 +187,8 @@ mod tests {
         // The same with a count, as MongoDB 6.0 has them.
         let extras = [0x28, 0xE2, 1, 2, 0xC1, 0xA8, 0x80, 0x83];
         assert_eq!(Cell::of(0x8C, &extras), cell(Holds::Value, 8, 3));
+        // Nine bytes.
+        assert_eq!(Cell::of(0x80, &[0xE9, 0, 0, 0, 0, 0, 0, 0, 0, 1]), None);
         for other in [0x00, 0x10, 0x20, 0x40, 0x60, 0xA0] {
             assert_eq!(Cell::of(other, &[0x80; 8]), None, "{other:#x}");
         }

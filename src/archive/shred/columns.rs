@@ -277,6 +277,7 @@ fn bits(values: &[u8], width: usize) -> f64 {
 
 fn to_steps(values: &[u8], width: usize, form: Form, steps: &mut Vec<u8>) {
     steps.clear();
+    steps.reserve_exact(values.len());
     match (form, width) {
         (Form::NumberSteps, 4) => {
             let mut before = 0u32;

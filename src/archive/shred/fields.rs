@@ -101,6 +101,14 @@ pub(super) struct Field {
     pub numbered: bool,
 }
 
+impl Field {
+    /// Bytes of its head.
+    #[inline(always)]
+    pub(super) fn head_length(&self) -> usize {
+        (self.head.1 - self.head.0) as usize
+    }
+}
+
 /// Bytes of a head that are compared at once.
 const BEGIN: usize = size_of::<u128>();
 
@@ -163,7 +171,7 @@ impl Fields {
     #[inline(always)]
     pub(super) fn begins(&self, field: &Field, bytes: &[u8]) -> Option<usize> {
         let (start, end) = field.head;
-        let length = (end - start) as usize;
+        let length = field.head_length();
         let same = match bytes.first_chunk() {
             Some(begin) if length <= BEGIN => {
                 (u128::from_le_bytes(*begin) ^ field.begin) & field.mask == 0
@@ -179,9 +187,8 @@ impl Fields {
     /// Type, name and zero of `field` with what lies behind them, and how long they are.
     #[inline(always)]
     pub(super) fn head_and_behind(&self, field: &Field) -> (&[u8], usize) {
-        let (start, end) = field.head;
-        let head = self.heads.get(start as usize..).unwrap_or_default();
-        (head, (end - start) as usize)
+        let head = self.heads.get(field.head.0 as usize..);
+        (head.unwrap_or_default(), field.head_length())
     }
 
     /// Adds a field, whose head begins with its type.

@@ -2,22 +2,23 @@
 //!
 //! Once over the payload: what is found goes behind the other values of its column ([`Gather`]); then the columns are laid out.
 
-use std::collections::HashMap;
-
 use super::bson::{Extent, candidate, head_of, length_at};
 use super::cells::{Holds, Located};
 use super::fields::{CELLS, Digits, Expected, Fields, Id, ROOT, Value};
 use super::gather::{self, Gather};
 use super::inverse::Rebuild;
+use super::known::Known;
 use super::layout::{Layout, Written};
 use super::short::STRIDE;
-use super::{DEEPEST, Leaf, MOST_FIELDS, place};
+use super::{DEEPEST, Leaf, place};
 use crate::archive::integer;
 
 /// How many bytes of what turned out to be no document are read, for each byte of the payload.
 const PATIENCE: usize = 4;
 /// The shortest run of cells that is taken as one.
 const SHORTEST_RUN: u64 = 4;
+/// The most fields of a document that may not be the likely one; one with more has nothing to gain.
+const MOST_SURPRISES: usize = 1 << 16;
 /// Of a payload of which no more than a part is taken apart, not worth the time of who reads it.
 const LEAST_PART: usize = 16;
 
@@ -25,9 +26,7 @@ const LEAST_PART: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Shredder {
     fields: Fields,
-    /// The number of each field, by its parent, whether it is numbered, and its head.
-    known: HashMap<Vec<u8>, Id>,
-    key: Vec<u8>,
+    known: Known,
     values: Gather,
     /// Length and subtype of a binary value.
     binary: Vec<u8>,
@@ -65,8 +64,7 @@ impl Default for Shredder {
     fn default() -> Self {
         Self {
             fields: Fields::new(place::FIRST_FIELD),
-            known: HashMap::new(),
-            key: Vec::new(),
+            known: Known::default(),
             values: Gather::default(),
             binary: Vec::new(),
             expected: 0,
@@ -103,7 +101,9 @@ impl Shredder {
             .lay_out(values, &mut self.written, &self.fields, out);
         // Not its length, which differs from one to the next: the buffer would be cleared anew for each.
         let limit = payload.len().next_multiple_of(1 << 20);
-        self.rebuild.rebuild(out, limit) == Ok(payload)
+        let proven = self.rebuild.rebuild(out, limit) == Ok(payload);
+        debug_assert!(proven, "a form that does not give its payload again");
+        proven
     }
 
     /// Finds documents and cells. None where there is little to take apart, or where that would take too much memory.
@@ -119,11 +119,15 @@ impl Shredder {
             } else if at == ahead {
                 leaves
                     .next()
-                    .and_then(|leaf| self.cells(payload, leaf.clone()))
+                    .and_then(|leaf| self.cells(payload, gap, leaf.clone()))
             } else if let Some(found) = candidate(payload, at, ahead) {
                 at = found;
                 match self.try_document(payload, at) {
-                    Ok(end) => Some(end),
+                    Ok(end) => {
+                        self.values.mark();
+                        self.gap(payload, gap, at)?;
+                        Some(end)
+                    }
                     Err(read) => {
                         patience = patience.saturating_sub(read);
                         None
@@ -135,7 +139,10 @@ impl Shredder {
             };
             match end {
                 Some(end) => {
-                    self.gap(payload, gap, at)?;
+                    // A form that is longer than the payload is no gain.
+                    if self.written.structure.len() > payload.len() {
+                        return None;
+                    }
                     taken += end - at;
                     (at, gap) = (end, end);
                 }
@@ -164,16 +171,20 @@ impl Shredder {
         self.values.push(column, payload, start, length)
     }
 
-    /// The cells at the beginning of `leaf`; where they end. None where they are few.
-    fn cells(&mut self, payload: &[u8], leaf: Leaf) -> Option<usize> {
-        let (values, prefixes) = (self.values.mark(), self.written.prefixes.len());
-        let (descriptors, extras) = (self.written.descriptors.len(), self.written.extras.len());
-        let end = self.run(payload.get(..leaf.end)?, leaf.start);
+    /// The gap from `gap` on and the cells at the beginning of `leaf` behind it; where they end. None where they are few.
+    fn cells(&mut self, payload: &[u8], gap: usize, leaf: Leaf) -> Option<usize> {
+        self.before.clear();
+        let values = self.values.mark();
+        let lengths = self.written.cells().map(|column| column.len());
+        // Before the cells, with which it shares the column of what is long: a reader takes it first.
+        let end = self
+            .gap(payload, gap, leaf.start)
+            .and_then(|()| self.run(payload.get(..leaf.end)?, leaf.start));
         if end.is_none() {
             self.values.take_back(values);
-            self.written.prefixes.truncate(prefixes);
-            self.written.descriptors.truncate(descriptors);
-            self.written.extras.truncate(extras);
+            for (column, length) in self.written.cells().into_iter().zip(lengths) {
+                column.truncate(length);
+            }
         }
         end
     }
@@ -207,11 +218,12 @@ impl Shredder {
             Holds::Key => place::KEY,
             Holds::Value => place::VALUE,
         };
-        self.piece(base, leaf, data_at, cell.data)?;
+        // A reader takes the extra first, and both may be in the column of what is long.
         if cell.extra > 0 {
             self.piece(place::EXTRA, leaf, extra_at, cell.extra)?;
             integer::push(&mut self.written.extras, cell.extra as u64);
         }
+        self.piece(base, leaf, data_at, cell.data)?;
         self.written.descriptors.extend(leaf.get(at));
         if extra_at > at + 1 {
             self.written.prefixes.extend(leaf.get(at + 1));
@@ -236,18 +248,16 @@ impl Shredder {
         }
         self.values.take_back(mark.values);
         self.written.structure.truncate(mark.structure);
-        self.written.fields.truncate(mark.field_list);
         self.expected = mark.expected;
         while let Some((parent, previous, field)) = self.before.pop() {
             self.fields.expect(parent, previous, field);
         }
-        if self.fields.len() > mark.fields {
-            let fields = mark.fields as Id;
-            self.known.retain(|_, id| *id < fields);
-        }
-        while self.fields.len() > mark.fields {
-            self.fields.remove_last();
-        }
+        self.known.forget(
+            mark.fields,
+            mark.field_list,
+            &mut self.fields,
+            &mut self.written.fields,
+        );
         self.values.columns(self.fields.columns());
         Err(reached - at + 1)
     }
@@ -299,11 +309,14 @@ impl Shredder {
                 Value::Cells => return None,
                 value => {
                     let column = field.column;
-                    let extent = Extent::of(value, payload, at)?;
-                    if extent.end >= open.end {
-                        return None;
-                    }
-                    let Extent { start, length, end } = extent;
+                    let within = payload.get(..open.end - 1)?;
+                    let Extent { start, length, end } = match Extent::of(value, within, at) {
+                        Ok(extent) => extent,
+                        Err(scanned) => {
+                            *reached = at + scanned;
+                            return None;
+                        }
+                    };
                     at = end;
                     if value == Value::Binary {
                         self.binary(payload, column, start, length)?;
@@ -358,6 +371,9 @@ impl Shredder {
         room: usize,
         position: u32,
     ) -> Option<(Id, usize)> {
+        if self.before.len() == MOST_SURPRISES {
+            return None;
+        }
         self.before.push((parent, previous, expected));
         let (id, head) = match self.is(expected.other, rest, room, position) {
             Some(head) => {
@@ -367,7 +383,12 @@ impl Shredder {
             None => {
                 let rest = rest.get(..room)?;
                 let (name, numbered) = head_of(rest, &Digits::of(position))?;
-                let id = self.find_or_add(parent, name, numbered)?;
+                let list = &mut self.written.fields;
+                let fields = &mut self.fields;
+                let id = self
+                    .known
+                    .find_or_add(parent, name, numbered, fields, list)?;
+                self.values.columns(self.fields.columns());
                 self.note(id);
                 (id, name.len())
             }
@@ -395,28 +416,5 @@ impl Shredder {
         integer::push(&mut self.written.structure, self.expected);
         integer::push(&mut self.written.structure, u64::from(id));
         self.expected = 0;
-    }
-
-    /// The number of a field. None where there are too many.
-    fn find_or_add(&mut self, parent: Id, head: &[u8], numbered: bool) -> Option<Id> {
-        let head = if numbered { head.get(..1)? } else { head };
-        self.key.clear();
-        self.key.extend_from_slice(&parent.to_le_bytes());
-        self.key.push(numbered.into());
-        self.key.extend_from_slice(head);
-        if let Some(id) = self.known.get(&self.key) {
-            return Some(*id);
-        }
-        let value = Value::of(*head.first()?)?;
-        if self.fields.len() >= MOST_FIELDS {
-            return None;
-        }
-        let parent = u64::from(parent) << 1 | u64::from(numbered);
-        integer::push(&mut self.written.fields, parent);
-        self.written.fields.extend_from_slice(head);
-        let id = self.fields.add(head, numbered, value);
-        self.values.columns(self.fields.columns());
-        self.known.insert(self.key.clone(), id);
-        Some(id)
     }
 }

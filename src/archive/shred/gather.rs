@@ -58,6 +58,8 @@ pub(super) struct Gather {
     chunks: Vec<Chunk>,
     /// Since the last mark: columns that got a value, and where it began.
     taken: Vec<(u32, u32)>,
+    /// How many of them there may be.
+    most_taken: usize,
 }
 
 impl Gather {
@@ -68,8 +70,8 @@ impl Gather {
         self.cursors.clear();
         self.chunks.clear();
         self.taken.clear();
-        self.taken
-            .reserve_exact(payload / BYTES_A_VALUE + FEW_VALUES);
+        self.most_taken = payload / BYTES_A_VALUE + FEW_VALUES;
+        self.taken.reserve_exact(self.most_taken);
     }
 
     /// There are so many columns.
@@ -101,7 +103,8 @@ impl Gather {
         self.used = mark.used;
     }
 
-    /// Appends `length` bytes of `payload` from `start` on to a column. None where that would take too much memory.
+    /// Appends `length` bytes of `payload` from `start` on to a column. None where that would take too much memory. What is shorter than
+    /// [`LONG`] may come from elsewhere, since it is copied.
     #[inline(always)]
     pub(super) fn push(
         &mut self,
@@ -111,7 +114,7 @@ impl Gather {
         length: usize,
     ) -> Option<()> {
         let cursor = self.cursors.get_mut(column as usize)?;
-        if self.taken.len() == self.taken.capacity() {
+        if self.taken.len() >= self.most_taken {
             return None;
         }
         self.taken.push((column, cursor.at));
@@ -207,7 +210,7 @@ impl Gather {
         }
     }
 
-    /// Calls `visit` with each column that has values and them, piece by piece, in their order.
+    /// All that was pushed to `payload`'s columns.
     pub(super) fn finish<'a>(&'a mut self, payload: &'a [u8]) -> Gathered<'a> {
         for column in 0..self.cursors.len() {
             self.close(column as u32);

@@ -6,7 +6,7 @@ use super::cells::{Cell, Holds, is_prefixed, is_short};
 use super::columns;
 use super::fields::{CELLS, Digits, Fields, Id, ROOT, Value};
 use super::short::{Output, TooMuch, find_zero};
-use super::{DEEPEST, MOST_FIELDS, place};
+use super::{DEEPEST, LONGEST_NAME, MOST_FIELDS, place};
 use crate::archive::integer;
 
 /// Why a shredded payload is none.
@@ -123,12 +123,13 @@ fn read_fields(columns: &mut [&[u8]], fields: &mut Fields) -> Result<(), Damage>
             (_, true) => 1,
             (_, false) => {
                 let name = list.get(1..).unwrap_or_default();
+                let name = name.get(..=LONGEST_NAME).unwrap_or(name);
                 2 + memchr::memchr(0, name).ok_or(Damage::Fields)?
             }
         };
         let (head, rest) = list.split_at_checked(length).ok_or(Damage::Fields)?;
         *list = rest;
-        // A document or array that came before, and for cells nothing but the root.
+        // A field that came before, and for cells nothing but the root.
         let parent = usize::try_from(parent).map_err(|_| Damage::Fields)?;
         let sound = parent < fields.len()
             && fields.len() < MOST_FIELDS

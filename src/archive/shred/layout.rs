@@ -18,6 +18,16 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// Those that a run of cells and the gap before it are written into.
+    pub(super) fn cells(&mut self) -> [&mut Vec<u8>; 4] {
+        [
+            &mut self.gaps,
+            &mut self.descriptors,
+            &mut self.prefixes,
+            &mut self.extras,
+        ]
+    }
+
     /// With their places in the directory.
     pub(super) fn columns(&mut self) -> [(usize, &mut Vec<u8>); 7] {
         [
@@ -31,6 +41,9 @@ impl Written {
         ]
     }
 }
+
+/// Bytes of a column in the directory, at most, and for all of them what ends it.
+const LONGEST_ENTRY: usize = 12;
 
 /// Lays columns out. It holds nothing but buffers that are used again.
 #[derive(Debug, Default)]
@@ -58,7 +71,8 @@ impl Layout {
         }
         // All of it is written below, so what it holds need not be cleared.
         let total = lengths.iter().sum::<usize>();
-        out.reserve_exact(total.saturating_sub(out.len()));
+        let directory_room = lengths.len() * LONGEST_ENTRY;
+        out.reserve_exact((total + directory_room).saturating_sub(out.len()));
         out.resize(total, 0);
         let mut rest = out.as_mut_slice();
         let mut directory = Vec::with_capacity(lengths.len());
@@ -78,6 +92,7 @@ impl Layout {
             } else if length == 0 {
             } else if width > 1 {
                 self.staged.clear();
+                self.staged.reserve_exact(length);
                 for piece in values.take(place) {
                     self.staged.extend_from_slice(piece);
                 }

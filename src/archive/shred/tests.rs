@@ -202,6 +202,25 @@ fn keys_of_an_index_page_are_taken_apart() {
 }
 
 #[test]
+fn long_cells_behind_long_gaps_are_taken_apart() {
+    let mut page = vec![0xAA; 100];
+    let mut leaves = Vec::new();
+    for leaf in 0..3u8 {
+        let start = page.len();
+        for number in 0..50u8 {
+            // A key of 70 bytes, and a value of 130 with an empty time window.
+            page.extend([0x50, 0x86]);
+            page.extend([number; 70]);
+            page.extend([0x88, 0x00, 0xC0, 66]);
+            page.extend([number ^ leaf; 130]);
+        }
+        leaves.push(start..page.len());
+        page.extend([leaf; 90]);
+    }
+    assert!(shredded(&page, &leaves).is_some());
+}
+
+#[test]
 fn hostile_payloads_do_not_take_for_ever() {
     // Each byte may begin a document that is found out at its end.
     let one = [20, 0, 0, 0, 0x0A, 0x61, 0];
@@ -211,6 +230,21 @@ fn hostile_payloads_do_not_take_for_ever() {
     long.extend([b'x'; 9]);
     let payload = long.repeat(30_000);
     // Were it quadratic, this test would not end.
+    shredded(&payload, &[]);
+    // Each begins with bytes that lead to one text, which has no end.
+    let size = 8 << 20;
+    let mut payload = Vec::new();
+    for number in 0..2000u32 {
+        let (here, text) = (12 * number, 24_000);
+        payload.extend((size - here).to_le_bytes());
+        payload.extend([0x05, b'b', 0]);
+        payload.extend((text - here - 12).to_le_bytes());
+        payload.push(0);
+    }
+    payload.extend([0x02, b'a', 0]);
+    payload.extend((size - 24_000 - 8).to_le_bytes());
+    payload.resize(size as usize - 1, b'x');
+    payload.push(0);
     shredded(&payload, &[]);
 }
 

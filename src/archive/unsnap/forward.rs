@@ -46,6 +46,9 @@ impl Forward {
     ) {
         self.control.clear();
         self.leaves.clear();
+        if let Some(zlib) = &mut self.zlib {
+            zlib.begin(plain.len());
+        }
         let mut block = Block {
             plain,
             limit: content_limit,
@@ -281,6 +284,7 @@ impl<'a> Block<'a> {
         };
         self.flush();
         self.content.truncate(self.made);
+        self.content.reserve_exact(self.control.len() + TRAILER);
         let length = self.control.len() as u32;
         self.content.append(self.control);
         self.content.extend_from_slice(&length.to_le_bytes());

@@ -133,6 +133,29 @@ fn real_pages_and_records_are_all_proven() {
         (COMPRESSED_RECORDS, COMPRESSED_RECORDS)
     );
 }
+/// The first pages of a collection of a real mongod 6.0.5, created with `block_compressor=zlib`; the last one is torn.
+const DEFLATED: &[u8] = include_bytes!("../../../integration/fixtures/unsnap/deflated.bin");
+
+#[test]
+fn real_pages_of_zlib_are_all_proven() {
+    let spans = [span(FileKind::Collection, DEFLATED.len())];
+    let found = round_trip(DEFLATED, &spans);
+    let proven = Kind::all().zip(found.proven);
+    let deflated = proven.filter(|(kind, _)| kind.method == Method::Zlib);
+    let deflated: u64 = deflated.map(|(_, tally)| tally.units).sum();
+    assert_eq!((found.compressed, found.tried, deflated), (3, 3, 3));
+    let mut content = Vec::new();
+    Forward::default().transform(
+        DEFLATED,
+        &spans,
+        MAX_CONTENT,
+        &mut content,
+        &mut |_, found| {
+            assert_eq!(found.total().units, 0, "nobody asked for zlib");
+        },
+    );
+}
+
 const COMPRESSED_PAGES: u64 = 4;
 const COMPRESSED_RECORDS: u64 = 7;
 
