@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::archive::Profile;
-use crate::config::DEFAULT_PATH;
+use crate::config::{DEFAULT_PATH, MOST_THREADS};
 use crate::error::Exit;
 use crate::ids::{MemberAddr, RunId, ShardName};
 
@@ -226,7 +226,7 @@ pub struct PackArgs {
     pub level: Option<u32>,
 
     /// Compression threads [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
     pub threads: Option<NonZeroUsize>,
 
     /// Pack diagnostic.data (mongod's own measurements) too
@@ -246,7 +246,7 @@ pub struct UnpackArgs {
     pub directory: PathBuf,
 
     /// Decompression threads [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
     pub threads: Option<NonZeroUsize>,
 }
 
@@ -273,6 +273,17 @@ pub enum Generated {
     },
 }
 
+/// A number of threads that helps.
+fn thread_count(text: &str) -> Result<NonZeroUsize, String> {
+    let count: NonZeroUsize = text
+        .parse()
+        .map_err(|_| "not a number from 1 on".to_owned())?;
+    if count.get() > MOST_THREADS {
+        return Err(format!("more than {MOST_THREADS} threads gain nothing"));
+    }
+    Ok(count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,6 +291,14 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_number_of_threads_is_one_that_helps() {
+        assert_eq!(thread_count("3").map(NonZeroUsize::get), Ok(3));
+        for wrong in ["0", "-1", "", "257", "100000", "two"] {
+            assert!(thread_count(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

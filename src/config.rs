@@ -18,7 +18,7 @@ use crate::error::{Exit, Explain};
 use crate::ids::MemberAddr;
 use crate::secret::{Secret, SecretError, refuse_exposed, without_user_info};
 use crate::store::StoreSettings;
-pub use archive::ArchiveConfig;
+pub use archive::{ArchiveConfig, MOST_THREADS};
 pub use value::{Period, Size, SnapshotSize, StoreUrl};
 
 /// Where the configuration is read from unless told otherwise.

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::archive::ArchiveError;
+use crate::archive::{ArchiveError, Profile};
 use crate::ids::{BackupId, MemberAddr, OpTime, ShardName};
 use crate::manifest::{Manifest, MemberRecord};
 
@@ -79,6 +79,7 @@ pub async fn restore(
     let begun = Instant::now();
     let record = choose(fetch.manifest, order.shard)?;
     // Everything that can refuse does so before the first byte is written.
+    Profile::known(&record.archive.profile).map_err(unpacking(record))?;
     let binary = match order.member {
         Some(_) => {
             settle::refuse_role(record)?;

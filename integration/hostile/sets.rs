@@ -400,10 +400,12 @@ pub async fn suffer(objects: &[Vec<u8>; 4]) -> Ended {
                 }
                 Err(error) => {
                     let exit = error.exit();
+                    // A profile of another name may be a later version's.
                     assert!(
-                        [Exit::Damaged, Exit::Restore].contains(&exit),
+                        [Exit::Damaged, Exit::Restore, Exit::Refused].contains(&exit),
                         "{exit:?}: {error}"
                     );
+                    assert!(exit != Exit::Refused || !target.exists(), "{error}");
                     assert!(
                         !target.exists() || target.join(INCOMPLETE).exists(),
                         "{error}"

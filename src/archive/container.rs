@@ -105,11 +105,7 @@ impl Layout {
         archive: &dyn ArchiveRead,
         expected: &ExpectedArchive,
     ) -> Result<Self, ArchiveError> {
-        let Some(profile) = Profile::of_name(&expected.profile) else {
-            return Err(ArchiveError::UnknownProfile {
-                name: expected.profile.clone(),
-            });
-        };
+        let profile = Profile::known(&expected.profile)?;
         let size = archive.size();
         if size != expected.size {
             return Err(ArchiveError::Size {

@@ -198,7 +198,7 @@ impl Explain for ArchiveError {
             Self::Fetch(error) => error.hint(),
             Self::Table(error) => error.hint(),
             Self::Symlink { .. } => Some(
-                "only journal, database and index directories may be symbolic links; remove it or exclude it".into(),
+                "put what it leads to in its place: `backup` follows links of the journal, database and index directories alone, `pack` none".into(),
             ),
             Self::Changed { .. } => Some(
                 "something other than mongod writes into dbPath; keep it out, or back up from a snapshot".into(),

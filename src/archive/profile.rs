@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
-use super::zst;
+use super::{ArchiveError, zst};
 
 /// A kind of archive, as configuration, command line and manifest name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -35,6 +35,16 @@ impl Profile {
     /// The profile of that name, where this program knows it.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+
+    /// The same; else why an archive of it is not opened.
+    ///
+    /// # Errors
+    /// [`ArchiveError::UnknownProfile`].
+    pub fn known(name: &str) -> Result<Self, ArchiveError> {
+        Self::of_name(name).ok_or_else(|| ArchiveError::UnknownProfile {
+            name: name.to_owned(),
+        })
     }
 
     /// What an object's name ends with.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::{Level, Method, Profile};
 
 /// More threads gain nothing, and each takes memory.
-const MOST_THREADS: usize = 256;
+pub const MOST_THREADS: usize = 256;
 
 /// `[archive]`
 #[derive(Debug, Clone, Deserialize, Serialize)]

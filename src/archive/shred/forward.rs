@@ -21,6 +21,8 @@ const SHORTEST_RUN: u64 = 4;
 const MOST_SURPRISES: usize = 1 << 16;
 /// Of a payload of which no more than a part is taken apart, not worth the time of who reads it.
 const LEAST_PART: usize = 16;
+/// What the directory of a small form takes, at most.
+const MOST_DIRECTORY: usize = 1 << 11;
 
 /// Shreds payloads. It holds nothing but buffers that are used again; the form of a payload depends on that payload alone.
 #[derive(Debug)]
@@ -99,6 +101,10 @@ impl Shredder {
         let values = self.values.finish(payload);
         self.layout
             .lay_out(values, &mut self.written, &self.fields, out);
+        // Cells are only sorted. But where documents take more than before, of their fields there was too much to say.
+        if out.len() > payload.len() + payload.len() / LEAST_PART + MOST_DIRECTORY {
+            return false;
+        }
         // Not its length, which differs from one to the next: the buffer would be cleared anew for each.
         let limit = payload.len().next_multiple_of(1 << 20);
         let proven = self.rebuild.rebuild(out, limit) == Ok(payload);
