@@ -10,6 +10,7 @@ Python with zlib itself: where the system has zlib-ng in its place, such a block
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 
 MAGIC = b"\x89ffz\r\n\x1a\n"
@@ -18,6 +19,20 @@ LARGEST = 128 << 20
 
 def refuse(what):
     sys.exit(f"damaged archive: {what}")
+
+
+def decompress(frame, size):
+    """The content of a zstd frame, which must be `size` bytes long; no more than that is held, whatever the frame says."""
+    with tempfile.TemporaryFile() as file:
+        file.write(frame)
+        file.seek(0)
+        zstd = subprocess.Popen(["zstd", "-dc"], stdin=file, stdout=subprocess.PIPE)
+        content = zstd.stdout.read(size)
+        more = zstd.stdout.read(1)
+        zstd.stdout.close()
+        if zstd.wait() or more or len(content) != size:
+            refuse("a block is not as long as the index says")
+    return content
 
 
 def skippable(frame):
@@ -462,10 +477,8 @@ def main():
         for stored, size, plain_size, checksum in blocks:
             if not 0 < plain_size <= plain_limit or not 0 < size <= content_limit:
                 refuse("a block is too large, or nothing")
-            zstd = subprocess.run(["zstd", "-dc"], input=archive.read(stored), stdout=subprocess.PIPE)
-            if zstd.returncode or len(zstd.stdout) != size:
-                refuse("a block is not as long as the index says")
-            content = zstd.stdout if version == 1 else unmark(zstd.stdout)
+            content = decompress(archive.read(stored), size)
+            content = content if version == 1 else unmark(content)
             plain = restore(content)
             if len(plain) != plain_size or struct.pack("<I", zlib.crc32(plain)) != checksum:
                 refuse("a block does not come back as it was")

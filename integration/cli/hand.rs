@@ -164,6 +164,7 @@ fn what_cannot_be_done_is_refused_and_leaves_nothing() {
              freezeframe pack nowhere -o x
              freezeframe pack data -o nothing
              freezeframe pack data -o nowhere/x
+             freezeframe pack data -o data/x
              freezeframe unpack good -C full
              freezeframe unpack good -C nowhere/deep
              freezeframe unpack nowhere -C to
@@ -187,15 +188,19 @@ error: invalid value 'tiny' for '--profile <PROFILE>'
 For more information, try '--help'.
 => 2
 $ freezeframe pack nowhere -o x
-error: cannot list nowhere: No such file or directory (os error 2)
-=> 4
+error: cannot look at nowhere: No such file or directory (os error 2)
+=> 2
 $ freezeframe pack data -o nothing
 error: nothing exists
   hint: name a file that is not there yet
 => 3
 $ freezeframe pack data -o nowhere/x
-error: cannot create nowhere/x: entity not found
-=> 1
+error: cannot create nowhere/x: No such file or directory (os error 2)
+=> 2
+$ freezeframe pack data -o data/x
+error: data/x lies in DIR/data, and would be packed into itself
+  hint: name a file outside of the directory
+=> 3
 $ freezeframe unpack good -C full
 error: DIR/full is not empty: it holds file
   hint: name a new or an empty directory: a restore never overwrites

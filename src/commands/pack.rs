@@ -45,10 +45,22 @@ enum PackError {
     NoLevels { profile: Profile },
     #[error("an archive is nothing for a terminal")]
     Terminal,
+    #[error("cannot look at {}: {source}", path.display())]
+    Source {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{} exists", path.display())]
     Exists { path: PathBuf },
+    #[error("{} lies in {}, and would be packed into itself", path.display(), directory.display())]
+    Inside { path: PathBuf, directory: PathBuf },
     #[error("cannot create {}: {source}", path.display())]
     Create {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("cannot finish {}: {source}", path.display())]
+    Keep {
         path: PathBuf,
         source: std::io::Error,
     },
@@ -64,15 +76,18 @@ impl Explain for PackError {
             }
             Self::Terminal => Some("name a file with -o, or redirect standard output".into()),
             Self::Exists { .. } => Some("name a file that is not there yet".into()),
-            Self::Create { .. } | Self::Name(_) => None,
+            Self::Inside { .. } => Some("name a file outside of the directory".into()),
+            Self::Source { .. } | Self::Create { .. } | Self::Keep { .. } | Self::Name(_) => None,
         }
     }
 
     fn exit(&self) -> Exit {
         match self {
-            Self::NoLevels { .. } | Self::Terminal => Exit::Usage,
-            Self::Exists { .. } => Exit::Refused,
-            Self::Create { .. } | Self::Name(_) => Exit::Failed,
+            Self::NoLevels { .. } | Self::Terminal | Self::Source { .. } | Self::Create { .. } => {
+                Exit::Usage
+            }
+            Self::Exists { .. } | Self::Inside { .. } => Exit::Refused,
+            Self::Keep { .. } | Self::Name(_) => Exit::Failed,
         }
     }
 }
@@ -88,7 +103,8 @@ enum Output {
 }
 
 impl Output {
-    fn open(path: &Path) -> Result<Self, PackError> {
+    /// For an archive of `source`, a real path, of which it must not be a part.
+    fn open(path: &Path, source: &Path) -> Result<Self, PackError> {
         let failed = |source| PackError::Create {
             path: path.to_owned(),
             source,
@@ -111,6 +127,12 @@ impl Output {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
+        if folder.canonicalize().map_err(failed)?.starts_with(source) {
+            return Err(PackError::Inside {
+                path: path.to_owned(),
+                directory: source.to_owned(),
+            });
+        }
         Ok(Self::File {
             path: path.to_owned(),
             // Its own words name a file that nobody asked for.
@@ -130,7 +152,7 @@ impl Output {
         let Self::File { path, file } = self else {
             return Ok(None);
         };
-        let failed = |source| PackError::Create {
+        let failed = |source| PackError::Keep {
             path: path.clone(),
             source,
         };
@@ -151,6 +173,11 @@ pub fn run(hand: &Hand, arguments: PackArgs) -> Result<Exit, Failure> {
     let Some(method) = Method::new(profile, level) else {
         return Err(PackError::NoLevels { profile }.into());
     };
+    let real = arguments.dir.canonicalize();
+    let real = real.map_err(|source| PackError::Source {
+        path: arguments.dir.clone(),
+        source,
+    })?;
     let source = SourceTree {
         root: arguments.dir,
         grafts: Vec::new(),
@@ -158,9 +185,8 @@ pub fn run(hand: &Hand, arguments: PackArgs) -> Result<Exit, Failure> {
         include_diagnostics: arguments.diagnostic_data,
         live: false,
     };
-    // Also tells that the directory is none before an output is made.
+    let mut output = Output::open(&arguments.output, &real)?;
     let expected = estimate(&source)?.data_size;
-    let mut output = Output::open(&arguments.output)?;
     let meter = Meter::expecting(expected);
     let options = PackOptions {
         method,

@@ -288,9 +288,7 @@ impl Worker {
         });
         Ok(())
     }
-}
 
-impl Worker {
     /// Marks the transformed block, whose payload is shredded if there is something in it to take apart; whether it is.
     fn shred(&mut self) -> bool {
         if let Ok((payload, control)) = unsnap::split_payload(&self.content) {
