@@ -103,8 +103,8 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
     let (uploading, upload) = begin_set(run, &store, |started| plan.intent(id, started)).await?;
 
     let (closed, upload) = match &plan.picture {
-        PicturePlan::Lvm(snapshots) => {
-            let mut pictures = Pictures::plan(run, snapshots, env)?;
+        PicturePlan::Snapshots(planned) => {
+            let mut pictures = Pictures::plan(run, planned, env)?;
             let (closed, ()) = hold_still(run, &plan, env, |timeline, broken| {
                 pictures.take(timeline, broken)
             })

@@ -166,10 +166,12 @@ impl Default for WindowConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderChoice {
-    /// LVM, the only provider that takes pictures so far; never `hold`, which must be asked for.
+    /// For each file system the provider that takes pictures of it; never `hold`, which must be asked for.
     Auto,
-    /// Classic LVM snapshots.
+    /// LVM snapshots alone.
     Lvm,
+    /// btrfs snapshots alone.
+    Btrfs,
     /// No picture: the lock is held while the archive is made.
     Hold,
 }

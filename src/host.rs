@@ -24,8 +24,29 @@ pub fn name() -> String {
 /// What the system says.
 pub fn free_space(path: &Path) -> io::Result<u64> {
     let there = path.ancestors().find(|path| path.exists());
-    let stat = nix::sys::statvfs::statvfs(there.unwrap_or(path))?;
-    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+    Ok(space(there.unwrap_or(path))?.free)
+}
+
+/// The space of a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSystemSpace {
+    /// What everybody may use.
+    pub free: u64,
+    /// What there is.
+    pub total: u64,
+}
+
+/// The space of the file system that holds `path`.
+///
+/// # Errors
+/// What `statvfs` brings.
+pub fn space(path: &Path) -> io::Result<FileSystemSpace> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+    Ok(FileSystemSpace {
+        free: bytes(stat.blocks_available()),
+        total: bytes(stat.blocks()),
+    })
 }
 
 /// A running system manager that we may ask for scopes and timers.

@@ -38,6 +38,11 @@ pub fn size(bytes: u64) -> String {
     bytesize::ByteSize::b(bytes).display().iec().to_string()
 }
 
+/// A share of 0 to 1 in whole per cent, such as "12 %": never "100 %" of what is not full.
+pub fn percent(share: f64) -> String {
+    format!("{} %", (share.clamp(0.0, 1.0) * 100.0).floor())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +68,19 @@ mod tests {
         ];
         for (micros, expected) in cases {
             assert_eq!(duration(Duration::from_micros(micros)), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_full_is_not_called_full() {
+        let cases = [
+            (0.0, "0 %"),
+            (0.999, "99 %"),
+            (1.0, "100 %"),
+            (1.5, "100 %"),
+        ];
+        for (share, expected) in cases {
+            assert_eq!(percent(share), expected);
         }
     }
 

@@ -1,8 +1,9 @@
 //! Pictures of volumes, one file a provider.
 //!
-//! Everything slow or fallible that can be done early is done before the lock ([`lvm::plan`]); inside
-//! the lock window only [`lvm::Lvm::take`] runs, once a volume. `hold` takes no picture and so has no file here.
+//! Everything slow or fallible that can be done early is done before the lock ([`lvm::plan`], [`btrfs::plan`]); inside
+//! the lock window only [`lvm::Lvm::take`] and [`btrfs::Btrfs::take`] run, once a volume. `hold` takes no picture and so has no file here.
 
+pub mod btrfs;
 mod error;
 pub mod lvm;
 pub mod mount;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::RunId;
+use btrfs::SubvolumeSnapshot;
 pub use error::SnapshotError;
 
 /// A logical volume to be snapshotted.
@@ -30,6 +32,42 @@ impl std::fmt::Display for Origin {
     }
 }
 
+/// A snapshot of any provider, as the run journal records it. Their fields tell them apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Snapshot {
+    /// Of a logical volume.
+    Lvm(LvmSnapshot),
+    /// Of a btrfs subvolume.
+    Subvolume(SubvolumeSnapshot),
+}
+
+/// Where a snapshot keeps what is overwritten in its origin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Space {
+    /// A classic snapshot's own.
+    Own {
+        /// Bytes, a multiple of the group's extent size.
+        cow_bytes: u64,
+    },
+    /// The thin pool that the origin itself lies in.
+    Pool {
+        /// Its name in the origin's volume group.
+        pool: String,
+    },
+}
+
+impl Space {
+    /// Bytes taken from the volume group.
+    pub fn from_group(&self) -> u64 {
+        match self {
+            Self::Own { cow_bytes } => *cow_bytes,
+            Self::Pool { .. } => 0,
+        }
+    }
+}
+
 /// A snapshot that is to be made or was made; this is what the run journal records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LvmSnapshot {
@@ -37,8 +75,9 @@ pub struct LvmSnapshot {
     pub origin: Origin,
     /// Its name in the origin's volume group: `freezeframe-<run>-<n>`.
     pub lv: String,
-    /// Copy-on-write space in bytes, a multiple of the group's extent size.
-    pub cow_bytes: u64,
+    /// Where it keeps what is overwritten in the origin.
+    #[serde(flatten)]
+    pub space: Space,
     /// The run that owns it; also its LVM tag `freezeframe_run_<run>`.
     pub run: RunId,
 }
@@ -68,13 +107,4 @@ impl LvmSnapshot {
     pub fn device(&self) -> PathBuf {
         PathBuf::from(format!("/dev/{}/{}", self.origin.vg, self.lv))
     }
-}
-
-/// How full a classic snapshot is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Fill {
-    /// Valid, with this share (0 to 1) of its space used.
-    Used(f64),
-    /// It ran full and its content is worthless.
-    Overflowed,
 }

@@ -6,10 +6,12 @@
 //! - `FREEZEFRAME_SWITCH_TRACE=FILE`: every boundary that is reached, a line each.
 //! - `FREEZEFRAME_SWITCH_OFF="guard,timer"`: the guard does nothing unless told, the timer is not armed. With these the tests
 //!   show that they would notice a database that stays locked.
+//! - `FREEZEFRAME_SWITCH_OFF="lock"`: the members are not locked, though the run believes so. With this the tests show that they
+//!   would notice a torn picture.
 
 use crate::backup::boundary::Boundary;
 
-/// What keeps a database from staying locked when a run dies, and can be switched off to see what it is good for.
+/// What keeps a database from staying locked when a run dies, or a picture from being torn, and can be switched off to see what it is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Rope {
@@ -17,6 +19,8 @@ pub enum Rope {
     Guard,
     /// The recovery timer.
     Timer,
+    /// The lock itself.
+    Lock,
 }
 
 /// Whether a test has switched `rope` off.

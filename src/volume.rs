@@ -15,6 +15,11 @@ use serde::Serialize;
 
 pub use resolve::{HostView, VolumeError, locate, resolve};
 
+/// What the names of our btrfs snapshots begin with. Nothing of that name is mongod's data.
+pub const SUBVOLUME_PREFIX: &str = ".freezeframe-snapshot-";
+/// Inode number of every btrfs subvolume's root directory, and of nothing else there (the kernel's `BTRFS_FIRST_FREE_OBJECTID`).
+pub const SUBVOLUME_ROOT: u64 = 256;
+
 /// A block device's number. Written `major:minor`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct DevNumber {
@@ -54,9 +59,9 @@ impl From<nix::libc::dev_t> for DevNumber {
 /// A mounted file system and the tree of devices it lies on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Filesystem {
-    /// Where it is mounted.
+    /// Where it is mounted; of a btrfs subvolume: where its root is seen, by a mount of its own or inside another.
     pub mount_point: PathBuf,
-    /// The directory of the file system that is mounted there (`/` but for bind mounts and subvolumes).
+    /// The directory of the file system that is mounted there (`/` but for bind mounts).
     pub root: PathBuf,
     /// "xfs", "ext4", ...
     pub kind: String,
@@ -124,7 +129,12 @@ pub enum LayerKind {
     Partition,
     /// A whole disk, or another device with nothing below it.
     Disk,
-    /// Nothing that sysfs knows as a block device: a network or memory file system, an overlay, btrfs.
+    /// A btrfs subvolume, on the devices of its file system.
+    Subvolume {
+        /// Whether all of it is seen at the mount point, and not a directory of it.
+        whole: bool,
+    },
+    /// Nothing that sysfs knows as a block device: a network or memory file system, an overlay.
     NotABlockDevice {
         /// What was mounted, as mountinfo names it.
         source: String,

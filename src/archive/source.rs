@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ArchiveError;
 use super::path::ArchivePath;
+use crate::volume::SUBVOLUME_PREFIX;
 
 /// A member's data directory, as it is seen on mounted snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,9 +113,9 @@ impl SourceTree {
             return true;
         }
         if mount_root
-            && relative
-                .file_name()
-                .is_some_and(|name| name == LOST_AND_FOUND)
+            && relative.file_name().is_some_and(|name| {
+                name == LOST_AND_FOUND || name.as_bytes().starts_with(SUBVOLUME_PREFIX.as_bytes())
+            })
         {
             return true;
         }

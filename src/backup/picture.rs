@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backup::Environment;
 use crate::backup::boundary::Step;
 use crate::backup::journal::{Entry, JournalError};
-use crate::backup::plan::View;
+use crate::backup::plan::{PlannedPicture, View};
 use crate::backup::release::Tools;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
@@ -19,10 +19,10 @@ use crate::backup::timeline::Timeline;
 use crate::backup::window::WorkError;
 use crate::blocking::off_thread;
 use crate::error::{Exit, Explain};
-use crate::snapshot::lvm::Lvm;
-use crate::snapshot::lvm::plan::Planned;
+use crate::snapshot::btrfs::{self, Btrfs};
 use crate::snapshot::lvm::watch::{INTERVAL, Watch};
-use crate::snapshot::{Fill, SnapshotError, mount};
+use crate::snapshot::lvm::{self, Lvm};
+use crate::snapshot::{SnapshotError, mount};
 use crate::volume::DevNumber;
 
 /// Why a picture is of no use, or would not go.
@@ -59,6 +59,7 @@ impl Explain for PictureError {
 /// All the pictures of one backup.
 pub struct Pictures {
     lvm: Lvm,
+    btrfs: Btrfs,
     pictures: BTreeMap<DevNumber, Picture>,
     watch: Option<Arc<Watch>>,
     /// Cancelled by the watch when a snapshot has overflowed, and with the backup.
@@ -66,7 +67,7 @@ pub struct Pictures {
 }
 
 struct Picture {
-    planned: Planned,
+    planned: PlannedPicture,
     snapshot: Entry,
     mounted: Option<Mounted>,
 }
@@ -83,24 +84,19 @@ impl Pictures {
     /// [`JournalError`].
     pub fn plan(
         run: &mut Run,
-        planned: &[Planned],
+        planned: &[PlannedPicture],
         env: &Environment,
     ) -> Result<Self, JournalError> {
         // The mount points lie in it; it goes when the run ends.
         let folder = mount::run_dir(&env.config.host.runtime_dir, run.id());
         run.plan(vec![Resource::Directory { path: folder }])?;
-        let entries = run.plan(
-            planned
-                .iter()
-                .map(|one| Resource::Snapshot(one.snapshot.clone()))
-                .collect(),
-        )?;
+        let entries = run.plan(planned.iter().map(PlannedPicture::resource).collect())?;
         let pictures = planned
             .iter()
             .zip(entries)
             .map(|(planned, snapshot)| {
                 (
-                    planned.device,
+                    planned.device(),
                     Picture {
                         planned: planned.clone(),
                         snapshot,
@@ -111,6 +107,7 @@ impl Pictures {
             .collect();
         Ok(Self {
             lvm: Lvm::new(env.tools.exec.clone()),
+            btrfs: Btrfs::new(env.tools.exec.clone()),
             pictures,
             watch: None,
             overflowed: env.cancel.child_token(),
@@ -131,29 +128,26 @@ impl Pictures {
             .values()
             .map(|picture| picture.planned.clone())
             .collect();
-        let lvm = self.lvm.clone();
+        let (lvm, btrfs) = (self.lvm.clone(), self.btrfs.clone());
         let taking = move || {
             for one in &planned {
                 if broken.is_cancelled() {
                     return Err(PictureError::Interrupted);
                 }
-                let running = timeline.begin(Step::Snapshot, one.snapshot.origin.to_string());
-                let taken = lvm.take(&one.snapshot);
+                let running = timeline.begin(Step::Snapshot, one.origin());
+                let taken = match one {
+                    PlannedPicture::Lvm(planned) => take_lvm(&lvm, planned),
+                    PlannedPicture::Subvolume(planned) => btrfs.take(&planned.snapshot),
+                };
                 running.end();
-                if let Err(error) = taken {
-                    // A member cannot unlock while its volume stands still, as an `lvcreate` that died may leave it.
-                    if let Err(error) = lvm.resume(&one.snapshot) {
-                        tracing::warn!(origin = %one.snapshot.origin, %error, "cannot see to it that the origin goes on");
-                    }
-                    return Err(error.into());
-                }
+                taken?;
             }
             Ok(())
         };
         Ok(off_thread(taking).await?)
     }
 
-    /// Begins to watch how full the snapshots get.
+    /// Begins to watch how full the snapshots of LVM get.
     ///
     /// # Errors
     /// [`PictureError::Watch`].
@@ -161,7 +155,7 @@ impl Pictures {
         let planned: Vec<_> = self
             .pictures
             .values()
-            .map(|picture| picture.planned.clone())
+            .filter_map(|picture| picture.planned.lvm().cloned())
             .collect();
         let watch = Watch::start(
             self.lvm.clone(),
@@ -185,21 +179,26 @@ impl Pictures {
             return Some(seen.into());
         }
         let lvm = self.lvm.clone();
-        let mut snapshots: Vec<_> = self
+        let snapshots: Vec<_> = self
             .pictures
             .values()
-            .map(|picture| picture.planned.snapshot.clone())
+            .filter_map(|picture| Some(picture.planned.lvm()?.snapshot.clone()))
             .collect();
         let looking = move || {
-            snapshots.retain(|snapshot| matches!(lvm.fill(snapshot), Ok(Fill::Overflowed)));
-            snapshots.into_iter().next()
+            let mut failures = snapshots
+                .iter()
+                .filter_map(|snapshot| lvm.fill(snapshot).err());
+            failures.find(|error| {
+                matches!(
+                    error,
+                    SnapshotError::Overflowed { .. } | SnapshotError::PoolFull { .. }
+                )
+            })
         };
-        let full = off_thread(looking).await?;
-        let name = full.full_name();
-        Some(SnapshotError::Overflowed { name }.into())
+        off_thread(looking).await.map(PictureError::from)
     }
 
-    /// Mounts what lies on `devices`, as far as it is not mounted yet.
+    /// Mounts what lies on `devices`, as far as it has to be mounted and is not yet.
     ///
     /// # Errors
     /// [`PictureError`].
@@ -215,11 +214,12 @@ impl Pictures {
             let Some(picture) = self.pictures.get_mut(&device) else {
                 continue;
             };
-            let point = match &picture.mounted {
-                Some(mounted) => mounted.point.clone(),
-                None => {
+            let point = match (&picture.planned, &picture.mounted) {
+                (PlannedPicture::Subvolume(planned), _) => planned.snapshot.path(),
+                (_, Some(mounted)) => mounted.point.clone(),
+                (PlannedPicture::Lvm(planned), None) => {
                     let point = folder.join(format!("{}-{}", device.major, device.minor));
-                    picture.mounted = Some(mount_at(run, &picture.planned, point.clone()).await?);
+                    picture.mounted = Some(mount_at(run, planned, point.clone()).await?);
                     point
                 }
             };
@@ -249,11 +249,7 @@ impl Pictures {
             let Some(picture) = self.pictures.remove(&device) else {
                 continue;
             };
-            if let Some(watch) = self.watch.clone() {
-                let snapshot = picture.planned.snapshot.clone();
-                let fill = off_thread(move || watch.finish(&snapshot)).await?;
-                tracing::debug!(?fill, "a snapshot is no longer needed");
-            }
+            self.last_look(&picture.planned).await?;
             let mut entries = picture
                 .mounted
                 .map_or_else(Vec::new, |mounted| mounted.entries);
@@ -264,11 +260,40 @@ impl Pictures {
         }
         Ok(())
     }
+
+    /// Whether what was read from a picture was good to the end.
+    async fn last_look(&self, planned: &PlannedPicture) -> Result<(), PictureError> {
+        match planned {
+            PlannedPicture::Lvm(planned) => {
+                let Some(watch) = self.watch.clone() else {
+                    return Ok(());
+                };
+                let snapshot = planned.snapshot.clone();
+                let fill = off_thread(move || watch.finish(&snapshot)).await?;
+                tracing::debug!(?fill, "a snapshot is no longer needed");
+            }
+            PlannedPicture::Subvolume(btrfs::Planned { snapshot, .. }) => {
+                let (btrfs, snapshot) = (self.btrfs.clone(), snapshot.clone());
+                off_thread(move || btrfs.look(&snapshot)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn take_lvm(lvm: &Lvm, planned: &lvm::Planned) -> Result<(), SnapshotError> {
+    let snapshot = &planned.snapshot;
+    lvm.take(snapshot).inspect_err(|_| {
+        // A member cannot unlock while its volume stands still, as an `lvcreate` that died may leave it.
+        if let Err(error) = lvm.resume(snapshot) {
+            tracing::warn!(origin = %snapshot.origin, %error, "cannot see to it that the origin goes on");
+        }
+    })
 }
 
 async fn mount_at(
     run: &mut Run,
-    planned: &Planned,
+    planned: &lvm::Planned,
     point: PathBuf,
 ) -> Result<Mounted, PictureError> {
     let entries = run.plan(vec![

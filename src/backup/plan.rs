@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::archive::{SourceGraft, SourceTree};
 use crate::backup::lease::Scope;
+use crate::backup::resource::Resource;
 use crate::backup::window::Closed;
 use crate::host;
 use crate::ids::{BackupId, MemberAddr, RunId, ShardName};
@@ -16,7 +17,7 @@ use crate::manifest::{
     MemberRecord, StorageLayout,
 };
 use crate::mongo::{MemberFacts, Mongod};
-use crate::snapshot::lvm::plan::Planned;
+use crate::snapshot::{Snapshot, btrfs, lvm};
 use crate::volume::{DataLayout, DevNumber, Filesystem};
 
 /// A backup that nothing stands in the way of.
@@ -50,8 +51,8 @@ pub struct PlannedMember {
 /// How the data is read.
 #[derive(Debug)]
 pub enum PicturePlan {
-    /// From LVM snapshots taken in the window.
-    Lvm(Vec<Planned>),
+    /// From snapshots taken in the window.
+    Snapshots(Vec<PlannedPicture>),
     /// From the live directories, while the window is open.
     Hold,
 }
@@ -59,9 +60,61 @@ pub enum PicturePlan {
 impl PicturePlan {
     /// The provider's name.
     pub fn provider(&self) -> &'static str {
+        let is_lvm = |picture: &PlannedPicture| matches!(picture, PlannedPicture::Lvm(_));
         match self {
-            Self::Lvm(_) => "lvm",
             Self::Hold => "hold",
+            Self::Snapshots(pictures) => {
+                match (pictures.iter().any(is_lvm), pictures.iter().all(is_lvm)) {
+                    (_, true) => "lvm",
+                    (false, _) => "btrfs",
+                    (true, false) => "lvm and btrfs",
+                }
+            }
+        }
+    }
+}
+
+/// A picture of one file system to be taken.
+#[derive(Debug, Clone)]
+pub enum PlannedPicture {
+    /// A snapshot of the logical volume it lies on.
+    Lvm(lvm::Planned),
+    /// A snapshot of a btrfs subvolume.
+    Subvolume(btrfs::Planned),
+}
+
+impl PlannedPicture {
+    /// The [`Filesystem::device`] that it is a picture of.
+    pub fn device(&self) -> DevNumber {
+        match self {
+            Self::Lvm(planned) => planned.device,
+            Self::Subvolume(planned) => planned.device,
+        }
+    }
+
+    /// What is snapshotted, for the record of the window.
+    pub fn origin(&self) -> String {
+        match self {
+            Self::Lvm(planned) => planned.snapshot.origin.to_string(),
+            Self::Subvolume(planned) => planned.snapshot.subvolume.display().to_string(),
+        }
+    }
+
+    /// What taking it acquires.
+    pub fn resource(&self) -> Resource {
+        match self {
+            Self::Lvm(planned) => Resource::Snapshot(Snapshot::Lvm(planned.snapshot.clone())),
+            Self::Subvolume(planned) => {
+                Resource::Snapshot(Snapshot::Subvolume(planned.snapshot.clone()))
+            }
+        }
+    }
+
+    /// The part of LVM, if it is one.
+    pub fn lvm(&self) -> Option<&lvm::Planned> {
+        match self {
+            Self::Lvm(planned) => Some(planned),
+            Self::Subvolume(_) => None,
         }
     }
 }

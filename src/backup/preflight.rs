@@ -6,6 +6,7 @@ pub mod examine;
 pub mod hold;
 pub mod member;
 pub mod storage;
+pub mod subvolumes;
 
 pub use examine::{Examination, PreflightError, examine};
 

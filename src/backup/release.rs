@@ -21,8 +21,9 @@ use crate::human;
 use crate::ids::{BackupId, MemberAddr, RunId};
 use crate::manifest::{INTENT, MANIFEST};
 use crate::mongo::{self, Access, MongoError};
+use crate::snapshot::btrfs::Btrfs;
 use crate::snapshot::lvm::Lvm;
-use crate::snapshot::{LvmSnapshot, SnapshotError, mount};
+use crate::snapshot::{LvmSnapshot, Snapshot, SnapshotError, mount};
 use crate::store::releasing::{Stores, discard_of_run};
 use crate::store::{Store, StoreError};
 
@@ -124,10 +125,10 @@ impl Explain for ReleaseError {
     }
 }
 
-/// The snapshots among `planned`.
+/// The snapshots among `planned` whose origins stand still while they are taken.
 pub fn planned_snapshots(planned: &[Resource]) -> impl Iterator<Item = &LvmSnapshot> {
     planned.iter().filter_map(|resource| match resource {
-        Resource::Snapshot(snapshot) => Some(snapshot),
+        Resource::Snapshot(Snapshot::Lvm(snapshot)) => Some(snapshot),
         _ => None,
     })
 }
@@ -170,9 +171,13 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
             let store = store.of_run(*run).unwrap_or(store);
             Ok(lease::give_back(store.as_ref(), scope, *run).await?)
         }
-        Resource::Snapshot(snapshot) => {
+        Resource::Snapshot(Snapshot::Lvm(snapshot)) => {
             let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
             blocking(move || Lvm::new(exec).remove(&snapshot).map(drop)).await
+        }
+        Resource::Snapshot(Snapshot::Subvolume(snapshot)) => {
+            let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
+            blocking(move || Btrfs::new(exec).remove(&snapshot).map(drop)).await
         }
         Resource::Timer { unit } => match tools.systemd {
             Some(systemd) => {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::backup::lease::Scope;
 use crate::ids::{BackupId, MemberAddr, RunId};
 use crate::mongo::{HostProcess, ServerProcess};
-use crate::snapshot::LvmSnapshot;
+use crate::snapshot::Snapshot;
 
 /// Something a run acquires and somebody must give back. In the order in which a run acquires them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::EnumDiscriminants)]
@@ -44,8 +44,8 @@ pub enum Resource {
         /// The run that has it; another's is not ours to give back.
         run: RunId,
     },
-    /// An LVM snapshot.
-    Snapshot(LvmSnapshot),
+    /// A snapshot, of whatever provider.
+    Snapshot(Snapshot),
     /// The transient systemd timer that runs `recover`.
     Timer {
         /// Unit name without suffix.
@@ -85,8 +85,11 @@ impl std::fmt::Display for Resource {
         match self {
             Self::Upload { store, set, .. } => write!(f, "unfinished objects of {set} in {store}"),
             Self::Lease { store, scope, .. } => write!(f, "lease on {scope} in {store}"),
-            Self::Snapshot(snapshot) => {
-                write!(f, "snapshot {}/{}", snapshot.origin.vg, snapshot.lv)
+            Self::Snapshot(Snapshot::Lvm(snapshot)) => {
+                write!(f, "snapshot {}", snapshot.full_name())
+            }
+            Self::Snapshot(Snapshot::Subvolume(snapshot)) => {
+                write!(f, "snapshot {}", snapshot.path().display())
             }
             Self::Timer { unit } => write!(f, "timer {unit}"),
             Self::Lock { member, .. } => write!(f, "lock on {member}"),

@@ -5,8 +5,9 @@ use std::path::Path;
 use crate::backup::guard::{FromGuard, ToGuard};
 use crate::backup::journal;
 use crate::mongo::process;
-use crate::snapshot::lvm::facts::{self, CowStatus};
+use crate::snapshot::lvm::facts;
 use crate::snapshot::lvm::plan::{in_extents, most_usable};
+use crate::snapshot::lvm::status::{CowStatus, PoolStatus};
 use crate::snapshot::rate::Counters;
 use crate::volume::DevNumber;
 use crate::volume::mountinfo::MountTable;
@@ -51,6 +52,7 @@ pub(super) fn lvm(data: &[u8]) -> usize {
     }
     for line in text.lines() {
         read += usize::from(CowStatus::parse(line).is_some());
+        read += usize::from(PoolStatus::parse(line).is_some());
         read += usize::from(sysfs::split_lvm_name(line).is_some());
     }
     read

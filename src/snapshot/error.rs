@@ -49,6 +49,22 @@ pub enum SnapshotError {
         /// Bytes free.
         free: u64,
     },
+    /// A thin pool would be full before the snapshots in it go.
+    #[error("thin pool {pool} is {} full, and {} may be written to it while its snapshots live", human::percent(*.fill), human::size(*.coming))]
+    PoolSpace {
+        /// `vg/pool`.
+        pool: String,
+        /// The share used of its data or metadata, 0 to 1.
+        fill: f64,
+        /// Bytes that may be written to the origins in it until then.
+        coming: u64,
+    },
+    /// A thin pool takes no more writes, or will take none soon.
+    #[error("thin pool {pool} is full, or nearly so")]
+    PoolFull {
+        /// `vg/pool`.
+        pool: String,
+    },
     /// It has our name but is not what the run made.
     #[error("{name} is not removed: {reason}")]
     NotOurs {
@@ -68,6 +84,14 @@ pub enum SnapshotError {
     Gone {
         /// `vg/lv`.
         name: String,
+    },
+    /// Nobody can tell whether it is there: the file system it was made in is not mounted where it was.
+    #[error("{name} may still be there: its btrfs subvolume is not mounted on {}", point.display())]
+    Unmounted {
+        /// Its path.
+        name: String,
+        /// Where its subvolume was.
+        point: PathBuf,
     },
     /// A volume stays suspended; everything that writes to it waits.
     #[error("{device} is suspended and cannot be resumed")]
@@ -131,7 +155,7 @@ impl Explain for SnapshotError {
             Self::Exec(error) => error.hint(),
             Self::Volume(error) => error.hint(),
             Self::Unfit { .. } => Some(
-                "provider \"lvm\" wants each file system, XFS or ext4, directly on a linear or striped logical volume; \
+                "provider \"lvm\" wants each file system, XFS or ext4, directly on a logical volume: linear, striped, raid or thin; \
                  provider \"hold\" needs no volume manager but holds the database for the whole backup"
                     .into(),
             ),
@@ -139,9 +163,19 @@ impl Explain for SnapshotError {
                 "add {} to {vg} (vgextend), or set [lvm] snapshot_size or snapshot_floor lower",
                 human::size(needed.saturating_sub(*free))
             )),
+            Self::PoolSpace { pool, .. } => Some(format!(
+                "extend it (lvextend {pool}, --poolmetadatasize where it is its metadata), or remove snapshots that nobody needs"
+            )),
+            Self::PoolFull { pool } => Some(format!(
+                "the backup gave up so that mongod can write: extend {pool} (lvextend), or run the backup at a quieter time"
+            )),
             Self::NotOurs { name, .. } => {
                 Some(format!("look at it with `lvs -o +tags,origin {name}` and remove it by hand if nobody needs it"))
             }
+            Self::Unmounted { point, .. } => Some(format!(
+                "mount it on {} again, then run `freezeframe recover`",
+                point.display()
+            )),
             Self::Overflowed { .. } => Some(
                 "more was written during the backup than expected: raise [lvm] snapshot_size, give the volume group \
                  more free space, or run the backup at a quieter time"
@@ -160,8 +194,14 @@ impl Explain for SnapshotError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Unfit { .. } | Self::NoSpace { .. } | Self::Volume(_) => Exit::Refused,
-            Self::NotOurs { .. } | Self::Suspended { .. } | Self::Unmount { .. } => Exit::StillHeld,
+            Self::Unfit { .. }
+            | Self::NoSpace { .. }
+            | Self::PoolSpace { .. }
+            | Self::Volume(_) => Exit::Refused,
+            Self::NotOurs { .. }
+            | Self::Unmounted { .. }
+            | Self::Suspended { .. }
+            | Self::Unmount { .. } => Exit::StillHeld,
             _ => Exit::BackupFailed,
         }
     }

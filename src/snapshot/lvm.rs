@@ -1,4 +1,4 @@
-//! Classic LVM snapshots, driven by LVM's own command line.
+//! LVM snapshots, classic and thin, driven by LVM's own command line.
 //!
 //! [`plan`] decides before the lock, [`Lvm`] acts, [`watch`] keeps snapshots from filling up.
 //! All of it blocks: call it on blocking threads.
@@ -6,14 +6,17 @@
 pub mod command;
 pub mod facts;
 pub mod plan;
+pub mod status;
 pub mod watch;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use self::facts::{CowStatus, LogicalVolume, LvmFacts, ReportError};
+use self::facts::{LogicalVolume, LvmFacts, ReportError, ThinPool};
 pub use self::plan::{Planned, Sizing};
+use self::status::{CowStatus, PoolStatus};
 pub use self::watch::{FillRecord, Watch};
-use super::{Fill, LvmSnapshot, SnapshotError};
+use super::{LvmSnapshot, SnapshotError, Space};
 use crate::exec::{Command, SharedExec};
 use crate::volume::sysfs::join_lvm_name;
 
@@ -48,10 +51,33 @@ impl Lvm {
     /// # Errors
     /// [`SnapshotError::Exec`] and [`SnapshotError::Report`].
     pub fn survey(&self) -> Result<LvmFacts, SnapshotError> {
+        let groups = self.report(&command::groups(), facts::parse_groups)?;
+        let volumes = self.report(&command::volumes(), facts::parse_volumes)?;
         Ok(LvmFacts {
-            groups: self.report(&command::groups(), facts::parse_groups)?,
-            volumes: self.report(&command::volumes(), facts::parse_volumes)?,
+            pools: self.pools(&volumes),
+            groups,
+            volumes,
         })
+    }
+
+    /// The pools that thin `volumes` lie in. One that is not at work, or does not tell, is left out: whoever needs it misses it.
+    fn pools(&self, volumes: &[LogicalVolume]) -> Vec<ThinPool> {
+        let pools = volumes
+            .iter()
+            .filter_map(|volume| Some((&volume.vg, volume.pool.as_ref()?)));
+        let pools: BTreeSet<_> = pools.collect();
+        let at_work = |(vg, lv): (&String, &String)| {
+            let of = volumes
+                .iter()
+                .find(|volume| volume.vg == *vg && volume.lv == *lv)?;
+            Some(ThinPool {
+                vg: vg.clone(),
+                lv: lv.clone(),
+                size: of.size,
+                status: self.pool_status(vg, lv).ok()?,
+            })
+        };
+        pools.into_iter().filter_map(at_work).collect()
     }
 
     /// Takes one snapshot: a single `lvcreate`.
@@ -63,14 +89,14 @@ impl Lvm {
         Ok(())
     }
 
-    /// How full a snapshot is, as the kernel and LVM both see it.
+    /// What share of a good snapshot's space is used, 0 to 1, as the kernel and LVM both see it.
     ///
     /// # Errors
-    /// [`SnapshotError::Gone`], and what the commands bring.
-    pub fn fill(&self, snapshot: &LvmSnapshot) -> Result<Fill, SnapshotError> {
-        let gone = || SnapshotError::Gone {
-            name: snapshot.full_name(),
-        };
+    /// [`SnapshotError::Overflowed`], [`SnapshotError::PoolFull`] and [`SnapshotError::Gone`] where it is good no more, and what the commands bring.
+    pub fn fill(&self, snapshot: &LvmSnapshot) -> Result<f64, SnapshotError> {
+        let name = || snapshot.full_name();
+        let gone = || SnapshotError::Gone { name: name() };
+        let overflowed = || SnapshotError::Overflowed { name: name() };
         let volume = self
             .find(&snapshot.origin.vg, &snapshot.lv)?
             .ok_or_else(gone)?;
@@ -81,27 +107,46 @@ impl Lvm {
             // Suspended: somebody, perhaps we, extends it at this moment.
             'a' | 's' => {}
             // Invalid, or a merge that failed, active or suspended.
-            'I' | 'S' | 'm' | 'M' => return Ok(Fill::Overflowed),
+            'I' | 'S' | 'm' | 'M' => return Err(overflowed()),
             _ => return Err(gone()),
         }
-        Ok(match self.status(snapshot)? {
-            CowStatus::Invalid => Fill::Overflowed,
-            CowStatus::Valid { used, total } => Fill::Used(used as f64 / total.max(1) as f64),
-        })
+        match &snapshot.space {
+            Space::Own { .. } => match self.cow_status(snapshot)? {
+                CowStatus::Invalid => Err(overflowed()),
+                CowStatus::Valid { used, total } => Ok(used as f64 / total.max(1) as f64),
+            },
+            Space::Pool { pool } => match self.pool_status(&snapshot.origin.vg, pool)? {
+                status if status.healthy => Ok(status.fill()),
+                _ => Err(SnapshotError::PoolFull {
+                    pool: format!("{}/{pool}", snapshot.origin.vg),
+                }),
+            },
+        }
     }
 
-    /// The kernel's count of a snapshot's space; cheap, and without LVM's locks.
+    /// The kernel's count of a classic snapshot's space; cheap, and without LVM's locks.
     ///
     /// # Errors
     /// [`SnapshotError::Gone`] when the device is no snapshot, [`SnapshotError::Exec`] when there is none.
-    pub fn status(&self, snapshot: &LvmSnapshot) -> Result<CowStatus, SnapshotError> {
+    pub fn cow_status(&self, snapshot: &LvmSnapshot) -> Result<CowStatus, SnapshotError> {
         let text = self.exec.run(&command::status(snapshot))?;
         CowStatus::parse(&text).ok_or_else(|| SnapshotError::Gone {
             name: snapshot.full_name(),
         })
     }
 
-    /// Gives a snapshot `by` more bytes, a multiple of the group's extent size.
+    /// The kernel's count of the space in the thin pool `vg/pool`; cheap, and without LVM's locks.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Gone`] when the device is no pool, [`SnapshotError::Exec`] when there is none.
+    pub fn pool_status(&self, vg: &str, pool: &str) -> Result<PoolStatus, SnapshotError> {
+        let text = self.exec.run(&command::pool_status(vg, pool))?;
+        PoolStatus::parse(&text).ok_or_else(|| SnapshotError::Gone {
+            name: format!("{vg}/{pool}"),
+        })
+    }
+
+    /// Gives a classic snapshot `by` more bytes, a multiple of the group's extent size.
     ///
     /// # Errors
     /// [`SnapshotError::Exec`].
@@ -234,13 +279,17 @@ impl Lvm {
             join_lvm_name(vg, &snapshot.origin.lv),
             join_lvm_name(vg, &snapshot.lv),
         );
-        let devices = [format!("{own}-cow"), format!("{origin}-real"), own, origin];
+        let below = match &snapshot.space {
+            Space::Own { .. } => vec![format!("{own}-cow"), format!("{origin}-real")],
+            Space::Pool { pool } => vec![command::pool_device(vg, pool)],
+        };
         let is_suspended = |device: &String| {
             states
                 .lines()
                 .any(|line| line.trim().split_once(':') == Some((device.as_str(), "Suspended")))
         };
-        Ok(devices.into_iter().filter(is_suspended).collect())
+        let devices = below.into_iter().chain([own, origin]);
+        Ok(devices.filter(is_suspended).collect())
     }
 
     fn report<T>(
@@ -278,7 +327,7 @@ fn claim(found: &LogicalVolume, snapshot: &LvmSnapshot) -> Result<Claimed, Strin
             Err(format!("it is of kind \"{}\"", found.layout.join(",")))
         }
         None if found.is_open() => Err("it is a volume in use".into()),
-        None if tagged || found.size == snapshot.cow_bytes => Ok(Claimed::Unattached),
+        None if tagged || found.size == snapshot.space.from_group() => Ok(Claimed::Unattached),
         None => Err("it is a volume of another size, without the run's tags".into()),
     }
 }

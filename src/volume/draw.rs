@@ -38,6 +38,8 @@ fn describe(layer: &Layer) -> String {
         LayerKind::Md { level } => format!("md {level}  {size}  ({name})"),
         LayerKind::Partition => format!("partition {name}  {size}"),
         LayerKind::Disk => format!("disk {name}  {size}"),
+        LayerKind::Subvolume { whole: true } => format!("subvolume on {size}"),
+        LayerKind::Subvolume { whole: false } => format!("directory of a subvolume on {size}"),
         LayerKind::NotABlockDevice { source } => format!("no block device: {source}"),
     }
 }

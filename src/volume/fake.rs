@@ -32,7 +32,7 @@ impl Default for FakeHost {
             },
             "/",
             Path::new("/"),
-            "ext4",
+            ("ext4", "/dev/fake"),
         );
         host
     }
@@ -145,11 +145,33 @@ impl FakeHost {
 
     /// Mounts any device on a real directory.
     pub fn mount_device(&self, device: DevNumber, root: &str, point: &Path, kind: &str) {
+        self.mount_from(device, root, point, kind, "/dev/fake");
+    }
+
+    /// Mounts `device`, whose file system says it came from `source`, on a real directory.
+    pub fn mount_from(
+        &self,
+        device: DevNumber,
+        root: &str,
+        point: &Path,
+        kind: &str,
+        source: &str,
+    ) {
         let table =
             super::mountinfo::MountTable::parse(self.mountinfo.lock().unwrap().as_bytes()).unwrap();
         let parent = table.covering(point).unwrap().id;
         let id = table.iter().count() as u32 + 1;
-        self.mount_line(id, parent, device, root, point, kind);
+        self.mount_line(id, parent, device, root, point, (kind, source));
+    }
+
+    /// A btrfs file system on these devices.
+    pub fn btrfs(&self, uuid: &str, devices: &[&str]) {
+        let folder = self.sys().join("fs/btrfs").join(uuid).join("devices");
+        fs::create_dir_all(&folder).unwrap();
+        for device in devices {
+            let name = Path::new(device).file_name().unwrap();
+            symlink(self.sys().join("block").join(device), folder.join(name)).unwrap();
+        }
     }
 
     fn mount_line(
@@ -159,12 +181,12 @@ impl FakeHost {
         device: DevNumber,
         root: &str,
         point: &Path,
-        kind: &str,
+        (kind, source): (&str, &str),
     ) {
         let mut text = self.mountinfo.lock().unwrap();
         writeln!(
             text,
-            "{id} {parent} {device} {root} {} rw shared:1 - {kind} /dev/fake{id} rw",
+            "{id} {parent} {device} {root} {} rw shared:1 - {kind} {source} rw",
             point.display()
         )
         .unwrap();

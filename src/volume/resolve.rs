@@ -6,15 +6,20 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::mountinfo::{Mount, MountInfoError, MountTable};
-use super::{DataLayout, DevNumber, Filesystem, Graft, Layer, LayerKind, sysfs};
+use super::{
+    DataLayout, DevNumber, Filesystem, Graft, Layer, LayerKind, SUBVOLUME_PREFIX, SUBVOLUME_ROOT,
+    sysfs,
+};
 use crate::error::{Exit, Explain};
 
+const BTRFS: &str = "btrfs";
 /// Directories of dbPath that may lie elsewhere are at most this deep.
 const MAX_GRAFT_DEPTH: usize = 2;
 
@@ -79,7 +84,7 @@ pub enum VolumeError {
         /// The path.
         path: PathBuf,
     },
-    /// stat and mountinfo disagree, as inside a btrfs subvolume or behind a mount made meanwhile.
+    /// stat and mountinfo disagree, as behind a mount made meanwhile.
     #[error("{} is on device {found}, but its mount {} is on {expected}", path.display(), mount.display())]
     OtherDevice {
         /// The directory.
@@ -99,8 +104,8 @@ pub enum VolumeError {
         /// Its text.
         target: PathBuf,
     },
-    /// A symlink or mount deeper than mongod's own directories.
-    #[error("{} is a symlink or a mount more than two directories below dbPath", path.display())]
+    /// A symlink, mount or subvolume deeper than mongod's own directories.
+    #[error("{} is a symlink, a mount or a subvolume more than two directories below dbPath", path.display())]
     TooDeep {
         /// The entry.
         path: PathBuf,
@@ -124,7 +129,7 @@ impl Explain for VolumeError {
             Self::TooDeep { .. } => Some("move it out of dbPath, or put a real directory in its place".into()),
             Self::Overlap { .. } => Some("give every database and index directory a place of its own".into()),
             Self::OtherDevice { .. } => {
-                Some("a subvolume or a mount made at this moment: mount it by itself, or try again".into())
+                Some("a mount made at this moment, or a file system that is not known: try again".into())
             }
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run freezeframe as root".into())
@@ -157,8 +162,8 @@ pub fn resolve(db_path: &Path, host: &HostView) -> Result<DataLayout, VolumeErro
         ids: Vec::new(),
         grafts: Vec::new(),
     };
-    let (home, mount) = walk.place(&real)?;
-    walk.directory(&real, Path::new(""), mount)?;
+    let home = walk.place(&real)?;
+    walk.directory(&real, Path::new(""), home)?;
     let Walk {
         filesystems,
         mut grafts,
@@ -190,30 +195,51 @@ pub fn locate(path: &Path, host: &HostView) -> Result<Filesystem, VolumeError> {
     let mount = mounts
         .covering(&real)
         .ok_or_else(|| VolumeError::NoMount { path: real.clone() })?;
-    filesystem(mount, host)
+    let on = Place {
+        device: mount.device,
+        top: mount.point.clone(),
+    };
+    filesystem(mount, on, host)
+}
+
+/// Where in a mount a directory lies.
+struct Place {
+    /// The mount's device, or the subvolume's own number, which none of the others of its file system has.
+    device: DevNumber,
+    /// The mount point, or the root of the subvolume in it.
+    top: PathBuf,
 }
 
 struct Walk<'a> {
     host: &'a HostView,
     mounts: &'a MountTable,
     filesystems: Vec<Filesystem>,
-    /// The mount id of each file system.
-    ids: Vec<u32>,
+    /// The mount id of each file system, and its device.
+    ids: Vec<(u32, DevNumber)>,
     grafts: Vec<Graft>,
 }
 
 impl<'a> Walk<'a> {
-    /// The file system and mount that hold the real directory `path`.
-    fn place(&mut self, path: &Path) -> Result<(usize, &'a Mount), VolumeError> {
+    /// The file system that holds the real directory `path`.
+    fn place(&mut self, path: &Path) -> Result<usize, VolumeError> {
         let mount = self
             .mounts
             .covering(path)
             .ok_or_else(|| VolumeError::NoMount {
                 path: path.to_owned(),
             })?;
+        let mut on = Place {
+            device: mount.device,
+            top: mount.point.clone(),
+        };
         if let Some(device_of) = self.host.device_of {
             let found = device_of(path).map_err(read(path))?;
-            if found != mount.device {
+            if mount.kind == BTRFS {
+                on = Place {
+                    device: found,
+                    top: subvolume_root(path, mount, found, device_of),
+                };
+            } else if found != mount.device {
                 let (path, mount_point) = (path.to_owned(), mount.point.clone());
                 return Err(VolumeError::OtherDevice {
                     path,
@@ -223,16 +249,17 @@ impl<'a> Walk<'a> {
                 });
             }
         }
-        if let Some(known) = self.ids.iter().position(|&id| id == mount.id) {
-            return Ok((known, mount));
+        let id = (mount.id, on.device);
+        if let Some(known) = self.ids.iter().position(|one| *one == id) {
+            return Ok(known);
         }
-        self.filesystems.push(filesystem(mount, self.host)?);
-        self.ids.push(mount.id);
-        Ok((self.filesystems.len() - 1, mount))
+        self.filesystems.push(filesystem(mount, on, self.host)?);
+        self.ids.push(id);
+        Ok(self.filesystems.len() - 1)
     }
 
-    /// Looks at everything in the real directory `dir`, which mongod sees at `at` below dbPath.
-    fn directory(&mut self, dir: &Path, at: &Path, mount: &'a Mount) -> Result<(), VolumeError> {
+    /// Looks at everything in the real directory `dir` of the file system `holder`, which mongod sees at `at` below dbPath.
+    fn directory(&mut self, dir: &Path, at: &Path, holder: usize) -> Result<(), VolumeError> {
         let Some(entries) = unless_gone(fs::read_dir(dir)).map_err(read(dir))? else {
             return Ok(());
         };
@@ -247,12 +274,12 @@ impl<'a> Walk<'a> {
                     continue;
                 };
                 real
-            } else if kind.is_dir() {
+            } else if kind.is_dir() && !is_snapshot(&path) {
                 path.clone()
             } else {
                 continue;
             };
-            let (filesystem, holder) = match self.place(&real) {
+            let filesystem = match self.place(&real) {
                 Err(VolumeError::Read { source, .. })
                     if source.kind() == io::ErrorKind::NotFound =>
                 {
@@ -260,7 +287,7 @@ impl<'a> Walk<'a> {
                 }
                 placed => placed?,
             };
-            if kind.is_symlink() || holder.id != mount.id {
+            if kind.is_symlink() || filesystem != holder {
                 if at.components().count() > MAX_GRAFT_DEPTH {
                     return Err(VolumeError::TooDeep { path });
                 }
@@ -277,10 +304,26 @@ impl<'a> Walk<'a> {
                     filesystem,
                 });
             }
-            self.directory(&real, &at, holder)?;
+            self.directory(&real, &at, filesystem)?;
         }
         Ok(())
     }
+}
+
+/// The highest directory below or at the mount point from which everything down to `path` lies in the subvolume `device`.
+fn subvolume_root(path: &Path, mount: &Mount, device: DevNumber, device_of: DeviceOf) -> PathBuf {
+    path.ancestors()
+        .take_while(|above| above.starts_with(&mount.point))
+        .take_while(|above| device_of(above).is_ok_and(|found| found == device))
+        .last()
+        .unwrap_or(path)
+        .to_owned()
+}
+
+/// A btrfs snapshot of ours, or what is left of one in a snapshot: an empty directory.
+fn is_snapshot(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.as_bytes().starts_with(SUBVOLUME_PREFIX.as_bytes()))
 }
 
 /// What a symlink in dbPath leads to; none if the link is gone meanwhile.
@@ -328,7 +371,10 @@ fn refuse_overlap(db_path: &Path, grafts: &[Graft]) -> Result<(), VolumeError> {
     Ok(())
 }
 
-fn filesystem(mount: &Mount, host: &HostView) -> Result<Filesystem, VolumeError> {
+fn filesystem(mount: &Mount, on: Place, host: &HostView) -> Result<Filesystem, VolumeError> {
+    if mount.kind == BTRFS {
+        return subvolume(mount, on, host);
+    }
     let device = sysfs::layers(&host.sys, mount.device)
         .map_err(read(&host.sys))?
         .unwrap_or_else(|| Layer {
@@ -345,6 +391,25 @@ fn filesystem(mount: &Mount, host: &HostView) -> Result<Filesystem, VolumeError>
         root: mount.root.clone(),
         kind: mount.kind.clone(),
         device,
+    })
+}
+
+fn subvolume(mount: &Mount, on: Place, host: &HostView) -> Result<Filesystem, VolumeError> {
+    let below =
+        sysfs::btrfs_devices(&host.sys, Path::new(&mount.source)).map_err(read(&host.sys))?;
+    let whole = fs::metadata(&on.top).is_ok_and(|found| found.ino() == SUBVOLUME_ROOT);
+    Ok(Filesystem {
+        mount_point: on.top,
+        // A picture of the subvolume begins at its root.
+        root: "/".into(),
+        kind: mount.kind.clone(),
+        device: Layer {
+            name: mount.source.clone(),
+            number: on.device,
+            size: below.iter().map(|device| device.size).sum(),
+            kind: LayerKind::Subvolume { whole },
+            below,
+        },
     })
 }
 

@@ -26,6 +26,30 @@ pub fn layers(sys: &Path, number: DevNumber) -> io::Result<Option<Layer>> {
     }
 }
 
+/// The devices of the btrfs file system that `source`, the name of one of them, was mounted from; none where sysfs knows no such file system.
+///
+/// # Errors
+/// Whatever reading `sys` brings, and a chain of devices that does not end.
+pub fn btrfs_devices(sys: &Path, source: &Path) -> io::Result<Vec<Layer>> {
+    let source = fs::canonicalize(source).unwrap_or_else(|_| source.to_owned());
+    let Some(name) = source.file_name() else {
+        return Ok(Vec::new());
+    };
+    for filesystem in entries(&sys.join("fs/btrfs"))? {
+        let devices = filesystem.join("devices");
+        if !devices.join(name).exists() {
+            continue;
+        }
+        let mut layers = Vec::new();
+        for device in entries(&devices)? {
+            layers.push(read_device(&fs::canonicalize(device)?, MAX_DEPTH, &mut 0)?);
+        }
+        layers.sort_by(|a, b| a.name.cmp(&b.name));
+        return Ok(layers);
+    }
+    Ok(Vec::new())
+}
+
 fn read_device(device: &Path, depth: usize, count: &mut usize) -> io::Result<Layer> {
     let depth = depth
         .checked_sub(1)
@@ -114,14 +138,17 @@ pub fn join_lvm_name(vg: &str, lv: &str) -> String {
 }
 
 fn slaves(device: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(device.join("slaves")) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    entries
-        .map(|entry| fs::canonicalize(entry?.path()))
-        .collect()
+    let slaves = entries(&device.join("slaves"))?;
+    slaves.into_iter().map(fs::canonicalize).collect()
+}
+
+/// What is in a directory; nothing where there is none.
+fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 fn attribute(device: &Path, name: &str) -> io::Result<Option<String>> {

@@ -49,12 +49,13 @@ ff_nothing_left() {
     [[ -z $left ]] || { echo "$left"; return 1; }
 }
 
-# ff_restored ID LOG PORT: restores ID, starts mongod on it and compares it with the writer's log at the backup's optime
+# ff_restored ID LOG PORT [ARGUMENT...]: restores ID, starts mongod on it, with ARGUMENTs, and compares it with the writer's log at the backup's optime
 ff_restored() {
     local id=$1 log=$2 port=$3 target
+    shift 3
     target=/var/lib/restored-$port
     freezeframe restore "$id" --to "$target" --member "127.0.0.1:$port" || return
-    lab_mongod "restored-$port" "$port" "$target" --replSet rs0
+    lab_mongod "restored-$port" "$port" "$target" --replSet rs0 "$@"
     wait_for 60 sh -c "mongo 127.0.0.1:$port '{\"hello\":1}' | grep -q '\"isWritablePrimary\": true'" || return
     "$lab_here"/replay.py "$log" "127.0.0.1:$port" --at "$(ff_optime "$id")" || return
     lab_stop "restored-$port"

@@ -8,9 +8,9 @@ use super::Finding;
 use crate::backup::journal::survey::Seen;
 use crate::error::Explain;
 use crate::human;
-use crate::snapshot::SnapshotError;
-use crate::snapshot::lvm::facts::{LogicalVolume, LvmFacts};
-use crate::snapshot::lvm::plan::{Planned, needed_in, origin};
+use crate::snapshot::lvm::facts::{LogicalVolume, LvmFacts, ThinPool};
+use crate::snapshot::lvm::plan::{Fit, Planned, needed_in, origin};
+use crate::snapshot::{SnapshotError, btrfs};
 use crate::store::Spool;
 use crate::volume::{DataLayout, DevNumber, Filesystem, HostView, VolumeError, locate};
 
@@ -112,16 +112,19 @@ pub fn judge(
     let mut findings = Vec::new();
     let mut origins: Vec<(DevNumber, &LogicalVolume)> = Vec::new();
     let mut seen = BTreeSet::new();
-    for filesystem in layouts.iter().flat_map(|layout| &layout.filesystems) {
+    let filesystems = layouts.iter().flat_map(|layout| &layout.filesystems);
+    for filesystem in filesystems.filter(|filesystem| !btrfs::is_ours(filesystem)) {
         if !seen.insert((filesystem.device.number, &filesystem.mount_point)) {
             continue;
         }
         let subject = filesystem.mount_point.display().to_string();
         match origin(filesystem, facts) {
-            Ok((volume, _)) => {
+            Ok(Fit { volume, pool, .. }) => {
                 let layout = volume.layout.join(" and ");
                 let detail = format!("{}, {layout}, {}", volume.full_name(), filesystem.kind);
                 findings.push(Finding::ok(subject, "volume", detail));
+                findings.extend(pool.map(pool_space));
+                findings.extend(in_need(volume));
                 if !origins
                     .iter()
                     .any(|(number, _)| *number == filesystem.device.number)
@@ -180,8 +183,40 @@ fn space(facts: &LvmFacts, planned: Result<&[Planned], &SnapshotError>) -> Vec<F
         Err(error @ SnapshotError::NoSpace { vg, .. }) => {
             vec![refused(vg.clone(), "snapshot_space", error)]
         }
+        Err(error @ SnapshotError::PoolSpace { pool, .. }) => {
+            vec![refused(pool.clone(), "pool_space", error)]
+        }
         Err(error) => vec![refused("lvm".into(), "snapshot_plan", error)],
     }
+}
+
+fn pool_space(pool: &ThinPool) -> Finding {
+    let status = pool.status;
+    let detail = format!(
+        "thin pool of {}: {} of its data and {} of its metadata used",
+        human::size(pool.size),
+        human::percent(status.data.share()),
+        human::percent(status.metadata.share())
+    );
+    Finding::ok(format!("{}/{}", pool.vg, pool.lv), "pool_space", detail)
+}
+
+/// A raid volume that lacks a part can be snapshotted, but should not be left so.
+fn in_need(volume: &LogicalVolume) -> Option<Finding> {
+    let needs = match volume.health() {
+        'p' => "lacks a part",
+        'r' => "must be refreshed or repaired",
+        'm' => "has parts that differ",
+        _ => return None,
+    };
+    let name = volume.full_name();
+    let todo = format!("see `lvs -o +lv_health_status {name}` and lvmraid(7)");
+    Some(Finding::warning(
+        &name,
+        "health",
+        format!("{name} {needs}"),
+        todo,
+    ))
 }
 
 /// What of ours would stand still together with an origin, or fill its snapshot with what it writes.
@@ -213,6 +248,10 @@ fn standing_on(number: DevNumber, volume: &LogicalVolume, own: &[OwnPath]) -> Ve
 }
 
 fn other_snapshots(volume: &LogicalVolume, facts: &LvmFacts) -> Option<Finding> {
+    // A thin snapshot costs its origin nothing.
+    if volume.pool.is_some() {
+        return None;
+    }
     let others: Vec<_> = facts
         .snapshots_of(&volume.vg, &volume.lv)
         .filter(|snapshot| !snapshot.has_tag(crate::snapshot::LvmSnapshot::TAG))
@@ -256,7 +295,7 @@ fn ours(volume: &LogicalVolume, at_work: &[Seen]) -> Finding {
     )
 }
 
-fn refused(subject: String, check: &'static str, error: &SnapshotError) -> Finding {
+pub(super) fn refused(subject: String, check: &'static str, error: &SnapshotError) -> Finding {
     let todo = error.hint().unwrap_or_else(|| "see the message".into());
     Finding::refused(subject, check, error.to_string(), todo)
 }

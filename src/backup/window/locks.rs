@@ -13,6 +13,7 @@ use crate::backup::timeline::Timeline;
 use crate::clock::monotonic_us;
 use crate::ids::MemberAddr;
 use crate::mongo::MongoError;
+use crate::test_switch::{self, Rope};
 
 /// How long the guard's report of a commanded release is waited for before we unlock by ourselves.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(20);
@@ -42,6 +43,7 @@ pub async fn lock_all(
         let mongod_in_time = mongod.with_timeout(terms.limit);
         let reply = tokio::select! {
             biased;
+            () = std::future::ready(()), if test_switch::is_off(Rope::Lock) => Ok(1),
             reply = mongod_in_time.lock(comment) => reply.map(|count| count.0),
             () = stop.cancelled() => Err(MongoError::LockOutcomeUnknown {
                 addr: mongod.addr().clone(),
@@ -190,6 +192,7 @@ fn judge(
                     count: remaining,
                 });
             }
+            GivenBack::NotLocked if test_switch::is_off(Rope::Lock) => {}
             GivenBack::NotLocked => {
                 return Err(WindowError::LostLock {
                     member,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::facts::{LV_FIELDS, VG_FIELDS};
 use crate::exec::Command;
-use crate::snapshot::{LvmSnapshot, Origin};
+use crate::snapshot::{LvmSnapshot, Origin, Space};
 use crate::volume::sysfs::join_lvm_name;
 
 /// On a loaded host with slow udev a change of metadata was seen to take ten seconds. A command killed half
@@ -25,14 +25,23 @@ pub fn create(snapshot: &LvmSnapshot) -> Command {
         "lvcreate",
         &["--yes", "--autobackup", "n", "--monitor", "n", "--snapshot"],
     );
-    let options = [
-        ("--permission", "rw".to_owned()),
-        ("--chunksize", format!("{CHUNK}b")),
-        ("--size", format!("{}b", snapshot.cow_bytes)),
+    let mut options = vec![("--permission", "rw".to_owned())];
+    match &snapshot.space {
+        Space::Own { cow_bytes } => {
+            options.push(("--chunksize", format!("{CHUNK}b")));
+            options.push(("--size", format!("{cow_bytes}b")));
+        }
+        // A thin snapshot is left inactive by default.
+        Space::Pool { .. } => {
+            options.push(("--setactivationskip", "n".to_owned()));
+            options.push(("--activate", "y".to_owned()));
+        }
+    }
+    options.extend([
         ("--name", snapshot.lv.clone()),
         ("--addtag", LvmSnapshot::TAG.to_owned()),
         ("--addtag", LvmSnapshot::run_tag(snapshot.run)),
-    ];
+    ]);
     for (option, value) in options {
         command.args.extend([option.into(), value.into()]);
     }
@@ -105,12 +114,20 @@ pub fn groups() -> Command {
     )
 }
 
-/// The kernel's status of a snapshot; needs no lock and no scan of disks.
+/// The kernel's status of a classic snapshot; needs no lock and no scan of disks.
 pub fn status(snapshot: &LvmSnapshot) -> Command {
-    lvm(
-        "dmsetup",
-        &["status", &join_lvm_name(&snapshot.origin.vg, &snapshot.lv)],
-    )
+    let device = join_lvm_name(&snapshot.origin.vg, &snapshot.lv);
+    lvm("dmsetup", &["status", &device])
+}
+
+/// The kernel's status of the thin pool `vg/pool`.
+pub fn pool_status(vg: &str, pool: &str) -> Command {
+    lvm("dmsetup", &["status", &pool_device(vg, pool)])
+}
+
+/// The device-mapper name under which the pool works: the one without the suffix is only a handle for users.
+pub fn pool_device(vg: &str, pool: &str) -> String {
+    format!("{}-tpool", join_lvm_name(vg, pool))
 }
 
 /// Name and state of every device-mapper device, `name:Active` or `name:Suspended`.

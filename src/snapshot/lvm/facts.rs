@@ -10,12 +10,13 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, Visitor};
 use thiserror::Error;
 
+use super::status::PoolStatus;
 use crate::ids::RunId;
 use crate::snapshot::LvmSnapshot;
 use crate::volume::DevNumber;
 
 /// Fields asked of `lvs`.
-pub const LV_FIELDS: &str = "vg_name,lv_name,lv_size,lv_attr,lv_layout,lv_tags,origin,origin_size,snap_percent,\
+pub const LV_FIELDS: &str = "vg_name,lv_name,lv_size,lv_attr,lv_layout,lv_tags,origin,origin_size,snap_percent,pool_lv,\
                              lv_kernel_major,lv_kernel_minor";
 /// Fields asked of `vgs`.
 pub const VG_FIELDS: &str =
@@ -44,6 +45,21 @@ pub struct LvmFacts {
     pub groups: Vec<VolumeGroup>,
     /// Logical volumes.
     pub volumes: Vec<LogicalVolume>,
+    /// The thin pools that volumes lie in, as the kernel sees them.
+    pub pools: Vec<ThinPool>,
+}
+
+/// One thin pool at work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThinPool {
+    /// Its group.
+    pub vg: String,
+    /// Its name.
+    pub lv: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How full it is.
+    pub status: PoolStatus,
 }
 
 /// One volume group.
@@ -84,6 +100,8 @@ pub struct LogicalVolume {
     pub origin_size: Option<u64>,
     /// Of an active snapshot: per cent of its space used.
     pub percent: Option<f64>,
+    /// Of a thin volume: the pool it lies in.
+    pub pool: Option<String>,
     /// Device number while active.
     pub device: Option<DevNumber>,
 }
@@ -99,6 +117,13 @@ impl LvmFacts {
         self.volumes
             .iter()
             .find(|volume| volume.vg == vg && volume.lv == lv)
+    }
+
+    /// The thin pool `vg/lv`.
+    pub fn pool(&self, vg: &str, lv: &str) -> Option<&ThinPool> {
+        self.pools
+            .iter()
+            .find(|pool| pool.vg == vg && pool.lv == lv)
     }
 
     /// The snapshots of `vg/lv`, whoever made them.
@@ -146,6 +171,11 @@ impl LogicalVolume {
     /// Fifth attribute: `a` active, `s` suspended, `I` invalid snapshot, `S` invalid and suspended, ...
     pub fn state(&self) -> char {
         self.attr.chars().nth(4).unwrap_or('?')
+    }
+
+    /// Ninth attribute: `p` partial, `r` in need of a refresh, `m` with parts that differ, `-` none of it.
+    pub fn health(&self) -> char {
+        self.attr.chars().nth(8).unwrap_or('?')
     }
 
     /// Sixth attribute: whether something has it open.
@@ -201,6 +231,8 @@ fn volume(row: &Row) -> Result<LogicalVolume, ReportError> {
             .filter(|name| !name.is_empty()),
         origin_size: row.optional("origin_size")?,
         percent: row.optional("snap_percent")?,
+        pool: Some(row.text("pool_lv")?.trim_matches(['[', ']']).to_owned())
+            .filter(|name| !name.is_empty()),
         device,
     })
 }
@@ -317,43 +349,6 @@ impl<'de> Deserialize<'de> for Scalar {
             }
         }
         deserializer.deserialize_any(AsText)
-    }
-}
-
-/// Space of a classic snapshot, as the kernel counts it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CowStatus {
-    /// The snapshot is good.
-    Valid {
-        /// Bytes used, its own tables included.
-        used: u64,
-        /// Bytes there are.
-        total: u64,
-    },
-    /// It overflowed or failed; its content is worthless.
-    Invalid,
-}
-
-impl CowStatus {
-    /// Parses what `dmsetup status` prints of one snapshot: `0 2097152 snapshot 16/65536 16`, in sectors, or a
-    /// word such as `Invalid` (drivers/md/dm-snap.c). None for anything that is no snapshot.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut fields = text.split_ascii_whitespace().skip(2);
-        if fields.next()? != "snapshot" {
-            return None;
-        }
-        let state = fields.next()?;
-        let Some((used, total)) = state.split_once('/') else {
-            // "Invalid", "Overflow", "Merge failed", "Unknown": in none of them can it be relied on.
-            return state
-                .starts_with(|c: char| c.is_ascii_alphabetic())
-                .then_some(Self::Invalid);
-        };
-        let bytes = |sectors: &str| sectors.parse::<u64>().ok()?.checked_mul(512);
-        Some(Self::Valid {
-            used: bytes(used)?,
-            total: bytes(total)?,
-        })
     }
 }
 

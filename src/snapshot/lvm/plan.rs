@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::command::CHUNK;
-use super::facts::{LogicalVolume, LvmFacts, VolumeGroup};
+use super::facts::{LogicalVolume, LvmFacts, ThinPool, VolumeGroup};
 use crate::config::SnapshotSize;
 use crate::ids::RunId;
-use crate::snapshot::{LvmSnapshot, Origin, SnapshotError};
+use crate::snapshot::{LvmSnapshot, Origin, SnapshotError, Space, btrfs};
 use crate::volume::{DataLayout, DevNumber, Filesystem, LayerKind};
 
 /// Twice what the write rate seen would fill: rates vary, checkpoints come in bursts.
 const SAFETY: u64 = 2;
+/// A thin pool this full, by data or metadata, is let be: the snapshots in it go, so that mongod can write.
+pub const POOL_GIVE_UP: f64 = 0.95;
 /// Bytes of the snapshot's own table for each chunk copied.
 const TABLE_ENTRY: u64 = 16;
 
@@ -48,11 +50,12 @@ pub fn expected_duration(bytes: u64, rate: u64) -> Duration {
     Duration::from_secs(bytes.div_ceil(rate.max(1)))
 }
 
-/// One snapshot for each LV under `layouts`, numbered in order of first appearance.
+/// One snapshot for each LV under `layouts`, numbered in order of first appearance. btrfs is passed over: see [`btrfs::plan`].
 ///
 /// # Errors
 /// [`SnapshotError::Unfit`] for the first file system that cannot be snapshotted,
-/// [`SnapshotError::NoSpace`] when a group has too little space for all its snapshots together.
+/// [`SnapshotError::NoSpace`] when a group has too little space for all its snapshots together, [`SnapshotError::PoolSpace`] when a thin
+/// pool would be full before they go.
 pub fn plan(
     facts: &LvmFacts,
     layouts: &[&DataLayout],
@@ -60,14 +63,21 @@ pub fn plan(
     sizing: &Sizing,
 ) -> Result<Vec<Planned>, SnapshotError> {
     let mut planned: Vec<Planned> = Vec::new();
-    for filesystem in layouts.iter().flat_map(|layout| &layout.filesystems) {
+    let mut to_pools = BTreeMap::new();
+    let filesystems = layouts.iter().flat_map(|layout| &layout.filesystems);
+    for filesystem in filesystems.filter(|filesystem| !btrfs::is_ours(filesystem)) {
         let device = filesystem.device.number;
-        let (origin, group) = origin(filesystem, facts)?;
+        let Fit {
+            volume: origin,
+            group,
+            pool,
+        } = origin(filesystem, facts)?;
         if planned.iter().any(|one| one.device == device) {
             continue;
         }
+        let rate = sizing.rates.get(&device).copied().unwrap_or(0);
         let demand = Demand {
-            rate: sizing.rates.get(&device).copied().unwrap_or(0),
+            rate,
             expected: sizing.expected,
             origin: origin.size,
             extent: group.extent,
@@ -81,7 +91,14 @@ pub fn plan(
                     lv: origin.lv.clone(),
                 },
                 lv: LvmSnapshot::name(run, planned.len() + 1),
-                cow_bytes: cow_size(&demand),
+                space: match pool {
+                    Some(pool) => Space::Pool {
+                        pool: pool.lv.clone(),
+                    },
+                    None => Space::Own {
+                        cow_bytes: cow_size(&demand),
+                    },
+                },
                 run,
             },
             device,
@@ -89,6 +106,11 @@ pub fn plan(
             origin_size: origin.size,
             extent: group.extent,
         });
+        if let Some(pool) = pool {
+            let written = written(rate, sizing.expected);
+            let sum: &mut u64 = to_pools.entry((&pool.vg, &pool.lv)).or_default();
+            *sum = sum.saturating_add(written);
+        }
     }
     for group in &facts.groups {
         let needed = needed_in(&group.name, &planned);
@@ -100,7 +122,31 @@ pub fn plan(
             });
         }
     }
+    for ((vg, lv), coming) in to_pools {
+        if let Some(pool) = facts.pool(vg, lv) {
+            room_in(pool, coming)?;
+        }
+    }
     Ok(planned)
+}
+
+/// Whether a pool stays below [`POOL_GIVE_UP`] while `coming` bytes are written to what lies in it. Each may need a new block: of what they
+/// overwrite, the snapshots keep the old one. How much metadata that takes is not foretold.
+fn room_in(pool: &ThinPool, coming: u64) -> Result<(), SnapshotError> {
+    let share = coming as f64 / pool.size.max(1) as f64;
+    let fill = pool
+        .status
+        .metadata
+        .share()
+        .max(pool.status.data.share() + share);
+    if pool.status.healthy && fill < POOL_GIVE_UP {
+        return Ok(());
+    }
+    Err(SnapshotError::PoolSpace {
+        pool: format!("{}/{}", pool.vg, pool.lv),
+        fill: pool.status.fill(),
+        coming,
+    })
 }
 
 /// Bytes of copy-on-write space that the plan takes from group `vg`.
@@ -108,17 +154,27 @@ pub fn needed_in(vg: &str, planned: &[Planned]) -> u64 {
     planned
         .iter()
         .filter(|one| one.snapshot.origin.vg == vg)
-        .fold(0, |sum, one| sum.saturating_add(one.snapshot.cow_bytes))
+        .fold(0, |sum, one| {
+            sum.saturating_add(one.snapshot.space.from_group())
+        })
 }
 
-/// The LV that `filesystem` lies directly on, if a classic snapshot can be made of it.
+/// A volume that a snapshot can be made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Fit<'a> {
+    /// The volume.
+    pub volume: &'a LogicalVolume,
+    /// Its group.
+    pub group: &'a VolumeGroup,
+    /// The pool it lies in, if it is thin.
+    pub pool: Option<&'a ThinPool>,
+}
+
+/// The LV that `filesystem` lies directly on, if a snapshot can be made of it.
 ///
 /// # Errors
 /// [`SnapshotError::Unfit`] with the reason and a drawing.
-pub fn origin<'a>(
-    filesystem: &Filesystem,
-    facts: &'a LvmFacts,
-) -> Result<(&'a LogicalVolume, &'a VolumeGroup), SnapshotError> {
+pub fn origin<'a>(filesystem: &Filesystem, facts: &'a LvmFacts) -> Result<Fit<'a>, SnapshotError> {
     fitting(filesystem, facts).map_err(|reason| SnapshotError::Unfit {
         mount_point: filesystem.mount_point.clone(),
         reason,
@@ -126,10 +182,7 @@ pub fn origin<'a>(
     })
 }
 
-fn fitting<'a>(
-    filesystem: &Filesystem,
-    facts: &'a LvmFacts,
-) -> Result<(&'a LogicalVolume, &'a VolumeGroup), String> {
+fn fitting<'a>(filesystem: &Filesystem, facts: &'a LvmFacts) -> Result<Fit<'a>, String> {
     let (vg, lv) = match &filesystem.device.kind {
         LayerKind::LogicalVolume { vg, lv } => (vg, lv),
         LayerKind::DeviceMapper { uuid, .. }
@@ -146,6 +199,7 @@ fn fitting<'a>(
         LayerKind::Partition | LayerKind::Disk => {
             return Err("it does not lie on a logical volume".into());
         }
+        LayerKind::Subvolume { .. } => return Err("it is a btrfs subvolume".into()),
         LayerKind::NotABlockDevice { .. } => return Err("it lies on no block device".into()),
     };
     if filesystem.mount_point.as_os_str() == "/" {
@@ -170,7 +224,19 @@ fn fitting<'a>(
     }
     fit_group(group)?;
     fit_volume(volume)?;
-    Ok((volume, group))
+    let pool = match &volume.pool {
+        Some(pool) => Some(
+            facts
+                .pool(vg, pool)
+                .ok_or_else(|| format!("the kernel does not show the thin pool {vg}/{pool}"))?,
+        ),
+        None => None,
+    };
+    Ok(Fit {
+        volume,
+        group,
+        pool,
+    })
 }
 
 fn fit_group(group: &VolumeGroup) -> Result<(), String> {
@@ -197,24 +263,18 @@ fn fit_group(group: &VolumeGroup) -> Result<(), String> {
 fn fit_volume(volume: &LogicalVolume) -> Result<(), String> {
     let name = volume.full_name();
     let kind = volume.layout.join(",");
-    match volume.volume_type() {
-        '-' | 'o' => {}
+    let plain =
+        |one: &String| matches!(one.as_str(), "linear" | "striped") || one.starts_with("raid");
+    let fit = match volume.volume_type() {
+        '-' | 'o' | 'r' | 'R' => !volume.layout.is_empty() && volume.layout.iter().all(plain),
+        'V' => volume.pool.is_some(),
         's' | 'S' => return Err(format!("{name} is itself a snapshot")),
         'O' => return Err(format!("a snapshot is being merged into {name}")),
-        _ => {
-            return Err(format!(
-                "{name} is of kind \"{kind}\"; linear and striped volumes are supported"
-            ));
-        }
-    }
-    if volume.layout.is_empty()
-        || !volume
-            .layout
-            .iter()
-            .all(|one| one == "linear" || one == "striped")
-    {
+        _ => false,
+    };
+    if !fit {
         return Err(format!(
-            "{name} is of kind \"{kind}\"; linear and striped volumes are supported"
+            "{name} is of kind \"{kind}\"; linear, striped, raid and thin volumes are supported"
         ));
     }
     match volume.state() {
@@ -251,15 +311,15 @@ pub fn cow_size(demand: &Demand) -> u64 {
     let asked = match demand.setting {
         SnapshotSize::Bytes(size) => size.0,
         SnapshotSize::Percent(percent) => share(demand.origin, percent),
-        SnapshotSize::Auto => {
-            let written = demand
-                .rate
-                .saturating_mul(demand.expected.as_secs().saturating_add(1))
-                .saturating_mul(SAFETY);
-            with_table(written).max(demand.floor)
-        }
+        SnapshotSize::Auto => with_table(written(demand.rate, demand.expected)).max(demand.floor),
     };
     in_extents(asked.max(1), demand.extent).min(most_usable(demand.origin, demand.extent))
+}
+
+/// What may be written in `expected` at a rate of `rate` bytes a second now.
+fn written(rate: u64, expected: Duration) -> u64 {
+    rate.saturating_mul(expected.as_secs().saturating_add(1))
+        .saturating_mul(SAFETY)
 }
 
 /// The largest copy-on-write space a snapshot of an origin of `origin` bytes can use: every chunk copied. With

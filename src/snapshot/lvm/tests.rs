@@ -16,7 +16,9 @@ fn snapshot(n: usize, lv: &str) -> LvmSnapshot {
             lv: lv.into(),
         },
         lv: LvmSnapshot::name(run, n),
-        cow_bytes: 64 << 20,
+        space: Space::Own {
+            cow_bytes: 64 << 20,
+        },
         run,
     }
 }
@@ -46,6 +48,77 @@ fn taking_is_one_command() {
             "lvcreate --yes --autobackup n --monitor n --snapshot --permission rw --chunksize 4096b --size 67108864b \
           --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1/mongo-db"
         ]
+    );
+}
+
+fn thin(n: usize) -> LvmSnapshot {
+    LvmSnapshot {
+        space: Space::Pool {
+            pool: "pool".into(),
+        },
+        ..snapshot(n, "thin1")
+    }
+}
+
+#[test]
+fn a_thin_snapshot_has_no_size_and_is_active_at_once() {
+    let (lvm, exec) = lvm(ScriptedExec::default().on("lvcreate", ""));
+    lvm.take(&thin(1)).unwrap();
+    assert_eq!(
+        *exec.seen.lock().unwrap(),
+        [
+            "lvcreate --yes --autobackup n --monitor n --snapshot --permission rw --setactivationskip n --activate y \
+          --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1/thin1"
+        ]
+    );
+}
+
+#[test]
+fn a_thin_snapshot_is_as_full_as_its_pool_and_its_origin_goes_on_with_it() {
+    let lvs = SNAPSHOTS
+        .replace("\"mongo-db\"", "\"thin1\"")
+        .replace("swi-a-s---", "Vwi-a-tz--");
+    let fill = |mode: &str| {
+        let status = format!("0 2097152 thin-pool 1 512/1024 4096/16384 - {mode} discard_passdown");
+        let exec = ScriptedExec::default()
+            .on("lvs", lvs.clone())
+            .on("dmsetup status data--1-pool-tpool", status);
+        lvm(exec).0.fill(&thin(1))
+    };
+    assert_eq!(fill("rw").unwrap(), 0.5);
+    let error = fill("out_of_data_space").unwrap_err();
+    assert!(
+        matches!(&error, SnapshotError::PoolFull { pool } if pool == "data-1/pool"),
+        "{error}"
+    );
+    let states = "data--1-pool-tpool:Suspended\ndata--1-thin1:Suspended\ndata--1-other:Suspended\n";
+    let (lvm, exec) = lvm(ScriptedExec::default()
+        .on("dmsetup info", states)
+        .on("dmsetup resume", ""));
+    lvm.resume_stuck(&thin(1)).unwrap();
+    assert_eq!(
+        seen(&exec, "dmsetup resume"),
+        [
+            "dmsetup resume data--1-pool-tpool",
+            "dmsetup resume data--1-thin1"
+        ]
+    );
+}
+
+#[test]
+fn what_a_journal_says_of_a_snapshot_is_read_as_it_was_written() {
+    for snapshot in [snapshot(1, "mongo-db"), thin(2)] {
+        let text = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(
+            serde_json::from_str::<LvmSnapshot>(&text).unwrap(),
+            snapshot
+        );
+    }
+    // By a version that knew classic snapshots alone.
+    let old = r#"{"origin":{"vg":"data-1","lv":"mongo-db"},"lv":"freezeframe-0000abcd-1","cow_bytes":67108864,"run":"0000abcd"}"#;
+    assert_eq!(
+        serde_json::from_str::<LvmSnapshot>(old).unwrap(),
+        snapshot(1, "mongo-db")
     );
 }
 
@@ -119,6 +192,7 @@ fn devices_that_lvm_forgot_go_too() {
 #[test]
 fn foreign_volumes_stay_whatever_they_are_called() {
     let found = |attr: &str, origin: Option<&str>, size: u64, tags: &[&str]| LogicalVolume {
+        pool: None,
         vg: "data-1".into(),
         lv: "freezeframe-0000abcd-1".into(),
         size,
@@ -278,12 +352,15 @@ fn tells_how_full_and_whether_valid() {
         .0
         .fill(&snapshot(1, "mongo-db"))
     };
-    assert_eq!(fill(SNAPSHOTS.into(), status).unwrap(), Fill::Used(0.5));
-    assert_eq!(
-        fill(SNAPSHOTS.into(), "0 2097152 snapshot Invalid\n").unwrap(),
-        Fill::Overflowed
-    );
-    assert_eq!(fill(STATES.into(), status).unwrap(), Fill::Overflowed);
+    let overflowed = |lvs: &str, status| {
+        matches!(
+            fill(lvs.into(), status),
+            Err(SnapshotError::Overflowed { .. })
+        )
+    };
+    assert_eq!(fill(SNAPSHOTS.into(), status).unwrap(), 0.5);
+    assert!(overflowed(SNAPSHOTS, "0 2097152 snapshot Invalid\n"));
+    assert!(overflowed(STATES, status));
     assert!(matches!(
         fill(NONE.into(), status),
         Err(SnapshotError::Gone { .. })

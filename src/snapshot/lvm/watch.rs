@@ -1,5 +1,5 @@
 //! Keeps living snapshots from filling up: polls their space, extends what fills, and ends the backup as soon
-//! as one has overflowed. Checked once more by [`Watch::finish`] when the archive is complete.
+//! as one has overflowed, or a thin pool is so full that soon mongod could not write. Checked once more by [`Watch::finish`] when the archive is complete.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::facts::CowStatus;
-use super::plan::{Planned, most_usable};
-use super::{Fill, Lvm, LvmSnapshot, SnapshotError};
+use super::plan::{POOL_GIVE_UP, Planned, most_usable};
+use super::status::{CowStatus, PoolStatus};
+use super::{Lvm, LvmSnapshot, SnapshotError};
 use crate::human;
+use crate::snapshot::Space;
 
 /// How often the space is looked at.
 pub const INTERVAL: Duration = Duration::from_secs(2);
@@ -90,7 +91,7 @@ pub struct FillRecord {
     pub name: String,
     /// Share of its space used at the end, 0 to 1.
     pub used: f64,
-    /// Bytes of copy-on-write space at the end.
+    /// Bytes of copy-on-write space of its own at the end.
     pub cow_bytes: u64,
     /// How often it was extended.
     pub extensions: u32,
@@ -133,6 +134,7 @@ struct Watched {
 #[derive(Debug, Clone)]
 enum Failure {
     Overflowed(String),
+    PoolFull(String),
     Gone(String),
 }
 
@@ -140,6 +142,7 @@ impl From<Failure> for SnapshotError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Overflowed(name) => Self::Overflowed { name },
+            Failure::PoolFull(pool) => Self::PoolFull { pool },
             Failure::Gone(name) => Self::Gone { name },
         }
     }
@@ -163,7 +166,7 @@ impl Watch {
                 record: FillRecord {
                     name: planned.snapshot.full_name(),
                     used: 0.0,
-                    cow_bytes: planned.snapshot.cow_bytes,
+                    cow_bytes: planned.snapshot.space.from_group(),
                     extensions: 0,
                     starved: false,
                 },
@@ -196,8 +199,8 @@ impl Watch {
     /// that was read from it good.
     ///
     /// # Errors
-    /// [`SnapshotError::Overflowed`], [`SnapshotError::Gone`] (also for one that is not watched), and what
-    /// keeps it from being looked at.
+    /// [`SnapshotError::Overflowed`], [`SnapshotError::PoolFull`], [`SnapshotError::Gone`] (also for one that is not watched),
+    /// and what keeps it from being looked at.
     pub fn finish(&self, snapshot: &LvmSnapshot) -> Result<FillRecord, SnapshotError> {
         let gone = || SnapshotError::Gone {
             name: snapshot.full_name(),
@@ -211,15 +214,10 @@ impl Watch {
         if let Some(failure) = watched.failure {
             return Err(failure.into());
         }
-        match self.shared.lvm.fill(snapshot)? {
-            Fill::Used(used) => Ok(FillRecord {
-                used,
-                ..watched.record
-            }),
-            Fill::Overflowed => Err(SnapshotError::Overflowed {
-                name: snapshot.full_name(),
-            }),
-        }
+        Ok(FillRecord {
+            used: self.shared.lvm.fill(snapshot)?,
+            ..watched.record
+        })
     }
 
     /// The first failure of any snapshot, which is why the token was cancelled.
@@ -270,31 +268,59 @@ impl Shared {
 
     fn poll(&self, watched: &mut Watched) {
         let snapshot = watched.planned.snapshot.clone();
-        let name = watched.record.name.clone();
-        match self.lvm.status(&snapshot) {
-            Ok(CowStatus::Invalid) => watched.failure = Some(Failure::Overflowed(name)),
-            Ok(CowStatus::Valid { used, total }) => {
+        let looked = match &snapshot.space {
+            Space::Own { cow_bytes } => self.poll_own(watched, &snapshot, *cow_bytes),
+            Space::Pool { pool } => self.poll_pool(watched, &snapshot.origin.vg, pool),
+        };
+        let Err(error) = looked else {
+            return;
+        };
+        let name = snapshot.full_name();
+        match self.lvm.fill(&snapshot) {
+            Err(SnapshotError::Gone { .. }) => watched.failure = Some(Failure::Gone(name)),
+            Err(SnapshotError::Overflowed { .. }) => {
+                watched.failure = Some(Failure::Overflowed(name));
+            }
+            // The last check, when the archive is complete, decides.
+            _ => tracing::warn!(snapshot = name, %error, "cannot see how full a snapshot is"),
+        }
+    }
+
+    fn poll_own(
+        &self,
+        watched: &mut Watched,
+        snapshot: &LvmSnapshot,
+        planned: u64,
+    ) -> Result<(), SnapshotError> {
+        match self.lvm.cow_status(snapshot)? {
+            CowStatus::Invalid => {
+                watched.failure = Some(Failure::Overflowed(snapshot.full_name()));
+            }
+            CowStatus::Valid { used, total } => {
                 let now = Instant::now();
                 let rate = watched.last.map_or(0, |(then, before)| {
                     growth(used, before, now.duration_since(then))
                 });
                 watched.last = Some((now, used));
                 watched.record.cow_bytes = total;
-                self.keep_from_filling(watched, Reading { used, total, rate });
+                self.keep_from_filling(watched, Reading { used, total, rate }, planned);
             }
-            Err(error) => match self.lvm.fill(&snapshot) {
-                Err(SnapshotError::Gone { .. }) => watched.failure = Some(Failure::Gone(name)),
-                Ok(Fill::Overflowed) => watched.failure = Some(Failure::Overflowed(name)),
-                // The last check, when the archive is complete, decides.
-                _ => tracing::warn!(snapshot = name, %error, "cannot see how full a snapshot is"),
-            },
         }
+        Ok(())
     }
 
-    fn keep_from_filling(&self, watched: &mut Watched, now: Reading) {
+    /// A pool is not extended by us: how it grows is its owner's decision (`thin_pool_autoextend_threshold`).
+    fn poll_pool(&self, watched: &mut Watched, vg: &str, pool: &str) -> Result<(), SnapshotError> {
+        if endangered(self.lvm.pool_status(vg, pool)?) {
+            watched.failure = Some(Failure::PoolFull(format!("{vg}/{pool}")));
+        }
+        Ok(())
+    }
+
+    fn keep_from_filling(&self, watched: &mut Watched, now: Reading, growth: u64) {
         let planned = &watched.planned;
         let limits = Limits {
-            growth: planned.snapshot.cow_bytes,
+            growth,
             ceiling: most_usable(planned.origin_size, planned.extent),
             extent: planned.extent,
         };
@@ -328,6 +354,11 @@ impl Shared {
             tracing::warn!(snapshot = name, %error, "cannot extend a snapshot that fills up; it is tried again");
         }
     }
+}
+
+/// Whether the snapshots in a pool must go: when it is full, mongod itself can write no more.
+pub fn endangered(pool: PoolStatus) -> bool {
+    !pool.healthy || pool.fill() >= POOL_GIVE_UP
 }
 
 /// Bytes a second; none where less is used than before.

@@ -230,3 +230,63 @@ fn locates_what_does_not_exist_yet() {
         }
     );
 }
+
+/// A directory whose name begins with "sub", and what is in it, has a number of its own, as a subvolume has.
+fn by_name(path: &Path) -> io::Result<DevNumber> {
+    let subvolume = path.ancestors().find(|above| {
+        above
+            .file_name()
+            .is_some_and(|name| name.as_bytes().starts_with(b"sub"))
+    });
+    let minor = subvolume.map_or(30, |root| root.components().count() as u32 + 30);
+    Ok(DevNumber { major: 0, minor })
+}
+
+#[test]
+fn subvolumes_are_file_systems_of_their_own() {
+    let host = FakeHost::default();
+    host.disk("sda", 8, 0, 1 << 22);
+    host.disk("sdb", 8, 16, 1 << 22);
+    host.btrfs("00-11", &["sda", "sdb"]);
+    let anonymous = DevNumber {
+        major: 0,
+        minor: 29,
+    };
+    let point = host.dir("data");
+    host.mount_from(anonymous, "/@", &point, "btrfs", "/dev/sdb");
+    let db = host.dir("data/subdb/db");
+    host.dir("data/subdb/db/subjournal");
+    host.dir(&format!("data/subdb/db/{SUBVOLUME_PREFIX}0000abcd-1"));
+    let view = HostView {
+        device_of: Some(by_name),
+        ..host.view()
+    };
+    let layout = resolve(&db, &view).unwrap();
+    let roots: Vec<_> = layout
+        .filesystems
+        .iter()
+        .map(|one| one.mount_point.strip_prefix(&point).unwrap())
+        .collect();
+    // dbPath lies in a subvolume of what is mounted; our own snapshots in it are no data.
+    assert_eq!(
+        roots,
+        [Path::new("subdb"), Path::new("subdb/db/subjournal")]
+    );
+    assert_eq!(layout.grafts.len(), 1);
+    assert_eq!(layout.grafts[0].at, Path::new("subjournal"));
+    let home = layout.home().unwrap();
+    assert_eq!(home.inside(&db).unwrap(), Path::new("db"));
+    // These directories are real, and so no roots of subvolumes.
+    assert_eq!(home.device.kind, LayerKind::Subvolume { whole: false });
+    let below: Vec<_> = home
+        .device
+        .below
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(below, ["sda", "sdb"]);
+    assert_ne!(
+        layout.filesystems[0].device.number,
+        layout.filesystems[1].device.number
+    );
+}

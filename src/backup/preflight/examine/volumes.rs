@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::super::Finding;
 use super::super::hold;
 use super::super::storage::{self, OwnPath, Place};
+use super::super::subvolumes;
 use super::Examination;
 use super::members::Member;
 use super::pace::Pace;
 use crate::archive::{self, SourceTree};
 use crate::backup::Environment;
 use crate::backup::journal::survey::Seen;
-use crate::backup::plan::{PicturePlan, Plan, PlannedMember, View};
+use crate::backup::plan::{PicturePlan, Plan, PlannedMember, PlannedPicture, View};
 use crate::blocking::off_thread;
 use crate::config::ProviderChoice;
 use crate::error::Explain;
@@ -24,8 +25,8 @@ use crate::manifest::Deployment;
 use crate::mongo::{self, HostProcess, MemberFacts};
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::lvm::plan::{Planned, Sizing, expected_duration, plan};
-use crate::snapshot::rate;
-use crate::volume::{DataLayout, DevNumber, HostView, resolve};
+use crate::snapshot::{btrfs, rate};
+use crate::volume::{DataLayout, DevNumber, Filesystem, HostView, resolve};
 
 /// How long the write rate of the origins is watched.
 const RATE_SAMPLE: Duration = Duration::from_secs(2);
@@ -110,14 +111,16 @@ pub(super) async fn look_at_volumes(
         findings.extend(hold::judge(expected, known, limit));
         (Some(PicturePlan::Hold), 0)
     } else {
-        let (planned, lines) = look_at_lvm(env, run, at_work, layouts.clone(), expected, own).await;
+        let (planned, lines) =
+            look_at_pictures(env, run, at_work, layouts.clone(), expected, own).await;
         findings.extend(lines);
         let bytes = planned
             .iter()
             .flatten()
-            .map(|one| one.snapshot.cow_bytes)
+            .filter_map(PlannedPicture::lvm)
+            .map(|one| one.snapshot.space.from_group())
             .sum();
-        (planned.map(PicturePlan::Lvm), bytes)
+        (planned.map(PicturePlan::Snapshots), bytes)
     };
     let plan = match (picture, deployment) {
         (Some(picture), Some(deployment)) if !planned_members.is_empty() => Some(Plan {
@@ -218,6 +221,58 @@ fn look_at_spool(env: &Environment, largest: u64) -> Option<Finding> {
     })
 }
 
+/// How each file system's picture will be taken: btrfs by itself, everything else by LVM.
+async fn look_at_pictures(
+    env: &Environment,
+    run: RunId,
+    at_work: &[Seen],
+    layouts: Vec<DataLayout>,
+    expected: Duration,
+    own: Vec<OwnPath>,
+) -> (Option<Vec<PlannedPicture>>, Vec<Finding>) {
+    let refs: Vec<&DataLayout> = layouts.iter().collect();
+    let mut findings = subvolumes::judge(&refs, at_work);
+    findings.extend(not_chosen(env.config.window.provider, &refs));
+    let subvolumes = btrfs::plan(&refs, run).ok();
+    let mut filesystems = layouts.iter().flat_map(|layout| &layout.filesystems);
+    let volumes = if filesystems.all(btrfs::is_ours) && !layouts.is_empty() {
+        Some(Vec::new())
+    } else {
+        let (planned, lines) = look_at_lvm(env, run, at_work, layouts, expected, own).await;
+        findings.extend(lines);
+        planned
+    };
+    let planned = subvolumes.zip(volumes).map(|(subvolumes, volumes)| {
+        let volumes = volumes.into_iter().map(PlannedPicture::Lvm);
+        let subvolumes = subvolumes.into_iter().map(PlannedPicture::Subvolume);
+        volumes.chain(subvolumes).collect()
+    });
+    (planned, findings)
+}
+
+/// Refuses file systems that the provider named in the configuration takes no pictures of.
+fn not_chosen(choice: ProviderChoice, layouts: &[&DataLayout]) -> Vec<Finding> {
+    let on_btrfs = match choice {
+        ProviderChoice::Lvm => false,
+        ProviderChoice::Btrfs => true,
+        ProviderChoice::Auto | ProviderChoice::Hold => return Vec::new(),
+    };
+    let filesystems = layouts.iter().flat_map(|layout| &layout.filesystems);
+    let others = filesystems.filter(|filesystem| btrfs::is_ours(filesystem) != on_btrfs);
+    let refuse = |filesystem: &Filesystem| {
+        Finding::refused(
+            filesystem.mount_point.display().to_string(),
+            "provider",
+            format!(
+                "it is {}, and the provider named takes no pictures of that",
+                filesystem.kind
+            ),
+            "set provider = \"auto\" in [window]",
+        )
+    };
+    others.map(refuse).collect()
+}
+
 async fn look_at_lvm(
     env: &Environment,
     run: RunId,
@@ -263,6 +318,7 @@ fn write_rates(layouts: &[&DataLayout]) -> (BTreeMap<DevNumber, u64>, Option<Fin
     let mut devices: Vec<_> = layouts
         .iter()
         .flat_map(|layout| &layout.filesystems)
+        .filter(|filesystem| !btrfs::is_ours(filesystem))
         .map(|filesystem| filesystem.device.number)
         .collect();
     devices.sort_unstable();

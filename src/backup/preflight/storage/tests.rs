@@ -52,6 +52,7 @@ impl Host {
             facts: LvmFacts {
                 groups,
                 volumes: parse_volumes(lvs).unwrap(),
+                pools: Vec::new(),
             },
             floor: 1 << 28,
             at_work: Vec::new(),

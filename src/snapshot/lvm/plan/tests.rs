@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Size;
 use crate::snapshot::lvm::facts::{parse_groups, parse_volumes};
+use crate::snapshot::lvm::status::{Blocks, PoolStatus};
 use crate::volume::{Layer, resolve};
 
 const MIB: u64 = 1 << 20;
@@ -14,6 +15,7 @@ fn recorded() -> LvmFacts {
     LvmFacts {
         groups: parse_groups(include_str!("../testdata/plain-vgs.json")).unwrap(),
         volumes: parse_volumes(include_str!("../testdata/plain-lvs.json")).unwrap(),
+        pools: Vec::new(),
     }
 }
 
@@ -89,7 +91,7 @@ fn every_volume_is_snapshotted_once() {
             ("data-1/logs".to_owned(), "freezeframe-0000abcd-2")
         ]
     );
-    assert_eq!(planned[0].snapshot.cow_bytes, 100 * MIB);
+    assert_eq!(planned[0].snapshot.space.from_group(), 100 * MIB);
     assert_eq!(
         planned[0].device,
         DevNumber {
@@ -117,7 +119,7 @@ fn all_snapshots_of_a_group_must_fit_together() {
 #[test]
 fn refuses_with_reason_and_drawing() {
     type Spoil = fn(&mut LvmFacts, &mut Filesystem);
-    let cases: [(&str, Spoil); 17] = [
+    let cases: [(&str, Spoil); 18] = [
         ("md array", |_, fs| {
             fs.device.kind = LayerKind::Md {
                 level: "raid0".into(),
@@ -157,9 +159,13 @@ fn refuses_with_reason_and_drawing() {
         ("shared between hosts", |facts, _| {
             facts.groups[0].attr = "wz--ns".into()
         }),
-        ("thin", |facts, _| {
+        ("does not show the thin pool", |facts, _| {
             facts.volumes[1].attr = "Vwi-aotz--".into();
-            facts.volumes[1].layout = vec!["thin".into(), "sparse".into()];
+            facts.volumes[1].pool = Some("pool".into());
+        }),
+        ("\"writecache\"", |facts, _| {
+            facts.volumes[1].attr = "Cwi-aoC---".into();
+            facts.volumes[1].layout = vec!["writecache".into()];
         }),
         ("itself a snapshot", |facts, _| {
             facts.volumes[1].attr = "swi-aos---".into()
@@ -197,19 +203,79 @@ fn recorded_kinds_are_judged_by_lvms_own_words() {
     let facts = LvmFacts {
         groups: parse_groups(include_str!("../testdata/kinds-vgs.json")).unwrap(),
         volumes: parse_volumes(include_str!("../testdata/kinds-lvs.json")).unwrap(),
+        pools: vec![pool(0.0)],
     };
     let cases = [
         ("mongo-db", true),
         ("mixed", true),
         ("logs", true),
-        ("thin1", false),
-        ("mirrored", false),
+        ("thin1", true),
+        ("mirrored", true),
+        ("pool", false),
         ("big2", false),
     ];
     for (name, fits) in cases {
         let minor = facts.volume("data-1", name).unwrap().device.unwrap().minor;
         assert_eq!(origin(&lv(name, minor), &facts).is_ok(), fits, "{name}");
     }
+}
+
+/// The recorded pool of 100 MiB, filled to that share.
+fn pool(fill: f64) -> ThinPool {
+    ThinPool {
+        vg: "data-1".into(),
+        lv: "pool".into(),
+        size: 100 * MIB,
+        status: PoolStatus {
+            data: Blocks {
+                used: (1600.0 * fill) as u64,
+                total: 1600,
+            },
+            metadata: Blocks {
+                used: 1,
+                total: 1024,
+            },
+            healthy: true,
+        },
+    }
+}
+
+#[test]
+fn a_thin_volume_is_snapshotted_where_its_pool_stays_below_the_mark() {
+    let mut facts = LvmFacts {
+        groups: parse_groups(include_str!("../testdata/kinds-vgs.json")).unwrap(),
+        volumes: parse_volumes(include_str!("../testdata/kinds-lvs.json")).unwrap(),
+        pools: vec![pool(0.5)],
+    };
+    facts.groups[0].free = 0;
+    let thin = lv("thin1", 9);
+    let mut sizing = sizing(SnapshotSize::Auto);
+    sizing.expected = Duration::from_secs(9);
+    let planned = |facts: &LvmFacts, sizing: &Sizing| {
+        plan(facts, &[&layout(vec![thin.clone()])], run(), sizing)
+    };
+    // Ten seconds, twice what is written: 40 of the 50 MiB that are free, then 46.
+    sizing.rates = BTreeMap::from([(thin.device.number, 2 * MIB)]);
+    let snapshot = &planned(&facts, &sizing).unwrap()[0].snapshot;
+    assert_eq!(
+        snapshot.space,
+        Space::Pool {
+            pool: "pool".into()
+        }
+    );
+    let refused = |facts: &LvmFacts, sizing: &Sizing| {
+        let error = planned(facts, sizing).unwrap_err();
+        matches!(error, SnapshotError::PoolSpace { .. })
+    };
+    sizing.rates = BTreeMap::from([(thin.device.number, 23 * MIB / 10)]);
+    assert!(refused(&facts, &sizing));
+    sizing.rates.clear();
+    assert!(planned(&facts, &sizing).is_ok());
+    facts.pools[0].status.metadata.used = 1000;
+    assert!(refused(&facts, &sizing));
+    facts.pools[0].status.metadata.used = 1;
+    facts.pools[0].status.healthy = false;
+    assert!(refused(&facts, &sizing));
 }
 
 #[test]
@@ -239,6 +305,7 @@ fn a_host_with_another_snapshot_of_the_origin_is_planned() {
     let facts = LvmFacts {
         groups: parse_groups(include_str!("../testdata/snapshots-vgs.json")).unwrap(),
         volumes: parse_volumes(include_str!("../testdata/snapshots-lvs.json")).unwrap(),
+        pools: Vec::new(),
     };
     let planned = plan(&facts, &[&layout], run(), &sizing(SnapshotSize::Auto)).unwrap();
     assert_eq!(

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::exec::{Command, Exec, ExecError};
 use crate::snapshot::Origin;
+use crate::snapshot::lvm::status::Blocks;
 
 const MIB: u64 = 1 << 20;
 const LIMITS: Limits = Limits {
@@ -135,7 +136,9 @@ fn planned() -> Planned {
                 lv: "mongo-db".into(),
             },
             lv: LvmSnapshot::name(run, 1),
-            cow_bytes: 32 * MIB,
+            space: Space::Own {
+                cow_bytes: 32 * MIB,
+            },
             run,
         },
         device: "254:0".parse().unwrap(),
@@ -198,6 +201,29 @@ impl Watching {
             assert!(Instant::now() < deadline);
             std::thread::yield_now();
         }
+    }
+}
+
+#[test]
+fn a_pool_that_is_nearly_full_ends_the_backup() {
+    let pool = |data: u64, metadata: u64, healthy| PoolStatus {
+        data: Blocks {
+            used: data,
+            total: 1000,
+        },
+        metadata: Blocks {
+            used: metadata,
+            total: 1000,
+        },
+        healthy,
+    };
+    for (status, expected) in [
+        (pool(949, 949, true), false),
+        (pool(950, 0, true), true),
+        (pool(0, 950, true), true),
+        (pool(0, 0, false), true),
+    ] {
+        assert_eq!(endangered(status), expected, "{status:?}");
     }
 }
 

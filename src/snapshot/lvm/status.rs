@@ -1,0 +1,166 @@
+//! How full a snapshot's space is, as the kernel counts it: what `dmsetup status` prints.
+
+/// Space of a classic snapshot, as the kernel counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CowStatus {
+    /// The snapshot is good.
+    Valid {
+        /// Bytes used, its own tables included.
+        used: u64,
+        /// Bytes there are.
+        total: u64,
+    },
+    /// It overflowed or failed; its content is worthless.
+    Invalid,
+}
+
+impl CowStatus {
+    /// Parses what `dmsetup status` prints of one snapshot: `0 2097152 snapshot 16/65536 16`, in sectors, or a
+    /// word such as `Invalid` (drivers/md/dm-snap.c). None for anything that is no snapshot.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.split_ascii_whitespace().skip(2);
+        if fields.next()? != "snapshot" {
+            return None;
+        }
+        let state = fields.next()?;
+        let Some((used, total)) = state.split_once('/') else {
+            // "Invalid", "Overflow", "Merge failed", "Unknown": in none of them can it be relied on.
+            return state
+                .starts_with(|c: char| c.is_ascii_alphabetic())
+                .then_some(Self::Invalid);
+        };
+        let bytes = |sectors: &str| sectors.parse::<u64>().ok()?.checked_mul(512);
+        Some(Self::Valid {
+            used: bytes(used)?,
+            total: bytes(total)?,
+        })
+    }
+}
+
+/// Space of a thin pool, as the kernel counts it, in blocks of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// Of its data.
+    pub data: Blocks,
+    /// Of its metadata.
+    pub metadata: Blocks,
+    /// Whether it takes writes: neither out of space, nor read-only, nor failed, nor in want of a repair.
+    pub healthy: bool,
+}
+
+/// Blocks used of those there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocks {
+    /// Used.
+    pub used: u64,
+    /// There are.
+    pub total: u64,
+}
+
+impl Blocks {
+    /// The share used, 0 to 1.
+    pub fn share(self) -> f64 {
+        self.used as f64 / self.total.max(1) as f64
+    }
+}
+
+impl PoolStatus {
+    /// Parses what `dmsetup status` prints of a thin pool, whose fields the kernel's
+    /// `Documentation/admin-guide/device-mapper/thin-provisioning.rst` names:
+    /// `0 2097152 thin-pool 1 133/1024 1600/16384 - rw no_discard_passdown queue_if_no_space - 1024`, or `... thin-pool Fail`.
+    /// None for anything that is no thin pool.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.split_ascii_whitespace().skip(2);
+        if fields.next()? != "thin-pool" {
+            return None;
+        }
+        let nothing = Blocks { used: 0, total: 0 };
+        let failed = Self {
+            data: nothing,
+            metadata: nothing,
+            healthy: false,
+        };
+        if fields.next()?.parse::<u64>().is_err() {
+            return Some(failed);
+        }
+        let blocks = |field: &str| {
+            let (used, total) = field.split_once('/')?;
+            Some(Blocks {
+                used: used.parse().ok()?,
+                total: total.parse().ok()?,
+            })
+        };
+        let metadata = blocks(fields.next()?)?;
+        let data = blocks(fields.next()?)?;
+        let rest: Vec<_> = fields.collect();
+        Some(Self {
+            data,
+            metadata,
+            healthy: rest.contains(&"rw") && !rest.contains(&"needs_check"),
+        })
+    }
+
+    /// The share used of what is used most, 0 to 1.
+    pub fn fill(self) -> f64 {
+        self.data.share().max(self.metadata.share())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_the_kernels_status() {
+        let valid = |used, total| Some(CowStatus::Valid { used, total });
+        let cases = [
+            (
+                "0 2097152 snapshot 312536/2113536 1232\n",
+                valid(312_536 * 512, 2_113_536 * 512),
+            ),
+            ("0 2097152 snapshot Invalid\n", Some(CowStatus::Invalid)),
+            (
+                "0 2097152 snapshot Merge failed\n",
+                Some(CowStatus::Invalid),
+            ),
+            ("0 2097152 snapshot Overflow\n", Some(CowStatus::Invalid)),
+            ("0 2097152 snapshot-origin 254:2\n", None),
+            ("0 65536 linear \n", None),
+            ("0 2097152 snapshot 1/\n", None),
+            ("0 2097152 snapshot /\n", None),
+            ("0 1 snapshot 1/99999999999999999999 1\n", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(CowStatus::parse(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_pool_is_seen_as_the_kernel_prints_it() {
+        let pool = |text: &str| PoolStatus::parse(text).map(|pool| (pool.fill(), pool.healthy));
+        let rest = "no_discard_passdown queue_if_no_space - 1024";
+        let good = format!("0 2097152 thin-pool 1 128/1024 4096/16384 - rw {rest}\n");
+        assert_eq!(pool(&good), Some((0.25, true)));
+        let by_metadata = format!("0 2097152 thin-pool 1 512/1024 4096/16384 - rw {rest}\n");
+        assert_eq!(pool(&by_metadata), Some((0.5, true)));
+        let full =
+            format!("0 2097152 thin-pool 1 128/1024 16384/16384 - out_of_data_space {rest}\n");
+        assert_eq!(pool(&full), Some((1.0, false)));
+        let check = "0 2097152 thin-pool 1 1/1024 0/16384 - ro no_discard_passdown queue_if_no_space needs_check 1024";
+        assert_eq!(pool(check), Some((1.0 / 1024.0, false)));
+        assert_eq!(pool("0 2097152 thin-pool Fail"), Some((0.0, false)));
+        assert_eq!(pool("0 2097152 thin 1600 2097151"), None);
+        assert_eq!(pool(""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_too_odd(text in "0 [0-9]{1,3} (thin-pool|snapshot) [ 0-9/a-zA-Z_-]{0,40}", other in ".{0,40}") {
+            for text in [text, other] {
+                let _ = (PoolStatus::parse(&text), CowStatus::parse(&text));
+            }
+        }
+    }
+}
