@@ -213,6 +213,10 @@ pub struct PackArgs {
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
 
+    /// DIR is that of a mongod that runs and is held by fsyncLock
+    #[arg(long)]
+    pub live: bool,
+
     /// Where the archive goes: a file that is not there yet, or - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,

@@ -147,6 +147,28 @@ BLAKE3 HASH
 }
 
 #[test]
+fn what_a_mongod_has_open_is_packed_only_when_told_that_it_is_locked() {
+    let scene = scene();
+    // As a mongod that runs holds it.
+    let lock = fs::File::open(scene.path("data/mongod.lock")).unwrap();
+    let _held = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    assert_data_eq!(
+        scene.transcript("freezeframe pack data -o x"),
+        str![[r#"
+$ freezeframe pack data -o x
+error: data is the data directory of a mongod that runs
+  hint: what is packed while mongod writes can be worthless: stop it, or pack a snapshot; where it is held by fsyncLock, pack with --live
+=> 3
+
+"#]]
+    );
+    assert!(!scene.path("x").exists());
+    scene.run("freezeframe pack --live data -o x");
+    scene.run("freezeframe unpack x -C from-x");
+    same(&scene, "from-x");
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_and_leaves_nothing() {
     let scene = scene();
     fs::create_dir(scene.path("full")).unwrap();
@@ -165,6 +187,7 @@ fn what_cannot_be_done_is_refused_and_leaves_nothing() {
              freezeframe pack data -o nothing
              freezeframe pack data -o nowhere/x
              freezeframe pack data -o data/x
+             freezeframe pack full/file -o x
              freezeframe unpack good -C full
              freezeframe unpack good -C nowhere/deep
              freezeframe unpack nowhere -C to
@@ -201,6 +224,9 @@ $ freezeframe pack data -o data/x
 error: data/x lies in DIR/data, and would be packed into itself
   hint: name a file outside of the directory
 => 3
+$ freezeframe pack full/file -o x
+error: cannot look at full/file: not a directory
+=> 2
 $ freezeframe unpack good -C full
 error: DIR/full is not empty: it holds file
   hint: name a new or an empty directory: a restore never overwrites

@@ -1,5 +1,6 @@
 //! `pack`: the archive engine by hand.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Write as _};
 use std::os::fd::AsFd;
@@ -18,6 +19,7 @@ use crate::cli::PackArgs;
 use crate::error::{Exit, Explain};
 use crate::human;
 use crate::ids::{Hash, InvalidId, ShardName};
+use crate::mongo;
 use crate::progress::{Meter, Progress};
 
 /// Standard input or output in the place of a file.
@@ -50,6 +52,8 @@ enum PackError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("{} is the data directory of a mongod that runs", path.display())]
+    Open { path: PathBuf },
     #[error("{} exists", path.display())]
     Exists { path: PathBuf },
     #[error("{} lies in {}, and would be packed into itself", path.display(), directory.display())]
@@ -76,6 +80,10 @@ impl Explain for PackError {
             }
             Self::Terminal => Some("name a file with -o, or redirect standard output".into()),
             Self::Exists { .. } => Some("name a file that is not there yet".into()),
+            Self::Open { .. } => Some(
+                "what is packed while mongod writes can be worthless: stop it, or pack a snapshot; where it is held by fsyncLock, pack with --live"
+                    .into(),
+            ),
             Self::Inside { .. } => Some("name a file outside of the directory".into()),
             Self::Source { .. } | Self::Create { .. } | Self::Keep { .. } | Self::Name(_) => None,
         }
@@ -86,10 +94,21 @@ impl Explain for PackError {
             Self::NoLevels { .. } | Self::Terminal | Self::Source { .. } | Self::Create { .. } => {
                 Exit::Usage
             }
-            Self::Exists { .. } | Self::Inside { .. } => Exit::Refused,
+            Self::Open { .. } | Self::Exists { .. } | Self::Inside { .. } => Exit::Refused,
             Self::Keep { .. } | Self::Name(_) => Exit::Failed,
         }
     }
+}
+
+/// What is not whole yet lies in `folder` under a name that tells what it is, should we be killed.
+fn partial(path: &Path, folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().unwrap_or_default());
+    prefix.push(".");
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(".partial")
+        .tempfile_in(folder)
 }
 
 /// Where the archive goes.
@@ -136,7 +155,7 @@ impl Output {
         Ok(Self::File {
             path: path.to_owned(),
             // Its own words name a file that nobody asked for.
-            file: NamedTempFile::new_in(folder).map_err(|error| failed(error.kind().into()))?,
+            file: partial(path, folder).map_err(|error| failed(error.kind().into()))?,
         })
     }
 
@@ -173,17 +192,13 @@ pub fn run(hand: &Hand, arguments: PackArgs) -> Result<Exit, Failure> {
     let Some(method) = Method::new(profile, level) else {
         return Err(PackError::NoLevels { profile }.into());
     };
-    let real = arguments.dir.canonicalize();
-    let real = real.map_err(|source| PackError::Source {
-        path: arguments.dir.clone(),
-        source,
-    })?;
+    let real = look_at(&arguments.dir, arguments.live)?;
     let source = SourceTree {
         root: arguments.dir,
         grafts: Vec::new(),
         exclude: Vec::new(),
         include_diagnostics: arguments.diagnostic_data,
-        live: false,
+        live: arguments.live,
     };
     let mut output = Output::open(&arguments.output, &real)?;
     let expected = estimate(&source)?.data_size;
@@ -214,6 +229,24 @@ pub fn run(hand: &Hand, arguments: PackArgs) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// The real path of a directory that can be packed.
+fn look_at(dir: &Path, live: bool) -> Result<PathBuf, PackError> {
+    let failed = |source| PackError::Source {
+        path: dir.to_owned(),
+        source,
+    };
+    let real = dir.canonicalize().map_err(failed)?;
+    if !real.is_dir() {
+        return Err(failed(std::io::ErrorKind::NotADirectory.into()));
+    }
+    if !live && mongo::process::is_open(&real).map_err(failed)? {
+        return Err(PackError::Open {
+            path: dir.to_owned(),
+        });
+    }
+    Ok(real)
 }
 
 /// What was asked for, or one for each core.

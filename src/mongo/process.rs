@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
-use std::fs;
-use std::io::Read;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -342,6 +343,28 @@ pub fn data_directory(pid: u32, db_path: &Path) -> Result<PathBuf, NotHere> {
             pid,
             found: found.trim().to_owned(),
         })
+    }
+}
+
+/// Whether a mongod has the directory open: it holds a lock (flock) on `mongod.lock`, which a copy or a snapshot of it does not.
+///
+/// # Errors
+/// What the file brings, where there is one.
+pub fn is_open(db_path: &Path) -> io::Result<bool> {
+    // Not waiting, should it be a pipe.
+    let opening = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(db_path.join("mongod.lock"));
+    let file = match opening {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_held_for_a_moment) => Ok(false),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+        Err((_, errno)) => Err(errno.into()),
     }
 }
 

@@ -6,11 +6,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-
 use super::RestoreError;
 use crate::host;
+use crate::mongo::process::is_open;
 
 /// Lies in a target from before the first byte until it is complete. mongod ignores it; people should not.
 pub const INCOMPLETE: &str = ".freezeframe-restore-incomplete";
@@ -126,28 +124,19 @@ fn check_empty(path: &Path) -> Result<bool, RestoreError> {
     }
 }
 
-/// Refuses a directory that a mongod has open: it holds a lock (flock) on `mongod.lock`.
+/// Refuses a directory that a mongod has open.
 ///
 /// # Errors
 /// [`RestoreError::TargetInUse`], [`RestoreError::Io`].
 pub fn refuse_running(db_path: &Path) -> Result<(), RestoreError> {
-    let lock = db_path.join("mongod.lock");
-    // Not waiting, should it be a pipe.
-    let opening = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(&lock);
-    let file = match opening {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(RestoreError::io("open", lock)(error)),
-    };
-    match Flock::lock(file, FlockArg::LockSharedNonblock) {
-        Ok(_held_for_a_moment) => Ok(()),
-        Err((_, Errno::EWOULDBLOCK)) => Err(RestoreError::TargetInUse {
+    match is_open(db_path) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(RestoreError::TargetInUse {
             path: db_path.to_owned(),
         }),
-        Err((_, errno)) => Err(RestoreError::io("lock", lock)(errno.into())),
+        Err(source) => Err(RestoreError::io("look for a mongod at work on", db_path)(
+            source,
+        )),
     }
 }
 

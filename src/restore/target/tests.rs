@@ -1,3 +1,5 @@
+use nix::fcntl::{Flock, FlockArg};
+
 use super::*;
 use crate::error::{Exit, Explain};
 use std::os::unix::fs::{PermissionsExt, symlink};
