@@ -23,6 +23,8 @@ pub struct Command {
     pub args: Vec<OsString>,
     /// After this the command is killed and [`ExecError::TimedOut`] returned.
     pub timeout: Duration,
+    /// Whether it goes before everything else that wants a processor: somebody stands still until it has ended.
+    pub urgent: bool,
 }
 
 impl Command {
@@ -38,12 +40,19 @@ impl Command {
             program,
             args: args.into_iter().map(Into::into).collect(),
             timeout: Self::DEFAULT_TIMEOUT,
+            urgent: false,
         }
     }
 
     /// The same command with another timeout.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// The same command, before everything else that wants a processor.
+    pub fn urgent(mut self) -> Self {
+        self.urgent = true;
         self
     }
 }
@@ -117,10 +126,16 @@ impl Exec for SystemExec {
             .env("LC_ALL", "C")
             .env("LVM_SUPPRESS_FD_WARNINGS", "1")
             // Ctrl-C is for us: an lvremove that is cleaning up must not be hit by it.
-            .before_spawn(|process| {
-                process.process_group(0);
-                without_secrets(process);
-                Ok(())
+            .before_spawn({
+                let urgent = command.urgent;
+                move |process| {
+                    process.process_group(0);
+                    without_secrets(process);
+                    if urgent {
+                        go_first(process);
+                    }
+                    Ok(())
+                }
             })
             .stdin_null()
             .stdout_capture()
@@ -152,6 +167,17 @@ impl Exec for SystemExec {
                 stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
             })
         }
+    }
+}
+
+/// Has a command run at the highest priority there is (nice -20). Where that is not allowed it runs as it would.
+fn go_first(process: &mut std::process::Command) {
+    // SAFETY: between fork and exec only this one system call is made, which takes no memory and no lock.
+    unsafe {
+        process.pre_exec(|| {
+            nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, -20);
+            Ok(())
+        });
     }
 }
 

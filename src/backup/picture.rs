@@ -114,6 +114,24 @@ impl Pictures {
         })
     }
 
+    /// Does what can be done before the lock.
+    ///
+    /// # Errors
+    /// The first snapshot's error.
+    pub async fn prepare(&self) -> Result<(), PictureError> {
+        let planned = self.pictures.values();
+        let snapshots: Vec<_> = planned
+            .filter_map(|picture| Some(picture.planned.lvm()?.snapshot.clone()))
+            .collect();
+        let lvm = self.lvm.clone();
+        let preparing = move || {
+            snapshots
+                .iter()
+                .try_for_each(|snapshot| lvm.prepare(snapshot))
+        };
+        Ok(off_thread(preparing).await?)
+    }
+
     /// Takes every snapshot, in the window. Stops early when `broken` is cancelled.
     ///
     /// # Errors
@@ -219,7 +237,8 @@ impl Pictures {
                 (_, Some(mounted)) => mounted.point.clone(),
                 (PlannedPicture::Lvm(planned), None) => {
                     let point = folder.join(format!("{}-{}", device.major, device.minor));
-                    picture.mounted = Some(mount_at(run, planned, point.clone()).await?);
+                    picture.mounted =
+                        Some(mount_at(self.lvm.clone(), run, planned, point.clone()).await?);
                     point
                 }
             };
@@ -292,6 +311,7 @@ fn take_lvm(lvm: &Lvm, planned: &lvm::Planned) -> Result<(), SnapshotError> {
 }
 
 async fn mount_at(
+    lvm: Lvm,
     run: &mut Run,
     planned: &lvm::Planned,
     point: PathBuf,
@@ -309,8 +329,10 @@ async fn mount_at(
         planned.kind.clone(),
         point.clone(),
     );
+    let snapshot = planned.snapshot.clone();
     let mounting = move || {
         mount::make_dir(&at)?;
+        lvm.await_node(&snapshot)?;
         mount::mount(&device, &kind, &at)
     };
     off_thread(mounting).await?;

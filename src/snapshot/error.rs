@@ -117,6 +117,12 @@ pub enum SnapshotError {
         /// What the system said.
         source: io::Error,
     },
+    /// udev has not made the device node of a snapshot.
+    #[error("{} has not come to be within half a minute", path.display())]
+    NoNode {
+        /// Device node.
+        path: PathBuf,
+    },
     /// The mount failed.
     #[error("cannot mount {} on {}: {source}", device.display(), point.display())]
     Mount {
@@ -187,6 +193,7 @@ impl Explain for SnapshotError {
                 "`fuser -vm {}` shows who uses it; then run `freezeframe recover`",
                 point.display()
             )),
+            Self::NoNode { .. } => Some("see `systemctl status systemd-udevd`: it makes the nodes of new devices".into()),
             Self::Mount { .. } => Some("the kernel's log (`dmesg`) says why".into()),
             Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
         }

@@ -10,7 +10,10 @@ pub mod status;
 pub mod watch;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use self::facts::{LogicalVolume, LvmFacts, ReportError, ThinPool};
 pub use self::plan::{Planned, Sizing};
@@ -18,12 +21,17 @@ use self::status::{CowStatus, PoolStatus};
 pub use self::watch::{FillRecord, Watch};
 use super::{LvmSnapshot, SnapshotError, Space};
 use crate::exec::{Command, SharedExec};
+use crate::volume::DevNumber;
 use crate::volume::sysfs::join_lvm_name;
 
 /// A device is suspended for less than this by a command that works (0.4 s is the longest stall seen in the laboratory, on a slow kernel).
 const MOMENT: Duration = Duration::from_millis(500);
 /// So many moments another command may have the group's lock before an origin that stands still is resumed without it.
 const MOMENTS: u32 = 3;
+
+/// How long a device node may be in coming, and how often it is looked for.
+const NODE_PATIENCE: Duration = Duration::from_secs(30);
+const NODE_AGAIN: Duration = Duration::from_millis(20);
 
 /// The host's LVM.
 #[derive(Debug, Clone)]
@@ -80,12 +88,47 @@ impl Lvm {
         pools.into_iter().filter_map(at_work).collect()
     }
 
-    /// Takes one snapshot: a single `lvcreate`.
+    /// Does what of a snapshot can be done before the lock: a classic one's space is made.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`]; then it may exist in part and [`Lvm::remove`] clears it up.
+    pub fn prepare(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+        if let Space::Own { cow_bytes } = snapshot.space {
+            self.exec.run(&command::make_space(snapshot, cow_bytes))?;
+            // Else it would be done in the window.
+            self.exec.run(&command::deactivate(&snapshot.full_name()))?;
+        }
+        Ok(())
+    }
+
+    /// Takes one snapshot that was prepared: a single command. Its device node comes later, see [`Lvm::await_node`].
     ///
     /// # Errors
     /// [`SnapshotError::Exec`]; then the snapshot may exist in part and [`Lvm::remove`] clears it up.
     pub fn take(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
-        self.exec.run(&command::create(snapshot))?;
+        self.exec.run(&match snapshot.space {
+            Space::Own { .. } => command::attach(snapshot),
+            Space::Pool { .. } => command::create_thin(snapshot),
+        })?;
+        Ok(())
+    }
+
+    /// Waits until udev has made the device node of a snapshot that was taken, and it is that of the snapshot.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NoNode`] after half a minute.
+    pub fn await_node(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+        let (path, name) = (
+            snapshot.device(),
+            join_lvm_name(&snapshot.origin.vg, &snapshot.lv),
+        );
+        let begun = Instant::now();
+        while !is_node_of(&path, &name) {
+            if begun.elapsed() > NODE_PATIENCE {
+                return Err(SnapshotError::NoNode { path });
+            }
+            std::thread::sleep(NODE_AGAIN);
+        }
         Ok(())
     }
 
@@ -303,6 +346,14 @@ impl Lvm {
             source,
         })
     }
+}
+
+/// Whether the node `path` is that of the device-mapper device `name`.
+fn is_node_of(path: &Path, name: &str) -> bool {
+    let found = fs::metadata(path).map(|found| DevNumber::from(found.rdev()));
+    let named =
+        found.and_then(|number| fs::read_to_string(format!("/sys/dev/block/{number}/dm/name")));
+    named.is_ok_and(|found| found.trim_end() == name)
 }
 
 /// In what state something of ours was found.

@@ -242,6 +242,35 @@ mod tests {
     }
 
     #[test]
+    fn disks_and_partitions_are_known_whatever_they_are_called() {
+        for (disk, partition) in [
+            ("nvme0n1", "nvme0n1p2"),
+            ("xvda", "xvda1"),
+            ("xvdba", "xvdba1"),
+            ("vdb", "vdb3"),
+            ("mmcblk0", "mmcblk0p1"),
+            ("cciss!c0d0", "cciss!c0d0p1"),
+        ] {
+            let host = FakeHost::default();
+            host.disk(disk, 259, 0, 4096);
+            host.partition(disk, partition, 259, 1, 2048);
+            let number = DevNumber {
+                major: 259,
+                minor: 1,
+            };
+            let top = layers(&host.sys(), number).unwrap().unwrap();
+            assert_eq!(
+                (top.name.as_str(), &top.kind),
+                (partition, &LayerKind::Partition)
+            );
+            assert_eq!(
+                (top.below[0].name.as_str(), &top.below[0].kind),
+                (disk, &LayerKind::Disk)
+            );
+        }
+    }
+
+    #[test]
     fn an_unknown_number_is_none_and_a_loop_an_error() {
         let host = FakeHost::default();
         assert_eq!(layers(&host.sys(), number(7)).unwrap(), None);

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 FAULTS=/run/faults
-faults_commands=(lvs vgs lvcreate lvremove lvextend lvchange dmsetup systemd-run systemctl)
+faults_commands=(lvs vgs lvcreate lvconvert lvremove lvextend lvchange dmsetup systemd-run systemctl)
 
 # A shim before every external command of freezeframe: it notes each call, and does what /run/faults/action says at the call that /run/faults/order
 # names: "PROGRAM:FIRST_ARGUMENT N", N counted from 1, or "always". In the action, `real` is the command itself.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::facts::{LV_FIELDS, VG_FIELDS};
 use crate::exec::Command;
-use crate::snapshot::{LvmSnapshot, Origin, Space};
+use crate::snapshot::{LvmSnapshot, Origin};
 use crate::volume::sysfs::join_lvm_name;
 
 /// On a loaded host with slow udev a change of metadata was seen to take ten seconds. A command killed half
@@ -14,39 +14,100 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Copy-on-write chunk in bytes; LVM's default, stated because sizes are computed from it.
 pub const CHUNK: u64 = 4096;
 
-/// Takes the snapshot. Inside the lock window, so whatever can be left out is:
-/// - `--autobackup n`: no copy of the metadata into /etc/lvm, which would wait for the disk; the removal writes one.
-/// - `--monitor n`: no registration with dmeventd; we watch the space ourselves.
-///
-/// Waiting for udev stays on: `--noudevsync` races with udev over the device nodes.
-/// `--permission rw` because XFS and ext4 must write to it once, to replay their log when mounted.
-pub fn create(snapshot: &LvmSnapshot) -> Command {
+/// Makes what will be the copy-on-write space of a classic snapshot: an ordinary volume. Its first 4 KiB must be zero, which is how the kernel
+/// tells a new snapshot from an old one (`drivers/md/dm-snap-persistent.c`).
+pub fn make_space(snapshot: &LvmSnapshot, bytes: u64) -> Command {
     let mut command = lvm(
         "lvcreate",
-        &["--yes", "--autobackup", "n", "--monitor", "n", "--snapshot"],
+        &[
+            "--yes",
+            "--autobackup",
+            "n",
+            "--zero",
+            "y",
+            "--wipesignatures",
+            "n",
+        ],
     );
-    let mut options = vec![("--permission", "rw".to_owned())];
-    match &snapshot.space {
-        Space::Own { cow_bytes } => {
-            options.push(("--chunksize", format!("{CHUNK}b")));
-            options.push(("--size", format!("{cow_bytes}b")));
-        }
-        // A thin snapshot is left inactive by default.
-        Space::Pool { .. } => {
-            options.push(("--setactivationskip", "n".to_owned()));
-            options.push(("--activate", "y".to_owned()));
-        }
-    }
-    options.extend([
-        ("--name", snapshot.lv.clone()),
-        ("--addtag", LvmSnapshot::TAG.to_owned()),
-        ("--addtag", LvmSnapshot::run_tag(snapshot.run)),
-    ]);
-    for (option, value) in options {
-        command.args.extend([option.into(), value.into()]);
-    }
-    command.args.push(snapshot.origin.to_string().into());
+    let size = format!("{bytes}b");
     command
+        .args
+        .extend(["--permission", "rw", "--size", &size].map(Into::into));
+    named(&mut command, snapshot);
+    command.args.push(snapshot.origin.vg.clone().into());
+    command
+}
+
+/// Deactivates the volume `name` (`vg/lv`).
+pub fn deactivate(name: &str) -> Command {
+    lvm("lvchange", &["--activate", "n", "--autobackup", "n", name])
+}
+
+/// Has what [`make_space`] made become a snapshot. Inside the lock window, so whatever can be left out is:
+/// - `--noudevsync`: udev may do its work later; whoever mounts waits for the device node.
+/// - `backup/backup=0`: no copy of the metadata into /etc/lvm, which would wait for the disk; the removal writes one.
+/// - `activation/monitoring=0`: no registration with dmeventd; we watch the space ourselves.
+/// - `--zero n`: it is zero already. To do it here means to wait for udev.
+pub fn attach(snapshot: &LvmSnapshot) -> Command {
+    let chunk = format!("{CHUNK}b");
+    let settings = "backup/backup=0 activation/monitoring=0";
+    let (origin, space) = (snapshot.origin.to_string(), snapshot.full_name());
+    lvm(
+        "lvconvert",
+        &[
+            "--yes",
+            "--noudevsync",
+            "--config",
+            settings,
+            "--type",
+            "snapshot",
+            "--zero",
+            "n",
+            "--chunksize",
+            &chunk,
+            &origin,
+            &space,
+        ],
+    )
+    .urgent()
+}
+
+/// Takes a thin snapshot, which has nothing to prepare. Inside the lock window, as [`attach`]. It would be left inactive by default.
+pub fn create_thin(snapshot: &LvmSnapshot) -> Command {
+    let mut command = lvm(
+        "lvcreate",
+        &[
+            "--yes",
+            "--noudevsync",
+            "--autobackup",
+            "n",
+            "--monitor",
+            "n",
+            "--snapshot",
+            "--permission",
+            "rw",
+            "--setactivationskip",
+            "n",
+            "--activate",
+            "y",
+        ],
+    );
+    named(&mut command, snapshot);
+    command.args.push(snapshot.origin.to_string().into());
+    command.urgent()
+}
+
+fn named(command: &mut Command, snapshot: &LvmSnapshot) {
+    let run = LvmSnapshot::run_tag(snapshot.run);
+    let options = [
+        "--name",
+        &snapshot.lv,
+        "--addtag",
+        LvmSnapshot::TAG,
+        "--addtag",
+        &run,
+    ];
+    command.args.extend(options.map(Into::into));
 }
 
 /// Gives the snapshot `by` more bytes, a multiple of the extent size.

@@ -39,14 +39,22 @@ fn seen(exec: &ScriptedExec, prefix: &str) -> Vec<String> {
 }
 
 #[test]
-fn taking_is_one_command() {
-    let (lvm, exec) = lvm(ScriptedExec::default().on("lvcreate", ""));
+fn space_is_made_before_and_taking_is_one_command() {
+    let exec = ScriptedExec::default()
+        .on("lvcreate", "")
+        .on("lvchange", "")
+        .on("lvconvert", "");
+    let (lvm, exec) = lvm(exec);
+    lvm.prepare(&snapshot(1, "mongo-db")).unwrap();
     lvm.take(&snapshot(1, "mongo-db")).unwrap();
     assert_eq!(
         *exec.seen.lock().unwrap(),
         [
-            "lvcreate --yes --autobackup n --monitor n --snapshot --permission rw --chunksize 4096b --size 67108864b \
-          --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1/mongo-db"
+            "lvcreate --yes --autobackup n --zero y --wipesignatures n --permission rw --size 67108864b \
+             --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1",
+            "lvchange --activate n --autobackup n data-1/freezeframe-0000abcd-1",
+            "lvconvert --yes --noudevsync --config backup/backup=0 activation/monitoring=0 --type snapshot --zero n --chunksize 4096b \
+             data-1/mongo-db data-1/freezeframe-0000abcd-1"
         ]
     );
 }
@@ -61,14 +69,15 @@ fn thin(n: usize) -> LvmSnapshot {
 }
 
 #[test]
-fn a_thin_snapshot_has_no_size_and_is_active_at_once() {
+fn a_thin_snapshot_has_nothing_to_prepare_and_is_active_at_once() {
     let (lvm, exec) = lvm(ScriptedExec::default().on("lvcreate", ""));
+    lvm.prepare(&thin(1)).unwrap();
     lvm.take(&thin(1)).unwrap();
     assert_eq!(
         *exec.seen.lock().unwrap(),
         [
-            "lvcreate --yes --autobackup n --monitor n --snapshot --permission rw --setactivationskip n --activate y \
-          --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1/thin1"
+            "lvcreate --yes --noudevsync --autobackup n --monitor n --snapshot --permission rw --setactivationskip n --activate y \
+             --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1/thin1"
         ]
     );
 }
