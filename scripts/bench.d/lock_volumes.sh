@@ -2,7 +2,7 @@
 # How long a backup holds the database when its data lies on one, four and eight volumes, beside a plain script that does the same: flush, `fsyncLock`,
 # `lvcreate -s` for each volume, `fsyncUnlock`. In the laboratory, one run, the two in turn, with a writer running. The script's commands to mongod
 # come from a process that is there already (no shell of MongoDB's has to start), so it is as fast as a script can be.
-#   scripts/bench lock-volumes [--volumes 1,4,8] [--rounds N] [--kernel K]
+#   scripts/bench lock [--volumes 1,4,8] [--rounds N] [--kernel K]
 set -euo pipefail
 repo=$(realpath "$(dirname "$0")/../..")
 kernel=debian12 rounds=5 volumes=1,4,8
@@ -11,7 +11,7 @@ while (($#)); do
         --kernel) kernel=$2 ;;
         --rounds) rounds=$2 ;;
         --volumes) volumes=$2 ;;
-        *) echo "usage: scripts/bench lock-volumes [--volumes 1,4,8] [--rounds N] [--kernel K]" >&2; exit 2 ;;
+        *) echo "usage: scripts/bench lock [--volumes 1,4,8] [--rounds N] [--kernel K]" >&2; exit 2 ;;
     esac
     shift 2
 done
