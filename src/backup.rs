@@ -105,7 +105,7 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
     let (closed, upload) = match &plan.picture {
         PicturePlan::Snapshots(planned) => {
             let mut pictures = Pictures::plan(run, planned, env)?;
-            pictures.prepare().await?;
+            pictures.prepare(&env.cancel).await?;
             let (closed, ()) = hold_still(run, &plan, env, |timeline, broken| {
                 pictures.take(timeline, broken)
             })

@@ -25,6 +25,8 @@ pub struct Command {
     pub timeout: Duration,
     /// Whether it goes before everything else that wants a processor: somebody stands still until it has ended.
     pub urgent: bool,
+    /// Whether it must not outlive us: nothing else keeps what it does from being done after somebody looked for it.
+    pub bound: bool,
 }
 
 impl Command {
@@ -41,6 +43,7 @@ impl Command {
             args: args.into_iter().map(Into::into).collect(),
             timeout: Self::DEFAULT_TIMEOUT,
             urgent: false,
+            bound: false,
         }
     }
 
@@ -53,6 +56,12 @@ impl Command {
     /// The same command, before everything else that wants a processor.
     pub fn urgent(mut self) -> Self {
         self.urgent = true;
+        self
+    }
+
+    /// The same command, killed when the thread that runs it ends, whatever ends it.
+    pub fn bound(mut self) -> Self {
+        self.bound = true;
         self
     }
 }
@@ -127,12 +136,15 @@ impl Exec for SystemExec {
             .env("LVM_SUPPRESS_FD_WARNINGS", "1")
             // Ctrl-C is for us: an lvremove that is cleaning up must not be hit by it.
             .before_spawn({
-                let urgent = command.urgent;
+                let (urgent, bound) = (command.urgent, command.bound);
                 move |process| {
                     process.process_group(0);
                     without_secrets(process);
                     if urgent {
                         go_first(process);
+                    }
+                    if bound {
+                        end_with_us(process);
                     }
                     Ok(())
                 }
@@ -176,6 +188,17 @@ fn go_first(process: &mut std::process::Command) {
     unsafe {
         process.pre_exec(|| {
             nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, -20);
+            Ok(())
+        });
+    }
+}
+
+/// Has the kernel kill a command when our thread is no more.
+fn end_with_us(process: &mut std::process::Command) {
+    // SAFETY: as above.
+    unsafe {
+        process.pre_exec(|| {
+            nix::libc::prctl(nix::libc::PR_SET_PDEATHSIG, nix::libc::SIGKILL);
             Ok(())
         });
     }

@@ -37,8 +37,8 @@ pub enum PictureError {
     /// The watch could not be started.
     #[error("cannot watch the snapshots: {0}")]
     Watch(std::io::Error),
-    /// The window broke before every snapshot was taken.
-    #[error("the window ended before every snapshot was taken")]
+    /// We were asked to end, or the window broke, before every snapshot was taken.
+    #[error("interrupted before every snapshot was taken")]
     Interrupted,
 }
 
@@ -117,19 +117,25 @@ impl Pictures {
     /// Does what can be done before the lock.
     ///
     /// # Errors
-    /// The first snapshot's error.
-    pub async fn prepare(&self) -> Result<(), PictureError> {
+    /// The first snapshot's error; [`PictureError::Interrupted`] when `cancel` is cancelled.
+    pub async fn prepare(&self, cancel: &CancellationToken) -> Result<(), PictureError> {
         let planned = self.pictures.values();
-        let snapshots: Vec<_> = planned
-            .filter_map(|picture| Some(picture.planned.lvm()?.snapshot.clone()))
-            .collect();
-        let lvm = self.lvm.clone();
+        let planned: Vec<_> = planned.map(|picture| picture.planned.clone()).collect();
+        let (lvm, btrfs) = (self.lvm.clone(), self.btrfs.clone());
+        let cancel = cancel.clone();
         let preparing = move || {
-            snapshots
-                .iter()
-                .try_for_each(|snapshot| lvm.prepare(snapshot))
+            for one in &planned {
+                if cancel.is_cancelled() {
+                    return Err(PictureError::Interrupted);
+                }
+                match one {
+                    PlannedPicture::Lvm(planned) => lvm.prepare(&planned.snapshot)?,
+                    PlannedPicture::Subvolume(planned) => btrfs.prepare(&planned.snapshot)?,
+                }
+            }
+            Ok(())
         };
-        Ok(off_thread(preparing).await?)
+        off_thread(preparing).await
     }
 
     /// Takes every snapshot, in the window. Stops early when `broken` is cancelled.
@@ -165,7 +171,7 @@ impl Pictures {
         Ok(off_thread(taking).await?)
     }
 
-    /// Begins to watch how full the snapshots of LVM get.
+    /// Begins to watch how full the snapshots, and what they lie in, get.
     ///
     /// # Errors
     /// [`PictureError::Watch`].
@@ -175,9 +181,15 @@ impl Pictures {
             .values()
             .filter_map(|picture| picture.planned.lvm().cloned())
             .collect();
+        let subvolumes = self
+            .pictures
+            .values()
+            .filter_map(|picture| Some(picture.planned.subvolume()?.snapshot.subvolume.clone()))
+            .collect();
         let watch = Watch::start(
             self.lvm.clone(),
             &planned,
+            subvolumes,
             INTERVAL,
             self.overflowed.clone(),
         );

@@ -110,6 +110,14 @@ impl PlannedPicture {
         }
     }
 
+    /// The part of btrfs, if it is one.
+    pub fn subvolume(&self) -> Option<&btrfs::Planned> {
+        match self {
+            Self::Subvolume(planned) => Some(planned),
+            Self::Lvm(_) => None,
+        }
+    }
+
     /// The part of LVM, if it is one.
     pub fn lvm(&self) -> Option<&lvm::Planned> {
         match self {

@@ -3,7 +3,7 @@
 //! Nothing stands still for them but the commit of a transaction, and nothing has to be mounted: the picture is a directory of the file system that
 //! mongod's data is in. All of it blocks: call it on blocking threads.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ use crate::volume::{
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The least share of a file system that must be free: what its snapshots keep grows with every block that is overwritten, and who fills it up is mongod.
 const LEAST_FREE: f64 = 0.05;
+/// The share at which a backup under way gives its snapshots up.
+const GIVE_UP: f64 = 0.02;
 
 /// A subvolume's snapshot that is to be made or was made; this is what the run journal records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +107,11 @@ pub fn has_room(free: f64) -> bool {
     free >= LEAST_FREE
 }
 
+/// Whether the snapshots in a file system with that share of its space free must go, so that mongod can write.
+pub fn is_endangered(free: f64) -> bool {
+    free < GIVE_UP
+}
+
 /// Snapshots of ours that lie in `subvolume`, by name.
 ///
 /// # Errors
@@ -122,6 +129,14 @@ pub fn found_in(subvolume: &Path) -> io::Result<Vec<String>> {
     Ok(found)
 }
 
+fn sync(subvolume: &Path) -> Result<(), SnapshotError> {
+    let synced = File::open(subvolume).and_then(|root| Ok(nix::unistd::syncfs(root)?));
+    synced.map_err(|source| SnapshotError::Flush {
+        point: subvolume.to_owned(),
+        source,
+    })
+}
+
 /// The host's btrfs.
 #[derive(Debug, Clone)]
 pub struct Btrfs {
@@ -132,6 +147,23 @@ impl Btrfs {
     /// btrfs as `exec` runs its commands.
     pub fn new(exec: SharedExec) -> Self {
         Self { exec }
+    }
+
+    /// Whether the command is there.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`].
+    pub fn is_installed(&self) -> Result<(), SnapshotError> {
+        self.exec.run(&Command::new("btrfs", ["--version"]))?;
+        Ok(())
+    }
+
+    /// Does what of a snapshot can be done before the lock: what is dirty in its file system, mongod's files or not, is written.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Flush`].
+    pub fn prepare(&self, snapshot: &SubvolumeSnapshot) -> Result<(), SnapshotError> {
+        sync(&snapshot.subvolume)
     }
 
     /// Takes one snapshot.
@@ -146,8 +178,12 @@ impl Btrfs {
             snapshot.subvolume.clone().into_os_string(),
             snapshot.path().into_os_string(),
         ];
-        self.exec
-            .run(&Command::new("btrfs", arguments).timeout(PATIENCE))?;
+        self.exec.run(
+            &Command::new("btrfs", arguments)
+                .timeout(PATIENCE)
+                .urgent()
+                .bound(),
+        )?;
         Ok(())
     }
 
@@ -181,7 +217,13 @@ impl Btrfs {
                 point: subvolume.clone(),
             });
         }
-        match fs::symlink_metadata(&path) {
+        let mut found = fs::symlink_metadata(&path);
+        if found.is_err() {
+            // A command that was killed at work may still be at it in the kernel: what it writes out is waited for.
+            sync(subvolume)?;
+            found = fs::symlink_metadata(&path);
+        }
+        match found {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Removal::WasAbsent);
             }
@@ -193,7 +235,13 @@ impl Btrfs {
             }
             _ => {}
         }
-        let arguments = ["subvolume".into(), "delete".into(), path.into_os_string()];
+        // Committed, or a power cut would bring it back when no journal knows of it any more.
+        let arguments = [
+            "subvolume".into(),
+            "delete".into(),
+            "--commit-after".into(),
+            path.into_os_string(),
+        ];
         self.exec
             .run(&Command::new("btrfs", arguments).timeout(PATIENCE))?;
         Ok(Removal::Removed)

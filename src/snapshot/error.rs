@@ -65,6 +65,28 @@ pub enum SnapshotError {
         /// `vg/pool`.
         pool: String,
     },
+    /// LVM makes no snapshot in a pool that is so full.
+    #[error("LVM makes no snapshots in thin pool {pool}: {reason}")]
+    PoolClosed {
+        /// `vg/pool`.
+        pool: String,
+        /// What it lacks.
+        reason: String,
+    },
+    /// A btrfs file system is nearly full.
+    #[error("the btrfs file system of {} is nearly full", point.display())]
+    FilesystemFull {
+        /// A subvolume of it.
+        point: PathBuf,
+    },
+    /// What is dirty cannot be written.
+    #[error("cannot write out what is dirty in {}: {source}", point.display())]
+    Flush {
+        /// A directory of the file system.
+        point: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It has our name but is not what the run made.
     #[error("{name} is not removed: {reason}")]
     NotOurs {
@@ -172,6 +194,12 @@ impl Explain for SnapshotError {
             Self::PoolSpace { pool, .. } => Some(format!(
                 "extend it (lvextend {pool}, --poolmetadatasize where it is its metadata), or remove snapshots that nobody needs"
             )),
+            Self::PoolClosed { pool, .. } => Some(format!(
+                "extend it (lvextend {pool}, --poolmetadatasize where it is its metadata)"
+            )),
+            Self::FilesystemFull { .. } => Some(
+                "the backup gave up so that mongod can write: free space there, or run the backup at a quieter time".into(),
+            ),
             Self::PoolFull { pool } => Some(format!(
                 "the backup gave up so that mongod can write: extend {pool} (lvextend), or run the backup at a quieter time"
             )),
@@ -195,7 +223,7 @@ impl Explain for SnapshotError {
             )),
             Self::NoNode { .. } => Some("see `systemctl status systemd-udevd`: it makes the nodes of new devices".into()),
             Self::Mount { .. } => Some("the kernel's log (`dmesg`) says why".into()),
-            Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
+            Self::Flush { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
         }
     }
 
@@ -204,6 +232,7 @@ impl Explain for SnapshotError {
             Self::Unfit { .. }
             | Self::NoSpace { .. }
             | Self::PoolSpace { .. }
+            | Self::PoolClosed { .. }
             | Self::Volume(_) => Exit::Refused,
             Self::NotOurs { .. }
             | Self::Unmounted { .. }

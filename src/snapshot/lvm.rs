@@ -74,6 +74,11 @@ impl Lvm {
             .iter()
             .filter_map(|volume| Some((&volume.vg, volume.pool.as_ref()?)));
         let pools: BTreeSet<_> = pools.collect();
+        if pools.is_empty() {
+            return Vec::new();
+        }
+        let said = self.exec.run(&command::pool_threshold());
+        let threshold = said.ok().and_then(|text| status::threshold(&text));
         let at_work = |(vg, lv): (&String, &String)| {
             let of = volumes
                 .iter()
@@ -82,6 +87,7 @@ impl Lvm {
                 vg: vg.clone(),
                 lv: lv.clone(),
                 size: of.size,
+                threshold: threshold.unwrap_or(100),
                 status: self.pool_status(vg, lv).ok()?,
             })
         };
@@ -368,6 +374,12 @@ enum Claimed {
 fn claim(found: &LogicalVolume, snapshot: &LvmSnapshot) -> Result<Claimed, String> {
     let tagged =
         found.has_tag(LvmSnapshot::TAG) && found.has_tag(&LvmSnapshot::run_tag(snapshot.run));
+    if let (true, Space::Pool { pool }) = (tagged, &snapshot.space)
+        && found.pool.as_ref() == Some(pool)
+    {
+        // Also one whose origin is gone.
+        return Ok(Claimed::Snapshot);
+    }
     match found.origin.as_deref() {
         Some(_) if !tagged => Err("it does not carry the run's tags".into()),
         Some(origin) if origin != snapshot.origin.lv => {

@@ -10,6 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::unistd::AccessFlags;
 use thiserror::Error;
 
 use super::mountinfo::{Mount, MountInfoError, MountTable};
@@ -110,6 +112,12 @@ pub enum VolumeError {
         /// The entry.
         path: PathBuf,
     },
+    /// A subvolume that nobody can write to, and so none of mongod's.
+    #[error("{} is a read-only btrfs subvolume, such as a snapshot of another tool", path.display())]
+    ReadOnlySubvolume {
+        /// Its root.
+        path: PathBuf,
+    },
     /// Two directories of dbPath are the same place, or one lies in the other.
     #[error("{} and {} are the same place, or one lies in the other", one.display(), other.display())]
     Overlap {
@@ -127,6 +135,7 @@ impl Explain for VolumeError {
                 "mongod's directories may be symlinks, its files may not: put the file into dbPath, or move it elsewhere".into(),
             ),
             Self::TooDeep { .. } => Some("move it out of dbPath, or put a real directory in its place".into()),
+            Self::ReadOnlySubvolume { .. } => Some("keep snapshots out of dbPath".into()),
             Self::Overlap { .. } => Some("give every database and index directory a place of its own".into()),
             Self::OtherDevice { .. } => {
                 Some("a mount made at this moment, or a file system that is not known: try again".into())
@@ -258,6 +267,16 @@ impl<'a> Walk<'a> {
         Ok(self.filesystems.len() - 1)
     }
 
+    fn is_read_only_subvolume(&self, filesystem: usize) -> bool {
+        let found = self
+            .filesystems
+            .get(filesystem)
+            .filter(|found| found.kind == BTRFS);
+        found.is_some_and(|found| {
+            nix::unistd::access(&found.mount_point, AccessFlags::W_OK) == Err(Errno::EROFS)
+        })
+    }
+
     /// Looks at everything in the real directory `dir` of the file system `holder`, which mongod sees at `at` below dbPath.
     fn directory(&mut self, dir: &Path, at: &Path, holder: usize) -> Result<(), VolumeError> {
         let Some(entries) = unless_gone(fs::read_dir(dir)).map_err(read(dir))? else {
@@ -288,6 +307,9 @@ impl<'a> Walk<'a> {
                 placed => placed?,
             };
             if kind.is_symlink() || filesystem != holder {
+                if self.is_read_only_subvolume(filesystem) {
+                    return Err(VolumeError::ReadOnlySubvolume { path: real });
+                }
                 if at.components().count() > MAX_GRAFT_DEPTH {
                     return Err(VolumeError::TooDeep { path });
                 }

@@ -183,7 +183,10 @@ fn space(facts: &LvmFacts, planned: Result<&[Planned], &SnapshotError>) -> Vec<F
         Err(error @ SnapshotError::NoSpace { vg, .. }) => {
             vec![refused(vg.clone(), "snapshot_space", error)]
         }
-        Err(error @ SnapshotError::PoolSpace { pool, .. }) => {
+        Err(
+            error
+            @ (SnapshotError::PoolSpace { pool, .. } | SnapshotError::PoolClosed { pool, .. }),
+        ) => {
             vec![refused(pool.clone(), "pool_space", error)]
         }
         Err(error) => vec![refused("lvm".into(), "snapshot_plan", error)],
@@ -201,10 +204,9 @@ fn pool_space(pool: &ThinPool) -> Finding {
     Finding::ok(format!("{}/{}", pool.vg, pool.lv), "pool_space", detail)
 }
 
-/// A raid volume that lacks a part can be snapshotted, but should not be left so.
+/// A raid volume can be snapshotted in any state, but should not be left in this one.
 fn in_need(volume: &LogicalVolume) -> Option<Finding> {
     let needs = match volume.health() {
-        'p' => "lacks a part",
         'r' => "must be refreshed or repaired",
         'm' => "has parts that differ",
         _ => return None,

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Finding;
-use super::storage::refused;
+use super::storage::{OwnPath, Place, refused};
 use crate::backup::journal::survey::Seen;
 use crate::host;
 use crate::human;
 use crate::snapshot::btrfs;
 use crate::volume::{DataLayout, Filesystem};
 
-/// Judges every subvolume below `layouts`; `at_work` are the other runs of ours that live.
-pub fn judge(layouts: &[&DataLayout], at_work: &[Seen]) -> Vec<Finding> {
+/// Judges every subvolume below `layouts`; `own` is what must not share their space, `at_work` are the other runs of ours that live.
+pub fn judge(layouts: &[&DataLayout], own: &[OwnPath], at_work: &[Seen]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen = BTreeSet::new();
     let filesystems = layouts.iter().flat_map(|layout| &layout.filesystems);
@@ -26,6 +26,7 @@ pub fn judge(layouts: &[&DataLayout], at_work: &[Seen]) -> Vec<Finding> {
                 let detail = format!("btrfs subvolume, on {}", devices(filesystem));
                 findings.push(Finding::ok(&subject, "volume", detail));
                 findings.push(space(&subject, &filesystem.mount_point));
+                findings.extend(beside(filesystem, own));
                 findings.extend(leftovers(&subject, &filesystem.mount_point, at_work));
             }
             Err(error) => findings.push(refused(subject, "volume", &error)),
@@ -41,6 +42,30 @@ fn devices(filesystem: &Filesystem) -> String {
         true => filesystem.device.name.clone(),
         false => names.join(", "),
     }
+}
+
+/// A store on the devices that the data is on is lost with it, and fills the file system that the snapshot keeps from being emptied.
+fn beside(filesystem: &Filesystem, own: &[OwnPath]) -> Vec<Finding> {
+    let devices = &filesystem.device.below;
+    let shared = own.iter().filter(|own| {
+        matches!(own.place, Place::Store)
+            && devices
+                .iter()
+                .any(|device| own.filesystem.device.contains(device.number))
+    });
+    let refuse = |own: &OwnPath| {
+        Finding::refused(
+            filesystem.mount_point.display().to_string(),
+            "own_paths",
+            format!(
+                "{} ({}) lies on the same devices, and they are snapshotted",
+                own.place,
+                own.path.display()
+            ),
+            "move it to a file system that holds no mongod's data",
+        )
+    };
+    shared.map(refuse).collect()
 }
 
 /// A snapshot keeps what is overwritten, and a full file system stops mongod.

@@ -43,14 +43,17 @@ pub fn deactivate(name: &str) -> Command {
     lvm("lvchange", &["--activate", "n", "--autobackup", "n", name])
 }
 
+/// LVM's settings for commands in the lock window.
+const IN_THE_WINDOW: &str = "backup/backup=0 backup/archive=0 activation/monitoring=0";
+
 /// Has what [`make_space`] made become a snapshot. Inside the lock window, so whatever can be left out is:
 /// - `--noudevsync`: udev may do its work later; whoever mounts waits for the device node.
-/// - `backup/backup=0`: no copy of the metadata into /etc/lvm, which would wait for the disk; the removal writes one.
+/// - no copies of the metadata into /etc/lvm, before (`archive`) and after (`backup`), which would wait for the disk; making the space and removing
+///   the snapshot write some.
 /// - `activation/monitoring=0`: no registration with dmeventd; we watch the space ourselves.
 /// - `--zero n`: it is zero already. To do it here means to wait for udev.
 pub fn attach(snapshot: &LvmSnapshot) -> Command {
     let chunk = format!("{CHUNK}b");
-    let settings = "backup/backup=0 activation/monitoring=0";
     let (origin, space) = (snapshot.origin.to_string(), snapshot.full_name());
     lvm(
         "lvconvert",
@@ -58,7 +61,7 @@ pub fn attach(snapshot: &LvmSnapshot) -> Command {
             "--yes",
             "--noudevsync",
             "--config",
-            settings,
+            IN_THE_WINDOW,
             "--type",
             "snapshot",
             "--zero",
@@ -79,10 +82,8 @@ pub fn create_thin(snapshot: &LvmSnapshot) -> Command {
         &[
             "--yes",
             "--noudevsync",
-            "--autobackup",
-            "n",
-            "--monitor",
-            "n",
+            "--config",
+            IN_THE_WINDOW,
             "--snapshot",
             "--permission",
             "rw",
@@ -179,6 +180,18 @@ pub fn groups() -> Command {
 pub fn status(snapshot: &LvmSnapshot) -> Command {
     let device = join_lvm_name(&snapshot.origin.vg, &snapshot.lv);
     lvm("dmsetup", &["status", &device])
+}
+
+/// LVM's setting `thin_pool_autoextend_threshold`, in per cent. Above it LVM makes no new thin volumes.
+pub fn pool_threshold() -> Command {
+    lvm(
+        "lvmconfig",
+        &[
+            "--typeconfig",
+            "full",
+            "activation/thin_pool_autoextend_threshold",
+        ],
+    )
 }
 
 /// The kernel's status of the thin pool `vg/pool`.

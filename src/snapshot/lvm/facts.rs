@@ -58,6 +58,8 @@ pub struct ThinPool {
     pub lv: String,
     /// Its size in bytes.
     pub size: u64,
+    /// Per cent of data or metadata above which LVM makes no new volumes in it.
+    pub threshold: u8,
     /// How full it is.
     pub status: PoolStatus,
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::command::CHUNK;
 use super::facts::{LogicalVolume, LvmFacts, ThinPool, VolumeGroup};
+use super::status::PoolStatus;
 use crate::config::SnapshotSize;
+use crate::human;
 use crate::ids::RunId;
 use crate::snapshot::{LvmSnapshot, Origin, SnapshotError, Space, btrfs};
 use crate::volume::{DataLayout, DevNumber, Filesystem, LayerKind};
@@ -14,6 +16,10 @@ use crate::volume::{DataLayout, DevNumber, Filesystem, LayerKind};
 const SAFETY: u64 = 2;
 /// A thin pool this full, by data or metadata, is let be: the snapshots in it go, so that mongod can write.
 pub const POOL_GIVE_UP: f64 = 0.95;
+/// Bytes in a block of a thin pool's metadata.
+const POOL_METADATA_BLOCK: u64 = 4096;
+/// LVM wants that much of it free, or a quarter of what there is.
+const POOL_METADATA_LEAST: u64 = 4 << 20;
 /// Bytes of the snapshot's own table for each chunk copied.
 const TABLE_ENTRY: u64 = 16;
 
@@ -124,10 +130,39 @@ pub fn plan(
     }
     for ((vg, lv), coming) in to_pools {
         if let Some(pool) = facts.pool(vg, lv) {
+            is_open(pool)?;
             room_in(pool, coming)?;
         }
     }
     Ok(planned)
+}
+
+/// Whether LVM makes snapshots in a pool at all (`lib/metadata/thin_manip.c`, `pool_below_threshold`): neither data nor metadata above the threshold, and
+/// of the metadata a quarter or 4 MiB free, whichever is less.
+fn is_open(pool: &ThinPool) -> Result<(), SnapshotError> {
+    let PoolStatus { data, metadata, .. } = pool.status;
+    let threshold = f64::from(pool.threshold) / 100.0;
+    let least = (metadata.total / 4).min(POOL_METADATA_LEAST / POOL_METADATA_BLOCK);
+    let closed = |reason: String| {
+        Err(SnapshotError::PoolClosed {
+            pool: format!("{}/{}", pool.vg, pool.lv),
+            reason,
+        })
+    };
+    for (what, blocks) in [("data", data), ("metadata", metadata)] {
+        if pool.threshold < 100 && blocks.share() > threshold {
+            return closed(format!(
+                "{} of its {what} are used, and thin_pool_autoextend_threshold is {}",
+                human::percent(blocks.share()),
+                pool.threshold
+            ));
+        }
+    }
+    if metadata.free() < least {
+        let free = human::size(metadata.free().saturating_mul(POOL_METADATA_BLOCK));
+        return closed(format!("only {free} of its metadata are free"));
+    }
+    Ok(())
 }
 
 /// Whether a pool stays below [`POOL_GIVE_UP`] while `coming` bytes are written to what lies in it. Each may need a new block: of what they

@@ -58,6 +58,11 @@ pub struct Blocks {
 }
 
 impl Blocks {
+    /// Those not used.
+    pub fn free(self) -> u64 {
+        self.total.saturating_sub(self.used)
+    }
+
     /// The share used, 0 to 1.
     pub fn share(self) -> f64 {
         self.used as f64 / self.total.max(1) as f64
@@ -106,6 +111,14 @@ impl PoolStatus {
     }
 }
 
+/// The per cent that `lvmconfig` prints for `thin_pool_autoextend_threshold`. None for anything else.
+pub fn threshold(text: &str) -> Option<u8> {
+    let (name, value) = text.trim().split_once('=')?;
+    (name == "thin_pool_autoextend_threshold")
+        .then(|| value.parse().ok())
+        .flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +147,19 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(CowStatus::parse(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_is_read_as_lvm_prints_it() {
+        assert_eq!(threshold("thin_pool_autoextend_threshold=80\n"), Some(80));
+        for other in [
+            "",
+            "80",
+            "snapshot_autoextend_threshold=80",
+            "thin_pool_autoextend_threshold=x",
+        ] {
+            assert_eq!(threshold(other), None, "{other:?}");
         }
     }
 

@@ -53,7 +53,7 @@ fn space_is_made_before_and_taking_is_one_command() {
             "lvcreate --yes --autobackup n --zero y --wipesignatures n --permission rw --size 67108864b \
              --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1",
             "lvchange --activate n --autobackup n data-1/freezeframe-0000abcd-1",
-            "lvconvert --yes --noudevsync --config backup/backup=0 activation/monitoring=0 --type snapshot --zero n --chunksize 4096b \
+            "lvconvert --yes --noudevsync --config backup/backup=0 backup/archive=0 activation/monitoring=0 --type snapshot --zero n --chunksize 4096b \
              data-1/mongo-db data-1/freezeframe-0000abcd-1"
         ]
     );
@@ -76,7 +76,7 @@ fn a_thin_snapshot_has_nothing_to_prepare_and_is_active_at_once() {
     assert_eq!(
         *exec.seen.lock().unwrap(),
         [
-            "lvcreate --yes --noudevsync --autobackup n --monitor n --snapshot --permission rw --setactivationskip n --activate y \
+            "lvcreate --yes --noudevsync --config backup/backup=0 backup/archive=0 activation/monitoring=0 --snapshot --permission rw --setactivationskip n --activate y \
              --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1/thin1"
         ]
     );
@@ -201,7 +201,7 @@ fn devices_that_lvm_forgot_go_too() {
 #[test]
 fn foreign_volumes_stay_whatever_they_are_called() {
     let found = |attr: &str, origin: Option<&str>, size: u64, tags: &[&str]| LogicalVolume {
-        pool: None,
+        pool: Some("pool".into()).filter(|_| attr.starts_with('V')),
         vg: "data-1".into(),
         lv: "freezeframe-0000abcd-1".into(),
         size,

@@ -2,6 +2,7 @@
 //! as one has overflowed, or a thin pool is so full that soon mongod could not write. Checked once more by [`Watch::finish`] when the archive is complete.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::plan::{POOL_GIVE_UP, Planned, most_usable};
 use super::status::{CowStatus, PoolStatus};
 use super::{Lvm, LvmSnapshot, SnapshotError};
+use crate::host;
 use crate::human;
-use crate::snapshot::Space;
+use crate::snapshot::{Space, btrfs};
 
 /// How often the space is looked at.
 pub const INTERVAL: Duration = Duration::from_secs(2);
@@ -118,6 +120,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     watched: Vec<Watched>,
+    /// btrfs subvolumes that have a snapshot.
+    subvolumes: Vec<PathBuf>,
     first_failure: Option<Failure>,
     stop: bool,
 }
@@ -135,6 +139,7 @@ struct Watched {
 enum Failure {
     Overflowed(String),
     PoolFull(String),
+    FilesystemFull(PathBuf),
     Gone(String),
 }
 
@@ -143,19 +148,22 @@ impl From<Failure> for SnapshotError {
         match failure {
             Failure::Overflowed(name) => Self::Overflowed { name },
             Failure::PoolFull(pool) => Self::PoolFull { pool },
+            Failure::FilesystemFull(point) => Self::FilesystemFull { point },
             Failure::Gone(name) => Self::Gone { name },
         }
     }
 }
 
 impl Watch {
-    /// Begins to watch `snapshots`, every `interval`. When one has overflowed or is gone, `overflowed` is cancelled.
+    /// Begins to watch `snapshots`, and the space around snapshots of btrfs `subvolumes`, every `interval`. When one has overflowed or is gone, or
+    /// mongod would soon have no room to write, `overflowed` is cancelled.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn start(
         lvm: Lvm,
         snapshots: &[Planned],
+        subvolumes: Vec<PathBuf>,
         interval: Duration,
         overflowed: CancellationToken,
     ) -> io::Result<Self> {
@@ -176,6 +184,7 @@ impl Watch {
             .collect();
         let state = Mutex::new(State {
             watched,
+            subvolumes,
             ..State::default()
         });
         let shared = Arc::new(Shared {
@@ -257,6 +266,11 @@ impl Shared {
                     state.first_failure.get_or_insert(failure);
                     self.overflowed.cancel();
                 }
+            }
+            if let Some(point) = state.subvolumes.iter().find(|root| is_nearly_full(root)) {
+                let failure = Failure::FilesystemFull(point.clone());
+                state.first_failure.get_or_insert(failure);
+                self.overflowed.cancel();
             }
             state = self
                 .wake
@@ -359,6 +373,12 @@ impl Shared {
 /// Whether the snapshots in a pool must go: when it is full, mongod itself can write no more.
 pub fn endangered(pool: PoolStatus) -> bool {
     !pool.healthy || pool.fill() >= POOL_GIVE_UP
+}
+
+/// A file system that does not tell is left to whoever reads its snapshot.
+fn is_nearly_full(subvolume: &Path) -> bool {
+    host::space(subvolume)
+        .is_ok_and(|space| btrfs::is_endangered(space.free as f64 / space.total.max(1) as f64))
 }
 
 /// Bytes a second; none where less is used than before.

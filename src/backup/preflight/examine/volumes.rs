@@ -23,6 +23,7 @@ use crate::human;
 use crate::ids::RunId;
 use crate::manifest::Deployment;
 use crate::mongo::{self, HostProcess, MemberFacts};
+use crate::snapshot::btrfs::Btrfs;
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::lvm::plan::{Planned, Sizing, expected_duration, plan};
 use crate::snapshot::{btrfs, rate};
@@ -231,9 +232,18 @@ async fn look_at_pictures(
     own: Vec<OwnPath>,
 ) -> (Option<Vec<PlannedPicture>>, Vec<Finding>) {
     let refs: Vec<&DataLayout> = layouts.iter().collect();
-    let mut findings = subvolumes::judge(&refs, at_work);
+    let mut findings = subvolumes::judge(&refs, &own, at_work);
     findings.extend(not_chosen(env.config.window.provider, &refs));
     let subvolumes = btrfs::plan(&refs, run).ok();
+    if subvolumes.iter().any(|planned| !planned.is_empty()) {
+        let btrfs = Btrfs::new(env.tools.exec.clone());
+        if let Err(error) = off_thread(move || btrfs.is_installed()).await {
+            let todo = error
+                .hint()
+                .unwrap_or_else(|| "install btrfs-progs and run as root".into());
+            findings.push(Finding::refused("btrfs", "btrfs", error.to_string(), todo));
+        }
+    }
     let mut filesystems = layouts.iter().flat_map(|layout| &layout.filesystems);
     let volumes = if filesystems.all(btrfs::is_ours) && !layouts.is_empty() {
         Some(Vec::new())

@@ -226,6 +226,7 @@ fn pool(fill: f64) -> ThinPool {
         vg: "data-1".into(),
         lv: "pool".into(),
         size: 100 * MIB,
+        threshold: 100,
         status: PoolStatus {
             data: Blocks {
                 used: (1600.0 * fill) as u64,
@@ -271,9 +272,21 @@ fn a_thin_volume_is_snapshotted_where_its_pool_stays_below_the_mark() {
     assert!(refused(&facts, &sizing));
     sizing.rates.clear();
     assert!(planned(&facts, &sizing).is_ok());
-    facts.pools[0].status.metadata.used = 1000;
-    assert!(refused(&facts, &sizing));
+    let closed = |facts: &LvmFacts| {
+        let error = planned(facts, &sizing).unwrap_err();
+        matches!(error, SnapshotError::PoolClosed { .. })
+    };
+    // Of 4 MiB a quarter must be free.
+    facts.pools[0].status.metadata.used = 768;
+    assert!(planned(&facts, &sizing).is_ok());
+    facts.pools[0].status.metadata.used = 769;
+    assert!(closed(&facts));
     facts.pools[0].status.metadata.used = 1;
+    facts.pools[0].threshold = 50;
+    assert!(planned(&facts, &sizing).is_ok());
+    facts.pools[0].threshold = 49;
+    assert!(closed(&facts));
+    facts.pools[0].threshold = 100;
     facts.pools[0].status.healthy = false;
     assert!(refused(&facts, &sizing));
 }

@@ -172,6 +172,7 @@ fn watch_every(interval: Duration, states: &[&'static str], free: u64) -> Watchi
     let watch = Watch::start(
         Lvm::new(script.clone()),
         &[planned()],
+        Vec::new(),
         interval,
         token.clone(),
     )
