@@ -239,8 +239,8 @@ $ freezeframe unpack nowhere -C to
 error: cannot open nowhere: No such file or directory (os error 2)
 => 2
 $ freezeframe unpack nothing -C to
-error: damaged archive, byte 0: it does not begin as an archive does
-  hint: what is stored is damaged: restore from another backup, and check the store's disks
+error: nothing is no archive of freezeframe's, or its beginning is damaged
+  hint: what xz and pixz made is opened by `tar xJf`; the command `file` tells what else it may be
 => 6
 $ freezeframe unpack damaged -C half
 error: damaged archive, byte 32: the block that begins there: Src size is incorrect

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::pack::{STANDARD, threads};
 use super::{Failure, Hand, print};
-use crate::archive::{FileArchive, Profile, describe, unpack_alone};
+use crate::archive::{ArchiveError, FileArchive, Profile, describe, unpack_alone};
 use crate::cli::UnpackArgs;
 use crate::error::{Exit, Explain};
 use crate::human;
@@ -35,6 +35,8 @@ enum UnpackError {
     Terminal,
     #[error("cannot open {}: {source}", path.display())]
     Open { path: PathBuf, source: io::Error },
+    #[error("{} is no archive of freezeframe's, or its beginning is damaged", path.display())]
+    NoArchive { path: PathBuf },
     #[error("cannot copy standard input to a file in {}: {source}", path.display())]
     Spool { path: PathBuf, source: io::Error },
 }
@@ -43,6 +45,9 @@ impl Explain for UnpackError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Terminal => Some("name the archive's file, or redirect standard input".into()),
+            Self::NoArchive { .. } => Some(
+                "what xz and pixz made is opened by `tar xJf`; the command `file` tells what else it may be".into(),
+            ),
             Self::Open { .. } => None,
             Self::Spool { .. } => Some(
                 "blocks are found by the index at an archive's end, so what comes through a pipe is put into a file first: make room for it, or give the archive as a file"
@@ -54,6 +59,7 @@ impl Explain for UnpackError {
     fn exit(&self) -> Exit {
         match self {
             Self::Terminal | Self::Open { .. } => Exit::Usage,
+            Self::NoArchive { .. } => Exit::Damaged,
             Self::Spool { .. } => Exit::Restore,
         }
     }
@@ -63,7 +69,7 @@ pub fn run(hand: &Hand, arguments: UnpackArgs) -> Result<Exit, Failure> {
     let to = std::path::absolute(&arguments.directory).unwrap_or(arguments.directory);
     let begun = Instant::now();
     let (archive, target) = open(&arguments.file, &to)?;
-    let described = describe(&archive)?;
+    let described = describe(&archive).map_err(|error| told(error, &arguments.file))?;
     let target = match target {
         Some(target) => target,
         None => Target::prepare(&to, described.tar_size)?,
@@ -90,6 +96,17 @@ pub fn run(hand: &Hand, arguments: UnpackArgs) -> Result<Exit, Failure> {
     };
     print(hand.json, &unpacked, || render(&unpacked))?;
     Ok(Exit::Done)
+}
+
+/// What does not begin as an archive is more likely another file than a damaged one.
+fn told(error: ArchiveError, file: &Path) -> Failure {
+    match error {
+        ArchiveError::Container { offset: 0, .. } => UnpackError::NoArchive {
+            path: file.to_owned(),
+        }
+        .into(),
+        error => error.into(),
+    }
 }
 
 /// The archive, and the target where it had to be prepared already: what comes through a pipe goes into a file without a
