@@ -185,9 +185,29 @@ async fn a_batch_that_was_being_written_is_cut_off() {
     let locked = LockedCopy::get().await;
     let (_dir, db_path) = locked.fresh();
     let binary = binary().await;
-    let mongod = start_private(&db_path, &locked.record, &binary)
+    let point = cut_short(&db_path, &locked.record, &binary).await;
+
+    // What lies after the point has holes, so the data does not reach the promised optime.
+    let member = free_addr();
+    let error = settle_it(&db_path, &locked.record, &member, &binary)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RestoreError::OtherOptime { .. }), "{error}");
+
+    // And one that was promised up to the point is restored up to there.
+    let mut record = locked.record.clone();
+    record.optime = point;
+    settle_it(&db_path, &record, &member, &binary)
         .await
         .unwrap();
+    let restored = Restored::start(&db_path, "rs0", &member).await;
+    let entry = restored.entry_after(record.optime).await;
+    assert_new_set(&entry);
+}
+
+/// Makes the end of the copy's oplog look as in the middle of a batch: what comes after the optime that this gives may have holes.
+async fn cut_short(db_path: &Path, record: &MemberRecord, binary: &MongodBinary) -> OpTime {
+    let mongod = start_private(db_path, record, binary).await.unwrap();
     let local = client(mongod.connection().addr()).database("local");
     let mut newest = local
         .collection::<Document>("oplog.rs")
@@ -212,24 +232,38 @@ async fn a_batch_that_was_being_written_is_cut_off() {
         .await
         .unwrap();
     mongod.stop().await.unwrap();
+    OpTime {
+        seconds: point.time,
+        increment: point.increment,
+        term: earlier.get_i64("t").unwrap(),
+    }
+}
 
-    // What lies after the point has holes, so the data does not reach the promised optime.
-    let member = free_addr();
-    let error = settle_it(&db_path, &locked.record, &member, &binary)
-        .await
-        .unwrap_err();
-    assert!(matches!(error, RestoreError::OtherOptime { .. }), "{error}");
-
-    // And one that was promised up to the point is restored up to there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_was_not_locked_is_recovered_before_it_is_settled() {
+    let locked = LockedCopy::get().await;
+    let (_dir, db_path) = locked.fresh();
+    let (member, binary) = (free_addr(), binary().await);
+    let point = cut_short(&db_path, &locked.record, &binary).await;
     let mut record = locked.record.clone();
-    record.optime.seconds = point.time;
-    record.optime.increment = point.increment;
-    settle_it(&db_path, &record, &member, &binary)
+    record.locked = false;
+    // What was durable before the snapshot must be there, whatever else is.
+    let error = settle_it(&db_path, &record, &member, &binary).await;
+    assert!(
+        matches!(&error, Err(RestoreError::OtherOptime { found, .. }) if *found == Some(point)),
+        "{error:?}"
+    );
+    record.optime.seconds = point.seconds - 1;
+    let report = settle_it(&db_path, &record, &member, &binary)
         .await
         .unwrap();
+    assert_eq!(report.optime, point);
+    // Settling alone would leave it to the first start to cut off what comes after a hole.
+    let mongod = start_private(&db_path, &record, &binary).await.unwrap();
+    assert_eq!(mongod.connection().oplog_top().await.unwrap(), point);
+    mongod.stop().await.unwrap();
     let restored = Restored::start(&db_path, "rs0", &member).await;
-    let entry = restored.entry_after(record.optime).await;
-    assert_new_set(&entry);
+    assert_new_set(&restored.entry_after(point).await);
 }
 
 async fn start_private(

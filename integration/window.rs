@@ -24,7 +24,7 @@ use freezeframe::backup::journal::Journal;
 use freezeframe::backup::release::Tools;
 use freezeframe::backup::resource::Resource;
 use freezeframe::backup::run::Run;
-use freezeframe::backup::window::{Closed, Terms, WindowError, WorkError, around};
+use freezeframe::backup::window::{Closed, Locking, Terms, WindowError, WorkError, around};
 use freezeframe::error::{Exit, Explain};
 use freezeframe::exec::SystemExec;
 use freezeframe::mongo::{
@@ -42,6 +42,7 @@ struct Scene {
     state: PathBuf,
     member: usize,
     watched: bool,
+    locking: Locking,
 }
 
 const HIDDEN: usize = 1;
@@ -76,6 +77,7 @@ impl Scene {
             state,
             member,
             watched: false,
+            locking: Locking::Locked,
         }
     }
 
@@ -113,6 +115,7 @@ impl Scene {
         let members = [(mongod, process)];
         let terms = Terms {
             members: &members,
+            locking: self.locking,
             limit,
             provider: "test",
             watched: self.watched,
@@ -199,6 +202,39 @@ async fn a_clean_window_holds_the_member_and_lets_it_go() {
             .values()
             .all(|us| *us <= closed.record.held_us)
     );
+}
+
+#[tokio::test]
+async fn a_window_without_the_lock_leaves_the_member_alone_and_tells_what_was_durable() {
+    let mut scene = Scene::new().await;
+    scene.locking = Locking::Unlocked;
+    let before = scene.mongod().await.durable_optime().await.unwrap();
+    let closed = scene
+        .around(LONG, &CancellationToken::new(), async |_| {
+            assert!(!scene.locked().await);
+            assert_eq!(
+                scene.guards().len(),
+                1,
+                "the origin may be left standing still"
+            );
+            Ok(scene.mongod().await.durable_optime().await.unwrap())
+        })
+        .await
+        .unwrap();
+    let optimes: Vec<_> = closed.optimes.values().copied().collect();
+    assert!(
+        matches!(optimes[..], [optime] if before <= optime && optime <= closed.value),
+        "{before} {optimes:?} {}",
+        closed.value
+    );
+    assert_eq!((closed.record.held_us, closed.locked_us.len()), (0, 0));
+    let steps: Vec<_> = closed
+        .record
+        .steps
+        .iter()
+        .map(|step| step.step.as_str())
+        .collect();
+    assert_eq!(steps, ["flush", "optime"]);
 }
 
 #[tokio::test]
@@ -357,6 +393,7 @@ async fn a_restarted_mongod_voids_the_window() {
     let members = [(mongod.clone(), mongod.process_id().await.unwrap())];
     let terms = Terms {
         members: &members,
+        locking: Locking::Locked,
         limit: LONG,
         provider: "test",
         watched: false,

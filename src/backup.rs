@@ -38,7 +38,7 @@ use release::Tools;
 use resource::Resource;
 use run::Run;
 use upload::{Job, Upload, UploadError};
-use window::{Closed, Terms};
+use window::{Closed, Locking, Terms};
 
 /// What a backup's run journal says it does.
 pub const BACKUP: &str = "backup";
@@ -199,6 +199,7 @@ where
     let terms = Terms {
         members: &members,
         limit: env.config.max_window(),
+        locking: plan.locking,
         provider: plan.picture.provider(),
         watched: matches!(plan.picture, PicturePlan::Hold),
         tools: &env.tools,
@@ -212,10 +213,12 @@ where
         tracing::debug!("{} {}: {length}", step.step, step.subject);
     }
     let held = std::time::Duration::from_micros(closed.record.held_us);
-    env.progress.say(&format!(
-        "the database was held for {}",
-        human::duration(held)
-    ));
+    env.progress.say(&match plan.locking {
+        Locking::Locked => format!("the database was held for {}", human::duration(held)),
+        Locking::Unlocked => {
+            "the database was not locked: one snapshot holds everything".to_owned()
+        }
+    });
     Ok(closed)
 }
 

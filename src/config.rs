@@ -146,6 +146,8 @@ pub enum AuthMechanism {
 pub struct WindowConfig {
     /// What takes the picture.
     pub provider: ProviderChoice,
+    /// Whether the members are locked while it is taken.
+    pub lock: LockChoice,
     /// Longest time the database is held; then the guard unlocks and the backup fails.
     pub max_lock: Period,
     /// The same for the provider "hold", which has no default.
@@ -156,6 +158,7 @@ impl Default for WindowConfig {
     fn default() -> Self {
         Self {
             provider: ProviderChoice::Auto,
+            lock: LockChoice::Always,
             max_lock: Period(Duration::from_secs(10)),
             max_hold: None,
         }
@@ -174,6 +177,16 @@ pub enum ProviderChoice {
     Btrfs,
     /// No picture: the lock is held while the archive is made.
     Hold,
+}
+
+/// When the members are locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockChoice {
+    /// In every backup.
+    Always,
+    /// Only where one snapshot does not hold everything.
+    Auto,
 }
 
 /// `[lvm]`
@@ -360,6 +373,13 @@ impl Config {
                 "max_hold",
                 "max_hold is set but only provider \"hold\" uses it",
                 "remove max_hold, or set provider = \"hold\"",
+            ),
+            (
+                self.window.provider == ProviderChoice::Hold
+                    && self.window.lock == LockChoice::Auto,
+                "lock",
+                "provider \"hold\" reads the live files, which only the lock keeps as they are",
+                "remove lock, or set provider = \"auto\"",
             ),
             (
                 mongo.password_file.is_some() && mongo.username.is_none(),

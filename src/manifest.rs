@@ -14,8 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{BackupId, DeploymentId, Hash, MemberAddr, OpTime, RunId, ShardName};
 
-/// The format this program writes. Older ones stay readable, newer ones are refused.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest format that this program reads and writes. Older ones stay readable, newer ones are refused.
+pub const FORMAT_VERSION: u32 = 2;
+/// The format of documents that say nothing a reader of the first one would misunderstand: of sets whose members were locked, and of
+/// verification records.
+pub const FORMAT_FIRST: u32 = 1;
 
 /// Object name of the manifest inside a backup set.
 pub const MANIFEST: &str = "manifest.json";
@@ -95,7 +98,7 @@ pub struct Manifest {
 pub struct WindowRecord {
     /// Snapshot provider: "lvm", "hold", ...
     pub provider: String,
-    /// From the first lock command sent to the last unlock reply, in microseconds.
+    /// From the first lock command sent to the last unlock reply, in microseconds; 0 where no lock was taken.
     pub held_us: u64,
     /// Each timed step, in order of beginning.
     pub steps: Vec<StepRecord>,
@@ -127,9 +130,12 @@ pub struct MemberRecord {
     pub server_version: String,
     /// Feature compatibility version, such as "6.0".
     pub feature_compatibility: String,
-    /// Top of the oplog, read under the lock.
+    /// Top of the oplog, read under the lock. Without the lock: what was durable before the snapshot was taken, see [`MemberRecord::ends_at`].
     pub optime: OpTime,
-    /// Lock of this member, in microseconds from command sent to unlock reply received.
+    /// Whether it was locked. Else one snapshot holds all its files as they were at one moment.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub locked: bool,
+    /// Lock of this member, in microseconds from command sent to unlock reply received; 0 without the lock.
     pub locked_us: u64,
     /// Replica-set configuration (`replSetGetConfig`), as relaxed extended JSON.
     pub replica_set_config: serde_json::Value,
@@ -139,6 +145,33 @@ pub struct MemberRecord {
     pub storage: Vec<String>,
     /// The archive.
     pub archive: ArchiveRecord,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+impl MemberRecord {
+    /// Whether data whose oplog ends at `top` can be what this record tells of: its very optime, or, of a member that
+    /// was not locked, that or a later one.
+    pub fn ends_at(&self, top: OpTime) -> bool {
+        match self.locked {
+            true => top == self.optime,
+            false => top >= self.optime,
+        }
+    }
+
+    /// What the record says of the end of the data, for a message: "(1769824801, 7) t=3".
+    pub fn promise(&self) -> String {
+        match self.locked {
+            true => self.optime.to_string(),
+            false => format!("{} or later", self.optime),
+        }
+    }
 }
 
 /// A member's role in its deployment.

@@ -56,6 +56,8 @@ pub struct Restored {
     pub to: PathBuf,
     /// The moment that the data is of.
     pub optime: OpTime,
+    /// Whether that is known exactly: not before settling, of a member that was not locked. Then it is that moment or a later one.
+    pub optime_exact: bool,
     /// Files and directories written.
     pub files: u64,
     /// Sum of the files' sizes in bytes, holes included.
@@ -126,7 +128,10 @@ pub async fn restore(
         id: fetch.manifest.id,
         shard: record.shard.clone(),
         to: order.to.to_owned(),
-        optime: record.optime,
+        optime: settled
+            .as_ref()
+            .map_or(record.optime, |settled| settled.optime),
+        optime_exact: record.locked || settled.is_some(),
         files: unpacked.files,
         data_bytes: unpacked.data_size,
         seconds: begun.elapsed().as_secs_f64(),

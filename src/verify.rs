@@ -18,7 +18,7 @@ use crate::catalog::verification::{Outcome, Verification, VerificationKind};
 use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
 use crate::ids::{BackupId, Hash};
-use crate::manifest::{FORMAT_VERSION, MANIFEST, Manifest};
+use crate::manifest::{FORMAT_FIRST, MANIFEST, Manifest};
 use crate::progress::{Meter, Progress};
 use crate::store::object::StoredObject;
 use crate::store::{SharedStore, StoreError};
@@ -127,7 +127,7 @@ impl VerifyReport {
     /// The record to be kept beside the set.
     pub fn record(&self, at: Timestamp, host: &str) -> Verification {
         Verification {
-            format: FORMAT_VERSION,
+            format: FORMAT_FIRST,
             id: self.id,
             kind: VerificationKind::Hashes,
             outcome: match self.findings.is_empty() {

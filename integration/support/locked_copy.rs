@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use freezeframe::ids::{BackupId, Hash, MemberAddr, OpTime, RunId};
 use freezeframe::manifest::{
-    ArchiveRecord, Deployment, FORMAT_VERSION, FileTableRecord, Manifest, MemberRecord, Role,
+    ArchiveRecord, Deployment, FORMAT_FIRST, FileTableRecord, Manifest, MemberRecord, Role,
     StorageLayout, WindowRecord,
 };
 use mongodb::Client;
@@ -357,6 +357,7 @@ fn record(address: MemberAddr, version: &str, db_path: &Path, optime: OpTime) ->
         server_version: version.to_owned(),
         feature_compatibility: version.rsplit_once('.').unwrap().0.to_owned(),
         optime,
+        locked: true,
         locked_us: 1,
         replica_set_config: serde_json::Value::Null,
         layout: StorageLayout {
@@ -385,7 +386,7 @@ fn record(address: MemberAddr, version: &str, db_path: &Path, optime: OpTime) ->
 fn manifest(record: MemberRecord) -> Manifest {
     let started = jiff::Timestamp::now();
     Manifest {
-        format: FORMAT_VERSION,
+        format: FORMAT_FIRST,
         id: BackupId::at(started),
         run: RunId::random(),
         tool: "test".into(),

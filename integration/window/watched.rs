@@ -60,6 +60,7 @@ async fn a_killed_mongod_ends_a_watched_window_at_once_and_is_known_to_hold_noth
     let members = [(mongod.clone(), mongod.process_id().await.unwrap())];
     let terms = Terms {
         members: &members,
+        locking: Locking::Locked,
         limit: LONG,
         provider: "test",
         watched: true,

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct GuardPlan {
     /// The run it guards.
     pub run: RunId,
-    /// The members that will be locked, and the server processes they are.
+    /// The members that will be locked, and the server processes they are; none where no lock is taken.
     pub members: Vec<(MemberAddr, ServerProcess)>,
     /// The processes of this host that they are, where that is known.
     #[serde(default)]

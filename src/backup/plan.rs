@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use crate::archive::{SourceGraft, SourceTree};
 use crate::backup::lease::Scope;
 use crate::backup::resource::Resource;
-use crate::backup::window::Closed;
+use crate::backup::window::{Closed, Locking};
+use crate::config::LockChoice;
 use crate::host;
 use crate::ids::{BackupId, MemberAddr, RunId, ShardName};
 use crate::manifest::{
-    ArchiveRecord, Deployment, FORMAT_VERSION, FileTableRecord, Intent, IntentMember, Manifest,
-    MemberRecord, StorageLayout,
+    ArchiveRecord, Deployment, FORMAT_FIRST, FORMAT_VERSION, FileTableRecord, Intent, IntentMember,
+    Manifest, MemberRecord, StorageLayout,
 };
 use crate::mongo::{MemberFacts, Mongod};
 use crate::snapshot::{Snapshot, btrfs, lvm};
@@ -29,6 +30,8 @@ pub struct Plan {
     pub members: Vec<PlannedMember>,
     /// How the data is read.
     pub picture: PicturePlan,
+    /// Whether the members are locked meanwhile.
+    pub locking: Locking,
     /// How long all archives together will take.
     pub expected: Duration,
 }
@@ -71,6 +74,16 @@ impl PicturePlan {
                 }
             }
         }
+    }
+}
+
+/// Whether the lock is taken for `picture`. By choice it is left out where one snapshot holds everything: of two the second is later.
+pub fn locking(choice: LockChoice, picture: &PicturePlan) -> Locking {
+    match (choice, picture) {
+        (LockChoice::Auto, PicturePlan::Snapshots(pictures)) if pictures.len() == 1 => {
+            Locking::Unlocked
+        }
+        _ => Locking::Locked,
     }
 }
 
@@ -144,6 +157,14 @@ impl Plan {
         shards.into_iter().map(scope).collect()
     }
 
+    /// The oldest format that says all there is to say of this backup.
+    fn format(&self) -> u32 {
+        match self.locking {
+            Locking::Locked => FORMAT_FIRST,
+            Locking::Unlocked => FORMAT_VERSION,
+        }
+    }
+
     /// The statement of intent of run `run`, beginning at `started`.
     pub fn intent(&self, run: RunId, started: Timestamp) -> Intent {
         let member = |member: &PlannedMember| IntentMember {
@@ -151,7 +172,7 @@ impl Plan {
             address: member.mongod.addr().clone(),
         };
         Intent {
-            format: FORMAT_VERSION,
+            format: self.format(),
             id: BackupId::at(started),
             run,
             tool: env!("CARGO_PKG_VERSION").to_owned(),
@@ -181,7 +202,11 @@ impl Plan {
                 server_version: member.facts.server_version.clone(),
                 feature_compatibility: member.facts.feature_compatibility.clone(),
                 optime: *window.optimes.get(address)?,
-                locked_us: *window.locked_us.get(address)?,
+                locked: self.locking == Locking::Locked,
+                locked_us: match self.locking {
+                    Locking::Locked => *window.locked_us.get(address)?,
+                    Locking::Unlocked => 0,
+                },
                 replica_set_config: member.facts.replica_set.as_ref()?.config.clone(),
                 layout: member.storage_layout(),
                 storage: member
@@ -194,7 +219,7 @@ impl Plan {
             })
         };
         Manifest {
-            format: FORMAT_VERSION,
+            format: intent.format,
             id: intent.id,
             run: intent.run,
             tool: intent.tool.clone(),
@@ -289,5 +314,33 @@ impl View {
                     .join(filesystem.inside(path)?),
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pictures(count: u32) -> PicturePlan {
+        let one = |minor| {
+            PlannedPicture::Subvolume(btrfs::Planned {
+                snapshot: btrfs::SubvolumeSnapshot {
+                    subvolume: "/data".into(),
+                    name: "picture".into(),
+                    run: "0badcafe".parse().unwrap(),
+                },
+                device: DevNumber { major: 0, minor },
+            })
+        };
+        PicturePlan::Snapshots((0..count).map(one).collect())
+    }
+
+    #[test]
+    fn one_picture_does_without_the_lock_where_that_is_asked_for() {
+        let auto = |picture| locking(LockChoice::Auto, &picture);
+        assert_eq!(auto(pictures(1)), Locking::Unlocked);
+        assert_eq!(auto(pictures(2)), Locking::Locked);
+        assert_eq!(auto(PicturePlan::Hold), Locking::Locked);
+        assert_eq!(locking(LockChoice::Always, &pictures(1)), Locking::Locked);
     }
 }

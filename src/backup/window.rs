@@ -1,5 +1,8 @@
 //! The lock window: flush, lock every member, do the one thing that must be done, unlock every member.
 //!
+//! Where that one thing is one snapshot of everything, it may do without the lock ([`Locking::Unlocked`]); flush, guard and timer stay:
+//! the origin could be left standing still.
+//!
 //! The window is closed in every outcome before this returns. Its record is made only when it was
 //! valid: every lock was ours alone, every unlock left nothing behind, the guard never had to act.
 
@@ -41,6 +44,8 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(300);
 pub struct Terms<'a> {
     /// The members, connected, each with the server process that was examined.
     pub members: &'a [(Mongod, ServerProcess)],
+    /// Whether they are locked.
+    pub locking: Locking,
     /// Longest time the members may be held.
     pub limit: Duration,
     /// The provider's name, for the record.
@@ -52,14 +57,33 @@ pub struct Terms<'a> {
     pub tools: &'a Tools,
 }
 
+/// Whether members are locked while the picture is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locking {
+    /// They are.
+    Locked,
+    /// They are not: one snapshot holds everything there is as it was at one moment, and mongod recovers from it as from a power cut.
+    Unlocked,
+}
+
+impl<'a> Terms<'a> {
+    /// The members that are locked.
+    fn to_lock(&self) -> &'a [(Mongod, ServerProcess)] {
+        match self.locking {
+            Locking::Locked => self.members,
+            Locking::Unlocked => &[],
+        }
+    }
+}
+
 /// A valid window that is over, and what was brought out of it.
 #[derive(Debug)]
 pub struct Closed<T> {
     /// For the manifest.
     pub record: WindowRecord,
-    /// Top of each member's oplog, read under its lock.
+    /// Top of each member's oplog, read under its lock; without the lock what was durable before the work began.
     pub optimes: BTreeMap<MemberAddr, OpTime>,
-    /// Each member's lock, from command sent to unlock reply, in microseconds.
+    /// Each locked member's lock, from command sent to unlock reply, in microseconds.
     pub locked_us: BTreeMap<MemberAddr, u64>,
     /// What the work brought.
     pub value: T,
@@ -176,19 +200,19 @@ fn planned_locks(terms: &Terms<'_>, comment: &str) -> Vec<Resource> {
         comment: comment.to_owned(),
         host: mongod.host_process(),
     };
-    terms.members.iter().map(lock).collect()
+    terms.to_lock().iter().map(lock).collect()
 }
 
 fn guard_plan(run: &Run, terms: &Terms<'_>, comment: &str) -> GuardPlan {
     GuardPlan {
         run: run.id(),
         members: terms
-            .members
+            .to_lock()
             .iter()
             .map(|(mongod, process)| (mongod.addr().clone(), *process))
             .collect(),
         hosts: terms
-            .members
+            .to_lock()
             .iter()
             .filter_map(|(mongod, _)| Some((mongod.addr().clone(), mongod.host_process()?)))
             .collect(),
@@ -275,6 +299,10 @@ async fn held<T, W>(
 where
     W: Future<Output = Result<T, WorkError>>,
 {
+    let durable = match terms.locking {
+        Locking::Locked => BTreeMap::new(),
+        Locking::Unlocked => read_optimes(terms, timeline).await?,
+    };
     let start_us = monotonic_us();
     let (locked, broken) = lock_all(terms, timeline, comment, guard, cancel).await;
     if let Some(broken) = broken {
@@ -291,10 +319,12 @@ where
     }
     let inner = cancel.child_token();
     let mut work = pin!(async {
-        tokio::join!(
-            work(timeline.clone(), inner.clone()),
-            read_tops(terms, timeline)
-        )
+        tokio::join!(work(timeline.clone(), inner.clone()), async {
+            match terms.locking {
+                Locking::Locked => read_optimes(terms, timeline).await,
+                Locking::Unlocked => Ok(durable),
+            }
+        })
     });
     let brought = tokio::select! {
         // A window that broke at the very end is broken.
@@ -378,15 +408,21 @@ fn still_locked<T>(unlocked: Result<T, WindowError>) -> Option<WindowError> {
         .filter(|error| matches!(error, WindowError::StillLocked { .. }))
 }
 
-async fn read_tops(
+/// Where the data of each member ends: the top of its oplog under the lock; without it what is durable already.
+async fn read_optimes(
     terms: &Terms<'_>,
     timeline: &Timeline,
 ) -> Result<BTreeMap<MemberAddr, OpTime>, WindowError> {
     let reading = terms.members.iter().map(|(mongod, _)| async {
-        let top = timeline
-            .time(Step::Optime, mongod.addr().to_string(), mongod.oplog_top())
-            .await?;
-        Ok::<_, WindowError>((mongod.addr().clone(), top))
+        let asking = async {
+            match terms.locking {
+                Locking::Locked => mongod.oplog_top().await,
+                Locking::Unlocked => mongod.durable_optime().await,
+            }
+        };
+        let subject = mongod.addr().to_string();
+        let found = timeline.time(Step::Optime, subject, asking).await?;
+        Ok::<_, WindowError>((mongod.addr().clone(), found))
     });
     Ok(try_join_all(reading).await?.into_iter().collect())
 }

@@ -130,7 +130,7 @@ pub fn set(set: &SetSummary, manifest: &Manifest) -> String {
             member.address,
             member.server_version,
             member.feature_compatibility,
-            member.optime,
+            member.promise(),
             lock_length(member.locked_us),
             archive.object,
             archive.profile,
@@ -147,7 +147,7 @@ pub fn set(set: &SetSummary, manifest: &Manifest) -> String {
         .map(|step| {
             [
                 format!("  {:+.3} s", step.start_us as f64 / 1e6),
-                lock_length(step.length_us),
+                length(step.length_us),
                 step.step.clone(),
                 step.subject.clone(),
             ]
@@ -169,7 +169,15 @@ fn age(age: SignedDuration) -> String {
     }
 }
 
+/// The length of a lock; no lock is none at all.
 fn lock_length(us: u64) -> String {
+    match us {
+        0 => "none".into(),
+        us => length(us),
+    }
+}
+
+fn length(us: u64) -> String {
     human::duration(Duration::from_micros(us))
 }
 

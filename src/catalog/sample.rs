@@ -125,7 +125,7 @@ pub(crate) fn entries(name: &str) -> Vec<FileEntry> {
 
 pub(crate) fn intent() -> Intent {
     Intent {
-        format: FORMAT_VERSION,
+        format: FORMAT_FIRST,
         id: id(),
         run: "0badcafe".parse().unwrap(),
         tool: "0.1.0".into(),
@@ -156,6 +156,7 @@ pub(crate) fn member(name: &str) -> MemberRecord {
             increment: 7,
             term: 3,
         },
+        locked: true,
         locked_us: 181_250,
         replica_set_config: json!({"_id": name, "version": 4, "members": [{"_id": 0, "host": "a:1"}]}),
         layout: StorageLayout {
@@ -220,9 +221,28 @@ pub(crate) fn manifest() -> Manifest {
     }
 }
 
+/// The manifest of the same set in the format that knows members that were not locked.
+pub(crate) fn unlocked() -> Manifest {
+    let mut manifest = manifest();
+    manifest.format = 2;
+    manifest.window.held_us = 0;
+    manifest
+        .window
+        .steps
+        .retain(|step| !step.step.ends_with("lock"));
+    for member in &mut manifest.members {
+        (member.locked, member.locked_us) = (false, 0);
+    }
+    manifest
+}
+
 /// Everything but the manifest.
 pub(crate) async fn begin(store: &dyn Store) {
-    write_intent(store, &intent()).await.unwrap();
+    begin_as(store, &intent()).await;
+}
+
+async fn begin_as(store: &dyn Store, intent: &Intent) {
+    write_intent(store, intent).await.unwrap();
     for name in SHARDS {
         let object = format!("{name}.tar.xz");
         store
@@ -238,6 +258,18 @@ pub(crate) async fn begin(store: &dyn Store) {
 pub(crate) async fn write(store: &SharedStore) -> Manifest {
     begin(store.as_ref()).await;
     let manifest = manifest();
+    write_manifest(store.as_ref(), &manifest).await.unwrap();
+    manifest
+}
+
+/// A whole set of members that were not locked.
+pub(crate) async fn write_unlocked(store: &SharedStore) -> Manifest {
+    let manifest = unlocked();
+    let intent = Intent {
+        format: manifest.format,
+        ..intent()
+    };
+    begin_as(store.as_ref(), &intent).await;
     write_manifest(store.as_ref(), &manifest).await.unwrap();
     manifest
 }

@@ -30,11 +30,17 @@ fn render(manifest: &Manifest) -> String {
     let took = manifest.finished.duration_since(manifest.started);
     let took = Duration::from_millis(took.as_millis().try_into().unwrap_or_default());
     format!(
-        "{}  {} archived to {} in {}, database held {}\n",
+        "{}  {} archived to {} in {}, {}\n",
         manifest.id,
         human::size(data),
         human::size(stored),
         human::duration(took),
-        human::duration(Duration::from_micros(manifest.window.held_us)),
+        match manifest.window.held_us {
+            0 => "database not locked".to_owned(),
+            us => format!(
+                "database held {}",
+                human::duration(Duration::from_micros(us))
+            ),
+        },
     )
 }

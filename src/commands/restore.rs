@@ -44,7 +44,7 @@ fn render(restored: &Restored) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{} of {} restored to {}: {} files, {}, every hash right, in {}\nthe data is as of {}, optime {}",
+        "{} of {} restored to {}: {} files, {}, every hash right, in {}\nthe data is as of {}, optime {}{}",
         restored.shard,
         restored.id,
         restored.to.display(),
@@ -53,6 +53,10 @@ fn render(restored: &Restored) -> String {
         human::duration(Duration::try_from_secs_f64(restored.seconds).unwrap_or_default()),
         jiff::Timestamp::new(restored.optime.seconds.into(), 0).unwrap_or_default(),
         restored.optime,
+        match restored.optime_exact {
+            true => "",
+            false => " or later: it was not locked",
+        },
     );
     if restored.start.is_empty() {
         return text;

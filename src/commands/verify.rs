@@ -17,7 +17,7 @@ use crate::error::Exit;
 use crate::host;
 use crate::human;
 use crate::ids::BackupId;
-use crate::manifest::FORMAT_VERSION;
+use crate::manifest::FORMAT_FIRST;
 use crate::restore::MongodBinary;
 use crate::restore::fetch::Fetch;
 use crate::restore::prove::{Proof, Proving, prove};
@@ -128,7 +128,7 @@ async fn deep(
         })
         .collect();
     let record = Verification {
-        format: FORMAT_VERSION,
+        format: FORMAT_FIRST,
         id,
         kind: VerificationKind::Proven,
         outcome: if findings.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use thiserror::Error;
 
-use super::{INTENT, Intent, MANIFEST, Manifest};
+use super::{FORMAT_FIRST, INTENT, Intent, MANIFEST, Manifest};
 use crate::ids::ShardName;
 
 /// A rule of the format that a manifest breaks.
@@ -51,6 +51,16 @@ pub enum Inconsistent {
         /// Replica sets in the manifest.
         listed: String,
     },
+    /// A reader of the first format would take its data for that of its optime.
+    #[error(
+        "it is of format {format}, which knows no member that was not locked, and {shard} was not"
+    )]
+    NotLocked {
+        /// The format it says.
+        format: u32,
+        /// The replica set.
+        shard: ShardName,
+    },
     /// The intent is another run's.
     #[error("the intent is of {intent} and the manifest of {manifest}")]
     OtherRun {
@@ -94,6 +104,12 @@ impl Manifest {
             let object = member.archive.object.as_str();
             if !shards.insert(&member.shard) {
                 return Err(Inconsistent::SameShard {
+                    shard: member.shard.clone(),
+                });
+            }
+            if !member.locked && self.format == FORMAT_FIRST {
+                return Err(Inconsistent::NotLocked {
+                    format: self.format,
                     shard: member.shard.clone(),
                 });
             }

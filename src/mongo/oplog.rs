@@ -19,6 +19,22 @@ impl Mongod {
             .ok_or_else(|| self.odd_reply(FIND, "the oplog is empty"))
     }
 
+    /// Up to where everything is in the journal on disk, without holes: `optimes.durableOpTime` of `replSetGetStatus`. A snapshot that is
+    /// taken later holds it (`doc/mongodb.md`, "Without the lock").
+    ///
+    /// # Errors
+    /// [`MongoError`].
+    pub async fn durable_optime(&self) -> Result<OpTime, MongoError> {
+        const STATUS: &str = "replSetGetStatus";
+        let status = self.run(STATUS, doc! { STATUS: 1 }).await?;
+        let optimes = status.get_document("optimes").ok();
+        let durable = optimes.and_then(|optimes| optimes.get_document("durableOpTime").ok());
+        durable
+            .and_then(entry_optime)
+            .filter(|found| found.seconds > 0)
+            .ok_or_else(|| self.odd_reply(STATUS, "it tells no optimes.durableOpTime"))
+    }
+
     /// The oldest (1) or newest (-1) entry; none in an empty oplog.
     pub(super) async fn oplog_end(&self, direction: i32) -> Result<Option<OpTime>, MongoError> {
         let command = doc! {

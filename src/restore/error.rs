@@ -164,8 +164,8 @@ pub enum RestoreError {
         shard: ShardName,
         /// Where the oplog ends that mongod will recover; none without an oplog.
         found: Option<OpTime>,
-        /// What was read under the lock.
-        expected: OpTime,
+        /// What the manifest says, see `MemberRecord::promise`.
+        expected: String,
     },
     /// The new replica-set configuration is not there after it was written.
     #[error("the replica-set configuration of {shard} was written and is not there")]

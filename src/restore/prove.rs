@@ -300,12 +300,12 @@ impl Inspection<'_> {
         };
         match mongod.connection().oplog_top().await {
             Ok(top) => {
-                if top != self.member.optime && self.proof.optime.is_none() {
+                if !self.member.ends_at(top) && self.proof.optime.is_none() {
                     self.proof.failures.push(Failure {
                         namespace: None,
                         problem: format!(
                             "the oplog ends at {top}, and the manifest promises {}",
-                            self.member.optime
+                            self.member.promise()
                         ),
                     });
                 }

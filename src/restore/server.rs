@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::binary::MongodBinary;
 use super::{RestoreError, log};
-use crate::ids::MemberAddr;
+use crate::ids::{MemberAddr, ShardName};
 use crate::manifest::StorageLayout;
 use crate::mongo::facts::integer;
 use crate::mongo::{self, Access, MongoError, Mongod};
@@ -36,13 +36,15 @@ const CACHE_GB: &str = "0.5";
 
 /// What a private mongod is started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum Purpose<'a> {
     /// To change local collections of a copied member: user data is seen as of the last stable
     /// checkpoint, and the oplog after it stays to be replayed by a later start as a replica set.
     Maintain,
     /// To read the state at the top of the oplog, replayed now; user writes are refused. Only for
     /// a copy that is thrown away: its next recovery as a replica set would start elsewhere.
     Inspect,
+    /// To recover, under this name of a replica set: the end of the oplog is cut off at its first hole, the rest replayed.
+    Recover(&'a ShardName),
 }
 
 /// A running mongod that ends with us at the latest.
@@ -67,7 +69,7 @@ impl PrivateMongod {
         binary: &MongodBinary,
         db_path: &Path,
         layout: &StorageLayout,
-        purpose: Purpose,
+        purpose: Purpose<'_>,
         logs: &Path,
         cancel: &CancellationToken,
     ) -> Result<Self, RestoreError> {
@@ -156,7 +158,12 @@ impl PrivateMongod {
     }
 }
 
-fn arguments(db_path: &Path, layout: &StorageLayout, purpose: Purpose, port: u16) -> Vec<OsString> {
+fn arguments(
+    db_path: &Path,
+    layout: &StorageLayout,
+    purpose: Purpose<'_>,
+    port: u16,
+) -> Vec<OsString> {
     let port = port.to_string();
     let mut args: Vec<OsString> = vec!["--dbpath".into(), db_path.into()];
     let mut push = |words: &[&str]| args.extend(words.iter().map(OsString::from));
@@ -169,8 +176,10 @@ fn arguments(db_path: &Path, layout: &StorageLayout, purpose: Purpose, port: u16
     ] {
         push(&["--setParameter", parameter]);
     }
-    if purpose == Purpose::Inspect {
-        push(&["--setParameter", "recoverFromOplogAsStandalone=true"]);
+    match purpose {
+        Purpose::Maintain => {}
+        Purpose::Inspect => push(&["--setParameter", "recoverFromOplogAsStandalone=true"]),
+        Purpose::Recover(replset) => push(&["--replSet", replset.as_str()]),
     }
     args.extend(layout_arguments(layout).map(OsString::from));
     args

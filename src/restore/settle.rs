@@ -23,12 +23,12 @@ use crate::mongo::oplog::entry_optime;
 use crate::mongo::{MongoError, Mongod};
 
 /// What the member knew of its old replica set, and what would steer recovery by it.
-const OF_THE_OLD_SET: [&str; 4] = [
-    "system.replset",
+const OF_THE_OLD_SET: [&str; 3] = [
     "replset.minvalid",
     "replset.election",
     "replset.initialSyncId",
 ];
+const REPLSET: &str = "system.replset";
 const TRUNCATE_POINT: &str = "replset.oplogTruncateAfterPoint";
 
 /// Entries of dbPath that only encrypted data has: MongoDB Enterprise's local key store, Percona's key database.
@@ -92,7 +92,10 @@ pub async fn settle(
     let id = ObjectId::new();
     let config = single_member(replset, settling.member, id, settling.binary.version());
 
-    let mut mongod = PrivateMongod::start(
+    if !record.locked {
+        recover(&settling, cancel).await?;
+    }
+    let mongod = PrivateMongod::start(
         settling.binary,
         db_path,
         &record.layout,
@@ -102,32 +105,69 @@ pub async fn settle(
         cancel,
     )
     .await?;
-    let replaced = tokio::select! {
-        outcome = replace_set(mongod.connection(), record, replset, config) => outcome,
-        () = cancel.cancelled() => Err(Problem::Told(RestoreError::Cancelled)),
-    };
-    match replaced {
-        Ok(()) => {}
-        Err(Problem::Told(error)) => {
-            // Stopped well, so that the directory can be settled again; the error is what counts.
-            if let Err(stop) = mongod.stop().await {
-                tracing::warn!(%stop, "the private mongod did not stop well after an error");
-            }
-            return Err(error);
-        }
-        Err(Problem::Mongo(error)) => return Err(mongod.explain(error).await),
-    }
-    mongod.stop().await?;
+    let connection = mongod.connection().clone();
+    let replacing = replace_set(&connection, record, replset, config);
+    let optime = finish(mongod, replacing, cancel).await?;
     remove_locks(db_path)?;
     owner::give(db_path, owner)?;
     Ok(SettleReport {
         replset: replset.clone(),
         member: settling.member.clone(),
         replica_set_id: id.to_hex(),
-        optime: record.optime,
+        optime,
         mongod: settling.binary.version().to_string(),
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Waits for what `work` does through `mongod`, and stops it well, so that the directory can be settled again after an error.
+async fn finish<T>(
+    mut mongod: PrivateMongod,
+    work: impl Future<Output = Result<T, Problem>>,
+    cancel: &CancellationToken,
+) -> Result<T, RestoreError> {
+    let done = tokio::select! {
+        outcome = work => outcome,
+        () = cancel.cancelled() => Err(Problem::Told(RestoreError::Cancelled)),
+    };
+    match done {
+        Ok(value) => {
+            mongod.stop().await?;
+            Ok(value)
+        }
+        Err(Problem::Told(error)) => {
+            // The error is what counts.
+            if let Err(stop) = mongod.stop().await {
+                tracing::warn!(%stop, "the private mongod did not stop well after an error");
+            }
+            Err(error)
+        }
+        Err(Problem::Mongo(error)) => Err(mongod.explain(error).await),
+    }
+}
+
+/// Has mongod recover data that was not locked as after a power cut: it cuts holes off the oplog's end and replays what is left. It
+/// does so only as a member of a replica set; of one that lives elsewhere, so that nothing is elected or written.
+async fn recover(settling: &Settling<'_>, cancel: &CancellationToken) -> Result<(), RestoreError> {
+    let Settling {
+        db_path,
+        record,
+        binary,
+        ..
+    } = *settling;
+    let start =
+        |purpose| PrivateMongod::start(binary, db_path, &record.layout, purpose, db_path, cancel);
+    let mongod = start(Purpose::Maintain).await?;
+    let elsewhere = MemberAddr {
+        host: "127.0.0.1".into(),
+        port: 1,
+    };
+    let config = single_member(&record.shard, &elsewhere, ObjectId::new(), binary.version());
+    let connection = mongod.connection().clone();
+    let replacing = write_config(&connection, &record.shard, config);
+    finish(mongod, replacing, cancel).await?;
+    let mongod = start(Purpose::Recover(&record.shard)).await?;
+    mongod.stop().await
 }
 
 /// A failure we understand, or one of the connection that the end of the process may explain.
@@ -199,21 +239,22 @@ fn single_member(
     config
 }
 
+/// Gives the optime that the data ends at.
 async fn replace_set(
     mongod: &Mongod,
     record: &MemberRecord,
     replset: &ShardName,
     config: Document,
-) -> Result<(), Problem> {
+) -> Result<OpTime, Problem> {
     let truncate_after = truncate_point(mongod).await?;
-    let end = oplog_end(mongod, truncate_after).await?;
-    if end != Some(record.optime) {
+    let found = oplog_end(mongod, truncate_after).await?;
+    let Some(end) = found.filter(|end| record.ends_at(*end)) else {
         return Err(Problem::Told(RestoreError::OtherOptime {
             shard: record.shard.clone(),
-            found: end,
-            expected: record.optime,
+            found,
+            expected: record.promise(),
         }));
-    }
+    };
     for collection in OF_THE_OLD_SET {
         delete_all(mongod, collection).await?;
     }
@@ -221,15 +262,25 @@ async fn replace_set(
         delete_all(mongod, TRUNCATE_POINT).await?;
     }
     // A point that is set stays: entries after it have holes, and the recovery to come cuts them off by it.
+    write_config(mongod, replset, config).await?;
+    Ok(end)
+}
+
+async fn write_config(
+    mongod: &Mongod,
+    replset: &ShardName,
+    config: Document,
+) -> Result<(), Problem> {
+    delete_all(mongod, REPLSET).await?;
     let insert = doc! {
-        "insert": "system.replset",
+        "insert": REPLSET,
         "documents": [config.clone()],
         "writeConcern": { "w": 1, "j": true },
     };
     let reply = mongod
         .run_on("local", "insert local.system.replset", insert)
         .await?;
-    let find = doc! { "find": "system.replset", "singleBatch": true };
+    let find = doc! { "find": REPLSET, "singleBatch": true };
     let there = mongod
         .find("local", "find local.system.replset", find)
         .await?;

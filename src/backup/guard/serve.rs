@@ -141,9 +141,10 @@ async fn fire(
         .iter()
         .map(|post| (post.member.clone(), Expectation::Unsure))
         .collect();
-    // Past the deadline a volume that stands still is stuck, whether or not a member waits for it. Before, whatever suspended it may be at work yet.
+    // Past the deadline a volume that stands still is stuck, whether or not a member waits for it. Before, whatever suspended it may be at work yet;
+    // but a member that was not locked waits for nothing that would tell.
     let stuck = async {
-        if cause == Cause::Deadline {
+        if cause == Cause::Deadline || posts.is_empty() {
             resume_stuck(lvm, &plan.snapshots).await;
         }
     };

@@ -37,7 +37,7 @@ pub async fn lock_all(
     comment: &str,
     stop: &CancellationToken,
 ) -> Vec<Locked> {
-    let locking = terms.members.iter().map(|(mongod, _)| async {
+    let locking = terms.to_lock().iter().map(|(mongod, _)| async {
         let running = timeline.begin(Step::Lock, mongod.addr().to_string());
         let sent_us = running.start_us;
         let mongod_in_time = mongod.with_timeout(terms.limit);
@@ -216,7 +216,7 @@ async fn unlock_alone(
     comment: &str,
     expected: &[(MemberAddr, Expectation)],
 ) -> Vec<Unlocked> {
-    let unlocking = terms.members.iter().filter_map(|(mongod, process)| {
+    let unlocking = terms.to_lock().iter().filter_map(|(mongod, process)| {
         let (_, expectation) = expected
             .iter()
             .find(|(member, _)| member == mongod.addr())?;

@@ -14,11 +14,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 ///
 /// A member that does not answer in time may be busy and is not taken for lost: how long it may be held is the guard's business.
 pub async fn lost(terms: &Terms<'_>) -> WindowError {
-    if !terms.watched || terms.members.is_empty() {
+    if !terms.watched || terms.to_lock().is_empty() {
         return pending().await;
     }
     let watching = terms
-        .members
+        .to_lock()
         .iter()
         .map(|(mongod, process)| Box::pin(watch(mongod, *process)));
     select_all(watching).await.0

@@ -90,7 +90,7 @@ fn ages_and_lengths() {
     ] {
         assert_eq!(age(SignedDuration::from_secs(seconds)), shown);
     }
-    for (us, shown) in [(0, "0 s"), (184_100, "184.1 ms"), (1_284_100, "1.28 s")] {
+    for (us, shown) in [(0, "none"), (184_100, "184.1 ms"), (1_284_100, "1.28 s")] {
         assert_eq!(lock_length(us), shown);
     }
 }

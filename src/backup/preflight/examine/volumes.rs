@@ -14,9 +14,10 @@ use super::pace::Pace;
 use crate::archive::{self, SourceTree};
 use crate::backup::Environment;
 use crate::backup::journal::survey::Seen;
-use crate::backup::plan::{PicturePlan, Plan, PlannedMember, PlannedPicture, View};
+use crate::backup::plan::{PicturePlan, Plan, PlannedMember, PlannedPicture, View, locking};
+use crate::backup::window::Locking;
 use crate::blocking::off_thread;
-use crate::config::ProviderChoice;
+use crate::config::{LockChoice, ProviderChoice};
 use crate::error::Explain;
 use crate::host;
 use crate::human;
@@ -124,12 +125,17 @@ pub(super) async fn look_at_volumes(
         (planned.map(PicturePlan::Snapshots), bytes)
     };
     let plan = match (picture, deployment) {
-        (Some(picture), Some(deployment)) if !planned_members.is_empty() => Some(Plan {
-            deployment,
-            members: planned_members,
-            picture,
-            expected,
-        }),
+        (Some(picture), Some(deployment)) if !planned_members.is_empty() => {
+            let locking = locking(env.config.window.lock, &picture);
+            findings.extend(lock_finding(env.config.window.lock, locking));
+            Some(Plan {
+                deployment,
+                members: planned_members,
+                picture,
+                locking,
+                expected,
+            })
+        }
         _ => None,
     };
     Examination {
@@ -140,6 +146,20 @@ pub(super) async fn look_at_volumes(
         layouts,
         plan,
     }
+}
+
+/// What became of the wish to do without the lock.
+fn lock_finding(choice: LockChoice, locking: Locking) -> Option<Finding> {
+    let detail = match (choice, locking) {
+        (LockChoice::Always, _) => return None,
+        (LockChoice::Auto, Locking::Unlocked) => {
+            "none is needed: one snapshot holds data and journal, and the restore recovers from it as from a power cut"
+        }
+        (LockChoice::Auto, Locking::Locked) => {
+            "is taken: more than one snapshot is needed, and only the lock makes them of one moment"
+        }
+    };
+    Some(Finding::ok("lock", "lock", detail))
 }
 
 fn locate_data(facts: &MemberFacts, host: &HostView) -> Result<DataLayout, Finding> {
