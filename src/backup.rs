@@ -4,6 +4,7 @@
 //! in the run's [`journal`] before it is acquired, and [`release`] gives it back in every outcome.
 
 pub mod boundary;
+pub mod contents;
 pub mod error;
 pub mod guard;
 pub mod journal;
@@ -20,6 +21,7 @@ pub mod upload;
 pub mod window;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -29,10 +31,11 @@ use crate::human;
 use crate::manifest::{Intent, Manifest};
 use crate::progress::{Meter, Progress};
 use crate::store::{SharedStore, Store};
+use contents::{Contents, Subject, View};
 pub use error::BackupError;
 use journal::Entry;
 use picture::Pictures;
-use plan::{PicturePlan, Plan, PlannedMember, View};
+use plan::{PicturePlan, Plan};
 use read_back::ReadBack;
 use release::Tools;
 use resource::Resource;
@@ -65,6 +68,15 @@ pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
     let begun = Run::begin_alone(&env.config.host.state_dir, BACKUP);
     let mut run = begun.map_err(BackupError::NotBegun)?;
     let made = make(&mut run, env).await;
+    conclude(run, made, env).await
+}
+
+/// Gives back whatever the run still holds, and settles what came of it.
+pub(crate) async fn conclude<T>(
+    run: Run,
+    made: Result<T, BackupError>,
+    env: &Environment,
+) -> Result<T, BackupError> {
     let finished = run.finish(&env.tools).await;
     // After all else: a store that does not answer must not keep snapshots waiting.
     if made.is_err()
@@ -73,7 +85,7 @@ pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
         tracing::warn!(%error, "an unfinished upload may stay in the store; a lifecycle rule for incomplete uploads ends it");
     }
     match (made, finished) {
-        (Ok(manifest), Ok(unreleased)) if unreleased.is_empty() => Ok(manifest),
+        (Ok(made), Ok(unreleased)) if unreleased.is_empty() => Ok(made),
         (made, Ok(unreleased)) => Err(BackupError::settle(made, unreleased)),
         (made, Err(source)) => Err(BackupError::JournalStays {
             made: made.err().map(Box::new),
@@ -88,20 +100,14 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
         tracing::warn!("{}", finding.sentence());
     }
     let plan = examined.into_plan()?;
+    let contents = plan.contents();
     tracing::debug!(
         "nothing stands in the way: {} by provider {}, about {}",
-        plan.names(),
+        contents.names(),
         plan.picture.provider(),
         human::duration(plan.expected)
     );
-    // What is half written when we are killed can be told from what other hosts write there.
-    let store = env.store.of_run(run.id());
-    let store = store.unwrap_or_else(|| env.store.clone());
-    take_leases(run, &plan, store.as_ref()).await?;
-    tracing::debug!("took the lease on {}", plan.deployment.id);
-    let id = run.id();
-    let (uploading, upload) = begin_set(run, &store, |started| plan.intent(id, started)).await?;
-
+    let (uploading, upload) = begin(run, &contents, plan.expected, env).await?;
     let (closed, upload) = match &plan.picture {
         PicturePlan::Snapshots(planned) => {
             let mut pictures = Pictures::plan(run, planned, env)?;
@@ -112,46 +118,77 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
             .await?
             .split();
             pictures.watch()?;
-            let upload = archive_pictures(run, &plan, &mut pictures, upload, env).await?;
+            let upload = archive_pictures(run, &contents, &mut pictures, upload, env).await?;
             (closed, upload)
         }
         PicturePlan::Hold => hold_still(run, &plan, env, |_, broken| {
-            archive_live(&plan, upload, env, broken)
+            archive_live(&contents, upload, env, broken)
         })
         .await?
         .split(),
     };
+    publish(run, &contents, &closed, (&uploading, upload), env).await
+}
 
+/// Takes the leases and begins the set.
+pub(crate) async fn begin(
+    run: &mut Run,
+    contents: &Contents,
+    expected: Duration,
+    env: &Environment,
+) -> Result<(Vec<Entry>, Upload), BackupError> {
+    // What is half written when we are killed can be told from what other hosts write there.
+    let store = env.store.of_run(run.id());
+    let store = store.unwrap_or_else(|| env.store.clone());
+    take_leases(run, contents, expected, store.as_ref()).await?;
+    tracing::debug!("took the lease on {}", contents.deployment.id);
+    let id = run.id();
+    begin_set(run, &store, |started| contents.intent(id, started)).await
+}
+
+/// Proves what was uploaded and makes the set a backup.
+pub(crate) async fn publish(
+    run: &mut Run,
+    contents: &Contents,
+    closed: &Closed<()>,
+    (uploading, upload): (&[Entry], Upload),
+    env: &Environment,
+) -> Result<Manifest, BackupError> {
     let read_back = ReadBack {
         wanted: env.config.store.read_back,
         progress: env.progress.as_ref(),
         cancel: &env.cancel,
     };
     let proven = upload.prove(&read_back).await?;
-    for scope in plan.scopes() {
+    for scope in contents.scopes() {
         lease::still_ours(env.store.as_ref(), &scope, run.id()).await?;
     }
     let manifest = proven
-        .publish(|intent, archives, files| plan.manifest(intent, &closed, archives, files))
+        .publish(|intent, archives, files| contents.manifest(intent, closed, archives, files))
         .await?;
     tracing::debug!("wrote the manifest of {}", manifest.id);
     // The backup is made. A journal that cannot say so is told of when the run ends.
-    if let Err(error) = run.settled(&uploading) {
+    if let Err(error) = run.settled(uploading) {
         tracing::warn!(%error, "the journal does not know yet that the backup is complete");
     }
     Ok(manifest)
 }
 
 /// Takes the lease on every replica set of the plan.
-async fn take_leases(run: &mut Run, plan: &Plan, store: &dyn Store) -> Result<(), BackupError> {
-    for scope in plan.scopes() {
+async fn take_leases(
+    run: &mut Run,
+    contents: &Contents,
+    expected: Duration,
+    store: &dyn Store,
+) -> Result<(), BackupError> {
+    for scope in contents.scopes() {
         run.plan_one(Resource::Lease {
             store: store.url(),
             server: store.server(),
             scope: scope.clone(),
             run: run.id(),
         })?;
-        lease::take(store, &scope, run.id(), plan.expected).await?;
+        lease::take(store, &scope, run.id(), expected).await?;
     }
     Ok(())
 }
@@ -182,7 +219,7 @@ async fn begin_set(
 }
 
 /// Opens the window over the plan's members for `work`.
-async fn hold_still<T, W>(
+pub(crate) async fn hold_still<T, W>(
     run: &mut Run,
     plan: &Plan,
     env: &Environment,
@@ -209,10 +246,10 @@ where
         .await
         .map_err(|detail| BackupError::ChunksMoved { detail })?;
     for step in &closed.record.steps {
-        let length = human::duration(std::time::Duration::from_micros(step.length_us));
+        let length = human::duration(Duration::from_micros(step.length_us));
         tracing::debug!("{} {}: {length}", step.step, step.subject);
     }
-    let held = std::time::Duration::from_micros(closed.record.held_us);
+    let held = Duration::from_micros(closed.record.held_us);
     env.progress.say(&match plan.locking {
         Locking::Locked => format!("the database was held for {}", human::duration(held)),
         Locking::Unlocked => {
@@ -224,14 +261,14 @@ where
 
 /// Archives each member from its mounted snapshots, which go as soon as nobody needs them any more: the store may have much to do
 /// with the archives yet, and nobody waits for that with a snapshot in hand.
-async fn archive_pictures(
+pub(crate) async fn archive_pictures(
     run: &mut Run,
-    plan: &Plan,
+    contents: &Contents,
     pictures: &mut Pictures,
     mut upload: Upload,
     env: &Environment,
 ) -> Result<Upload, BackupError> {
-    for (index, member) in plan.members.iter().enumerate() {
+    for (index, member) in contents.members.iter().enumerate() {
         let archived = match pictures.view(run, member.devices(), env).await {
             Ok(view) => archive_member(member, &view, upload, env, pictures.overflowed()).await,
             Err(error) => Err(error.into()),
@@ -241,8 +278,8 @@ async fn archive_pictures(
             // That a snapshot overflowed tells more than that it cannot be read, or that the archive was cancelled.
             Err(error) => return Err(pictures.failure().await.map_or(error, BackupError::from)),
         };
-        let later = plan.members.get(index + 1..).unwrap_or_default();
-        let needed = later.iter().flat_map(PlannedMember::devices).collect();
+        let later = contents.members.get(index + 1..).unwrap_or_default();
+        let needed = later.iter().flat_map(Subject::devices).collect();
         pictures.keep_only(&needed, run, &env.tools).await?;
     }
     Ok(upload)
@@ -250,26 +287,26 @@ async fn archive_pictures(
 
 /// Archives each member from its live directories, while the window is open.
 async fn archive_live(
-    plan: &Plan,
+    contents: &Contents,
     mut upload: Upload,
     env: &Environment,
     broken: CancellationToken,
 ) -> Result<Upload, window::WorkError> {
-    for member in &plan.members {
+    for member in &contents.members {
         upload = archive_member(member, &View::Live, upload, env, broken.clone()).await?;
     }
     Ok(upload)
 }
 
 async fn archive_member(
-    member: &PlannedMember,
+    member: &Subject,
     view: &View,
     upload: Upload,
     env: &Environment,
     cancel: CancellationToken,
 ) -> Result<Upload, BackupError> {
     let settings = &env.config.archive;
-    let address = member.mongod.addr();
+    let address = &member.address;
     let source = member
         .source(view, settings.diagnostic_data)
         .ok_or_else(|| BackupError::NoPicture {

@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use resolve::{HostView, VolumeError, locate, resolve};
 
@@ -21,7 +21,7 @@ pub const SUBVOLUME_PREFIX: &str = ".freezeframe-snapshot-";
 pub const SUBVOLUME_ROOT: u64 = 256;
 
 /// A block device's number. Written `major:minor`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DevNumber {
     /// Major number.
     pub major: u32,
@@ -57,7 +57,7 @@ impl From<nix::libc::dev_t> for DevNumber {
 }
 
 /// A mounted file system and the tree of devices it lies on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filesystem {
     /// Where it is mounted; of a btrfs subvolume: where its root is seen, by a mount of its own or inside another.
     pub mount_point: PathBuf,
@@ -81,7 +81,7 @@ impl Filesystem {
 }
 
 /// One block device and what it lies on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// Kernel name, such as `dm-3` or `sda1`.
     pub name: String,
@@ -103,7 +103,7 @@ impl Layer {
 }
 
 /// The kinds of device the stack is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerKind {
     /// An LVM logical volume.
@@ -142,7 +142,7 @@ pub enum LayerKind {
 }
 
 /// A directory that belongs to dbPath but lies elsewhere, by symlink or mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Graft {
     /// Where mongod expects it, relative to dbPath: `journal`, `mydb`, `mydb/index`.
     pub at: PathBuf,
@@ -153,7 +153,7 @@ pub struct Graft {
 }
 
 /// Everything under one dbPath: real places and the file systems that hold them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataLayout {
     /// dbPath with symlinks resolved.
     pub db_path: PathBuf,

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backup::Environment;
 use crate::backup::boundary::Step;
+use crate::backup::contents::View;
 use crate::backup::journal::{Entry, JournalError};
-use crate::backup::plan::{PlannedPicture, View};
+use crate::backup::plan::PlannedPicture;
 use crate::backup::release::Tools;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;

@@ -1,25 +1,17 @@
 //! What a backup is going to do, as the preflight found it possible.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use crate::archive::{SourceGraft, SourceTree};
-use crate::backup::lease::Scope;
+use crate::backup::contents::{Contents, Subject};
 use crate::backup::resource::Resource;
-use crate::backup::window::{Closed, Locking};
+use crate::backup::window::Locking;
 use crate::config::LockChoice;
-use crate::host;
-use crate::ids::{BackupId, MemberAddr, RunId, ShardName};
-use crate::manifest::{
-    ArchiveRecord, Deployment, FORMAT_FIRST, FORMAT_VERSION, FileTableRecord, Intent, IntentMember,
-    Manifest, MemberRecord, StorageLayout,
-};
+use crate::manifest::Deployment;
 use crate::mongo::{MemberFacts, Mongod};
 use crate::snapshot::{Snapshot, btrfs, lvm};
-use crate::volume::{DataLayout, DevNumber, Filesystem};
+use crate::volume::DevNumber;
 
 /// A backup that nothing stands in the way of.
 #[derive(Debug)]
@@ -39,16 +31,12 @@ pub struct Plan {
 /// One member of the plan, connected.
 #[derive(Debug)]
 pub struct PlannedMember {
-    /// Its replica set.
-    pub shard: ShardName,
     /// The connection that will lock it.
     pub mongod: Mongod,
     /// What was read about it.
     pub facts: MemberFacts,
-    /// Where its data lies.
-    pub layout: DataLayout,
-    /// Bytes that will be read.
-    pub data_size: u64,
+    /// What is to be archived of it.
+    pub subject: Subject,
 }
 
 /// How the data is read.
@@ -88,7 +76,8 @@ pub fn locking(choice: LockChoice, picture: &PicturePlan) -> Locking {
 }
 
 /// A picture of one file system to be taken.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PlannedPicture {
     /// A snapshot of the logical volume it lies on.
     Lvm(lvm::Planned),
@@ -141,178 +130,16 @@ impl PlannedPicture {
 }
 
 impl Plan {
-    /// The members, for a log line.
-    pub fn names(&self) -> String {
-        let name = |member: &PlannedMember| format!("{} at {}", member.shard, member.mongod.addr());
-        self.members.iter().map(name).collect::<Vec<_>>().join(", ")
-    }
-
-    /// What a lease is needed on: every replica set, in one order on every host, so that of two who share some, one gets them all.
-    pub fn scopes(&self) -> Vec<Scope> {
-        let shards: BTreeSet<_> = self.members.iter().map(|member| &member.shard).collect();
-        let scope = |shard: &ShardName| Scope {
-            deployment: self.deployment.id.clone(),
-            shard: shard.clone(),
-        };
-        shards.into_iter().map(scope).collect()
-    }
-
-    /// The oldest format that says all there is to say of this backup.
-    fn format(&self) -> u32 {
-        match self.locking {
-            Locking::Locked => FORMAT_FIRST,
-            Locking::Unlocked => FORMAT_VERSION,
-        }
-    }
-
-    /// The statement of intent of run `run`, beginning at `started`.
-    pub fn intent(&self, run: RunId, started: Timestamp) -> Intent {
-        let member = |member: &PlannedMember| IntentMember {
-            shard: member.shard.clone(),
-            address: member.mongod.addr().clone(),
-        };
-        Intent {
-            format: self.format(),
-            id: BackupId::at(started),
-            run,
-            tool: env!("CARGO_PKG_VERSION").to_owned(),
-            host: host::name(),
-            started,
+    /// What the set will be of.
+    pub fn contents(&self) -> Contents {
+        Contents {
             deployment: self.deployment.clone(),
-            members: self.members.iter().map(member).collect(),
-        }
-    }
-
-    /// The manifest of what was done. Members without an archive or an optime are left out, and so fail the
-    /// check that comes before the manifest is written.
-    pub fn manifest<T>(
-        &self,
-        intent: &Intent,
-        window: &Closed<T>,
-        archives: &[(MemberAddr, ArchiveRecord)],
-        files: FileTableRecord,
-    ) -> Manifest {
-        let record = |member: &PlannedMember| {
-            let address = member.mongod.addr();
-            let (_, archive) = archives.iter().find(|(archived, _)| archived == address)?;
-            Some(MemberRecord {
-                shard: member.shard.clone(),
-                address: address.clone(),
-                role: member.facts.options.role,
-                server_version: member.facts.server_version.clone(),
-                feature_compatibility: member.facts.feature_compatibility.clone(),
-                optime: *window.optimes.get(address)?,
-                locked: self.locking == Locking::Locked,
-                locked_us: match self.locking {
-                    Locking::Locked => *window.locked_us.get(address)?,
-                    Locking::Unlocked => 0,
-                },
-                replica_set_config: member.facts.replica_set.as_ref()?.config.clone(),
-                layout: member.storage_layout(),
-                storage: member
-                    .layout
-                    .filesystems
-                    .iter()
-                    .map(Filesystem::draw)
-                    .collect(),
-                archive: archive.clone(),
-            })
-        };
-        Manifest {
-            format: intent.format,
-            id: intent.id,
-            run: intent.run,
-            tool: intent.tool.clone(),
-            host: intent.host.clone(),
-            started: intent.started,
-            finished: Timestamp::now(),
-            deployment: intent.deployment.clone(),
-            window: window.record.clone(),
-            members: self.members.iter().filter_map(record).collect(),
-            files,
-        }
-    }
-}
-
-impl PlannedMember {
-    fn storage_layout(&self) -> StorageLayout {
-        StorageLayout {
-            db_path: self.facts.options.db_path.clone(),
-            directory_per_db: self.facts.options.directory_per_db,
-            directory_for_indexes: self.facts.options.directory_for_indexes,
-            grafts: self
-                .layout
-                .grafts
+            locking: self.locking,
+            members: self
+                .members
                 .iter()
-                .map(|graft| graft.at.to_string_lossy().into_owned())
+                .map(|member| member.subject.clone())
                 .collect(),
-        }
-    }
-
-    /// The file systems that hold this member's data, by device.
-    pub fn devices(&self) -> impl Iterator<Item = DevNumber> {
-        self.layout
-            .filesystems
-            .iter()
-            .map(|filesystem| filesystem.device.number)
-    }
-
-    /// The member's files as seen through `view`; none where the view lacks one of its file systems.
-    pub fn source(&self, view: &View, include_diagnostics: bool) -> Option<SourceTree> {
-        let layout = &self.layout;
-        let place =
-            |path: &Path, filesystem: usize| view.place(layout.filesystems.get(filesystem)?, path);
-        let grafts = layout
-            .grafts
-            .iter()
-            .map(|graft| {
-                Some(SourceGraft {
-                    at: graft.at.clone(),
-                    path: place(&graft.path, graft.filesystem)?,
-                })
-            })
-            .collect::<Option<_>>()?;
-        // mongod's own log, if it lies in dbPath, is no data and grows under our eyes.
-        let exclude = self
-            .facts
-            .options
-            .log_path
-            .iter()
-            .filter_map(|log| {
-                log.strip_prefix(&self.facts.options.db_path)
-                    .ok()
-                    .map(Path::to_owned)
-            })
-            .collect();
-        Some(SourceTree {
-            root: place(&layout.db_path, layout.filesystem)?,
-            grafts,
-            exclude,
-            include_diagnostics,
-            live: matches!(view, View::Live),
-        })
-    }
-}
-
-/// Through which mounts the file systems are read.
-#[derive(Debug)]
-pub enum View {
-    /// As they are mounted, live.
-    Live,
-    /// Mounted snapshots, by the origin's device.
-    Mounted(BTreeMap<DevNumber, PathBuf>),
-}
-
-impl View {
-    /// Where `path`, which lies on `filesystem`, can be read.
-    fn place(&self, filesystem: &Filesystem, path: &Path) -> Option<PathBuf> {
-        match self {
-            Self::Live => Some(path.to_owned()),
-            Self::Mounted(mounts) => Some(
-                mounts
-                    .get(&filesystem.device.number)?
-                    .join(filesystem.inside(path)?),
-            ),
         }
     }
 }

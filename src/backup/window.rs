@@ -15,6 +15,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::boundary::Step;
@@ -58,7 +59,8 @@ pub struct Terms<'a> {
 }
 
 /// Whether members are locked while the picture is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Locking {
     /// They are.
     Locked,
@@ -77,7 +79,7 @@ impl<'a> Terms<'a> {
 }
 
 /// A valid window that is over, and what was brought out of it.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Closed<T> {
     /// For the manifest.
     pub record: WindowRecord,

@@ -55,7 +55,7 @@ impl SubvolumeSnapshot {
 }
 
 /// A snapshot to be made, and what it is a picture of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
     /// The snapshot.
     pub snapshot: SubvolumeSnapshot,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::command::CHUNK;
 use super::facts::{LogicalVolume, LvmFacts, ThinPool, VolumeGroup};
 use super::status::PoolStatus;
@@ -37,7 +39,7 @@ pub struct Sizing {
 }
 
 /// A snapshot to be made, and what it is a picture of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
     /// The snapshot.
     pub snapshot: LvmSnapshot,

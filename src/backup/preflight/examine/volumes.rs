@@ -13,8 +13,9 @@ use super::members::Member;
 use super::pace::Pace;
 use crate::archive::{self, SourceTree};
 use crate::backup::Environment;
+use crate::backup::contents::{Subject, View};
 use crate::backup::journal::survey::Seen;
-use crate::backup::plan::{PicturePlan, Plan, PlannedMember, PlannedPicture, View, locking};
+use crate::backup::plan::{PicturePlan, Plan, PlannedMember, PlannedPicture, locking};
 use crate::backup::window::Locking;
 use crate::blocking::off_thread;
 use crate::config::{LockChoice, ProviderChoice};
@@ -55,11 +56,14 @@ pub(super) async fn look_at_volumes(
         let Some(shard) = facts.hello.set.clone() else {
             continue;
         };
-        let subject = format!("{shard} at {}", mongod.addr());
+        let name = format!("{shard} at {}", mongod.addr());
         let layout = match locate_data(&facts, &host) {
             Ok(layout) => layout,
             Err(finding) => {
-                findings.push(Finding { subject, ..finding });
+                findings.push(Finding {
+                    subject: name,
+                    ..finding
+                });
                 continue;
             }
         };
@@ -67,42 +71,44 @@ pub(super) async fn look_at_volumes(
         let pid = facts.pid;
         let process = off_thread(move || HostProcess::of_mongod(pid)).await;
         let process = process.unwrap_or_else(|error| {
-            tracing::warn!(%error, %subject, "its process is not watched");
+            tracing::warn!(%error, subject = %name, "its process is not watched");
             None
         });
-        let member = PlannedMember {
-            shard,
-            mongod: mongod.on_this_host(process),
-            facts,
-            layout,
-            data_size: 0,
-        };
-        let source = member.source(&View::Live, env.config.archive.diagnostic_data);
+        let mut subject = Subject::new(shard, mongod.addr().clone(), &facts, layout);
+        let source = subject.source(&View::Live, env.config.archive.diagnostic_data);
         match off_thread(move || data_size(source)).await {
             Ok(estimate) => {
                 let work = estimate.data_size.min(estimate.allocated);
                 work_bytes = work_bytes.saturating_add(work);
-                let one = pace.known(&member.shard, member.mongod.addr(), estimate.data_size);
+                let one = pace.known(&subject.shard, &subject.address, estimate.data_size);
                 known = known.zip(one).map(|(sum, one)| sum.saturating_add(one));
+                subject.data_size = estimate.data_size;
                 planned_members.push(PlannedMember {
-                    data_size: estimate.data_size,
-                    ..member
+                    mongod: mongod.on_this_host(process),
+                    facts,
+                    subject,
                 });
             }
             Err(error) => {
                 let todo = error.hint().unwrap_or_else(|| "see the message".into());
-                findings.push(Finding::refused(subject, "data", error.to_string(), todo));
+                findings.push(Finding::refused(name, "data", error.to_string(), todo));
             }
         }
     }
-    let data_bytes = planned_members.iter().map(|member| member.data_size).sum();
+    let data_bytes = planned_members
+        .iter()
+        .map(|member| member.subject.data_size)
+        .sum();
     let expected = expected_duration(work_bytes, pace.to_expect());
-    let largest = planned_members.iter().map(|member| member.data_size).max();
+    let largest = planned_members
+        .iter()
+        .map(|member| member.subject.data_size)
+        .max();
     findings.extend(look_at_spool(env, largest.unwrap_or(0)));
     let own = own_paths(env, &host, &mut findings);
     let layouts: Vec<DataLayout> = planned_members
         .iter()
-        .map(|member| member.layout.clone())
+        .map(|member| member.subject.layout.clone())
         .collect();
     findings.extend(storage::inside_data(
         &layouts.iter().collect::<Vec<_>>(),
