@@ -36,6 +36,7 @@ pub use error::BackupError;
 use journal::Entry;
 use picture::Pictures;
 use plan::{PicturePlan, Plan};
+use preflight::examine::Aim;
 use read_back::ReadBack;
 use release::Tools;
 use resource::Resource;
@@ -95,7 +96,7 @@ pub(crate) async fn conclude<T>(
 }
 
 async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError> {
-    let examined = preflight::examine(env, run.id()).await?;
+    let examined = preflight::examine(env, run.id(), Aim::Backup).await?;
     for finding in examined.left_lying() {
         tracing::warn!("{}", finding.sentence());
     }

@@ -8,9 +8,9 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::archive::Profile;
-use crate::config::{DEFAULT_PATH, MOST_THREADS};
+use crate::config::{DEFAULT_PATH, MOST_THREADS, Period};
 use crate::error::Exit;
-use crate::ids::{MemberAddr, RunId, ShardName};
+use crate::ids::{Label, MemberAddr, RunId, ShardName};
 
 /// What the program can end with, one line each below a headline.
 pub const EXIT_CODES: &str = "\
@@ -71,7 +71,11 @@ pub enum Verb {
     /// Tell everything that stands in the way of a backup, and what one would take
     Check,
     /// Back up every member: lock, snapshot, unlock, archive, store
-    Backup,
+    Backup(BackupArgs),
+    /// Take a picture and keep it on this host, or list and remove those that are kept
+    Snapshot(SnapshotArgs),
+    /// Put a kept snapshot back: what was written since is lost
+    Rollback(WhichKept),
     /// List the backups in the store
     List,
     /// Show one backup, or the files in it
@@ -100,6 +104,52 @@ pub enum Verb {
     /// Write man pages or completions (for packages)
     #[command(hide = true)]
     Generate(GenerateArgs),
+}
+
+/// `backup`
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Archive this kept snapshot instead of taking a new picture: its label, its run, or "latest"
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub from: Option<String>,
+}
+
+/// `snapshot`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct SnapshotArgs {
+    /// What to do with those that are kept; without it one is taken
+    #[command(subcommand)]
+    pub verb: Option<SnapshotVerb>,
+
+    /// What it is taken for, such as before-upgrade [default: date and time]
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<Label>,
+
+    /// How long it is kept; its space is made for that long, and the first backup after it removes it
+    #[arg(long, value_name = "TIME", default_value = "1day")]
+    pub keep: Period,
+}
+
+/// What can be done with kept snapshots.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotVerb {
+    /// List them with age and fill; ends with 3 where one is lost or will be full soon
+    List,
+    /// Remove one
+    Remove(WhichKept),
+}
+
+/// A kept snapshot, and whether it is meant.
+#[derive(Debug, Args)]
+pub struct WhichKept {
+    /// The snapshot: its label, its run, or "latest"
+    #[arg(value_name = "SNAPSHOT")]
+    pub which: String,
+
+    /// Do it; without this, only tell what would be done
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// A backup by name.

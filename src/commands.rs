@@ -8,8 +8,10 @@ mod list;
 mod pack;
 mod recover;
 mod restore;
+mod rollback;
 mod show;
 mod show_config;
+mod snapshot;
 mod unlock;
 mod unpack;
 mod verify;
@@ -161,7 +163,15 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Recover(arguments) => repeatable(context, |context| recover::run(context, arguments)),
         Verb::Unlock(arguments) => repeatable(context, |context| unlock::run(context, arguments)),
         Verb::Check => interruptible(context, check::run),
-        Verb::Backup => interruptible(context, backup::run),
+        Verb::Backup(arguments) => {
+            interruptible(context, |context| backup::run(context, arguments))
+        }
+        Verb::Snapshot(arguments) => {
+            interruptible(context, |context| snapshot::run(context, arguments))
+        }
+        Verb::Rollback(arguments) => {
+            interruptible(context, |context| rollback::run(context, arguments))
+        }
         Verb::List => repeatable(context, list::list),
         Verb::Show(arguments) => repeatable(context, |context| show::run(context, arguments)),
         Verb::Verify(arguments) => {

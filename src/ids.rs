@@ -137,6 +137,48 @@ impl FromStr for RunId {
 }
 serde_as_string!(RunId);
 
+/// What a kept snapshot was taken for, as the operator says it: "before-upgrade".
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label(String);
+
+impl Label {
+    /// The label of one that was not given any: the moment.
+    pub fn at(moment: Timestamp) -> Self {
+        Self(moment.strftime("%Y%m%d_%H%M%S").to_string())
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Label {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let well_formed = (1..=40).contains(&text.len())
+            && text.bytes().all(plain)
+            && !text.starts_with(['.', '-']);
+        // What names a kept snapshot otherwise cannot be its label.
+        if !well_formed || text == "latest" || text.parse::<RunId>().is_ok() {
+            return Err(InvalidId::new(
+                text,
+                "a label (1 to 40 letters, digits, `.`, `_` and `-`; not \"latest\" and no run id)",
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+serde_as_string!(Label);
+
 /// A replica set's name. Each member of a backup is named by its replica set, and so is its archive.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -16,6 +16,7 @@ pub mod host;
 pub mod hostile;
 pub mod human;
 pub mod ids;
+pub mod kept;
 pub mod manifest;
 pub mod memory;
 pub mod mongo;

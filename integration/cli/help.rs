@@ -6,9 +6,9 @@ use snapbox::{assert_data_eq, str};
 
 use crate::scene::Scene;
 
-const VERBS: [&str; 11] = [
-    "check", "backup", "list", "show", "verify", "restore", "recover", "unlock", "pack", "unpack",
-    "config",
+const VERBS: [&str; 13] = [
+    "check", "backup", "snapshot", "rollback", "list", "show", "verify", "restore", "recover",
+    "unlock", "pack", "unpack", "config",
 ];
 
 #[test]
@@ -23,18 +23,20 @@ Back up MongoDB from a hidden secondary: hold still for a moment, snapshot, arch
 Usage: freezeframe [OPTIONS] <COMMAND>
 
 Commands:
-  check    Tell everything that stands in the way of a backup, and what one would take
-  backup   Back up every member: lock, snapshot, unlock, archive, store
-  list     List the backups in the store
-  show     Show one backup, or the files in it
-  verify   Read a backup again and check every hash
-  restore  Restore a backup to a directory
-  recover  Give back what a dead run left behind: locks, mounts, snapshots, unfinished uploads
-  unlock   Unlock a member that is fsyncLocked
-  pack     Pack a data directory into an archive, as a backup would
-  unpack   Unpack an archive, without its backup's manifest and file table
-  config   Print the configuration in force
-  help     Print this message or the help of the given subcommand(s)
+  check     Tell everything that stands in the way of a backup, and what one would take
+  backup    Back up every member: lock, snapshot, unlock, archive, store
+  snapshot  Take a picture and keep it on this host, or list and remove those that are kept
+  rollback  Put a kept snapshot back: what was written since is lost
+  list      List the backups in the store
+  show      Show one backup, or the files in it
+  verify    Read a backup again and check every hash
+  restore   Restore a backup to a directory
+  recover   Give back what a dead run left behind: locks, mounts, snapshots, unfinished uploads
+  unlock    Unlock a member that is fsyncLocked
+  pack      Pack a data directory into an archive, as a backup would
+  unpack    Unpack an archive, without its backup's manifest and file table
+  config    Print the configuration in force
+  help      Print this message or the help of the given subcommand(s)
 
 Options:
       --config <FILE>
@@ -308,7 +310,9 @@ fn man_pages_and_completions_are_made_of_the_same_definition() {
     let mut pages = scene.names("pages");
     pages.sort();
     let mut expected: Vec<String> = VERBS.map(|verb| format!("freezeframe-{verb}.1")).into();
-    expected.push("freezeframe.1".into());
+    expected.extend(
+        ["", "-snapshot-list", "-snapshot-remove"].map(|verb| format!("freezeframe{verb}.1")),
+    );
     expected.sort();
     assert_eq!(pages, expected);
     let main = std::fs::read_to_string(scene.path("pages/freezeframe.1")).unwrap();

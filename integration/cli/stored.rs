@@ -504,3 +504,46 @@ error: cannot read the configuration DIR/freezeframe.toml: Permission denied (os
 "#]]
     );
 }
+
+#[test]
+fn a_snapshot_that_is_not_kept_is_told_as_such() {
+    let scene = Scene::new("");
+    assert_data_eq!(
+        [
+            "freezeframe snapshot list",
+            "freezeframe snapshot list --json",
+            "freezeframe snapshot remove before-upgrade --yes",
+            "freezeframe rollback latest",
+            "freezeframe backup --from before-upgrade",
+            "freezeframe snapshot --label 0badcafe",
+        ]
+        .map(|line| scene.run(line))
+        .concat(),
+        str![[r#"
+$ freezeframe snapshot list
+no snapshots are kept
+=> 0
+$ freezeframe snapshot list --json
+[]
+=> 0
+$ freezeframe snapshot remove before-upgrade --yes
+error: no kept snapshot is called before-upgrade
+  hint: none is kept; `freezeframe snapshot` takes one
+=> 2
+$ freezeframe rollback latest
+error: no kept snapshot is called latest
+  hint: none is kept; `freezeframe snapshot` takes one
+=> 2
+$ freezeframe backup --from before-upgrade
+error: no kept snapshot is called before-upgrade
+  hint: none is kept; `freezeframe snapshot` takes one
+=> 2
+$ freezeframe snapshot --label 0badcafe
+error: invalid value '0badcafe' for '--label <LABEL>': "0badcafe" is not a label (1 to 40 letters, digits, `.`, `_` and `-`; not "latest" and no run id)
+
+For more information, try '--help'.
+=> 2
+
+"#]]
+    );
+}

@@ -11,6 +11,7 @@ use crate::backup::upload::UploadError;
 use crate::backup::window::WindowError;
 use crate::error::{Exit, Explain};
 use crate::ids::MemberAddr;
+use crate::kept::KeptError;
 
 /// Why there is no backup.
 #[derive(Debug, Error)]
@@ -42,6 +43,9 @@ pub enum BackupError {
         /// What was found after the window.
         detail: String,
     },
+    /// A kept snapshot could not be taken, found or used.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
     /// A file system of the member is not in the picture; a defect of this program.
     #[error("the picture does not hold all of {member}'s data")]
     NoPicture {
@@ -68,7 +72,7 @@ pub enum BackupError {
 
 fn describe(made: &Option<Box<BackupError>>) -> String {
     made.as_ref().map_or_else(
-        || "the backup is complete, but ".to_owned(),
+        || "everything else is done, but ".to_owned(),
         |error| format!("{error}; besides, "),
     )
 }
@@ -101,6 +105,7 @@ impl Explain for BackupError {
             Self::Window(error) => error.hint(),
             Self::Picture(error) => error.hint(),
             Self::Upload(error) => error.hint(),
+            Self::Kept(error) => error.hint(),
             Self::NoPicture { .. } => None,
             Self::ChunksMoved { .. } => Some(
                 "keep the balancer stopped (sh.stopBalancer() on a mongos) until the backup has ended, and run it again".into(),
@@ -131,6 +136,7 @@ impl Explain for BackupError {
                 Exit::Failed => Exit::BackupFailed,
                 exit => exit,
             },
+            Self::Kept(error) => error.exit(),
             Self::NoPicture { .. } | Self::ChunksMoved { .. } => Exit::BackupFailed,
             Self::JournalStays { .. } | Self::StillHeld { .. } => Exit::StillHeld,
         }
@@ -158,7 +164,7 @@ mod tests {
             source: io(),
         };
         assert_eq!(complete.exit(), Exit::StillHeld);
-        assert!(complete.to_string().starts_with("the backup is complete"));
+        assert!(complete.to_string().starts_with("everything else is done"));
         assert!(complete.hint().is_some_and(|hint| hint.contains("recover")));
         let failed = BackupError::JournalStays {
             made: Some(Box::new(JournalError::Busy.into())),

@@ -69,7 +69,8 @@ pub struct Pictures {
 
 struct Picture {
     planned: PlannedPicture,
-    snapshot: Entry,
+    /// Its place in the journal; none where it is kept, and so not ours to give back.
+    snapshot: Option<Entry>,
     mounted: Option<Mounted>,
 }
 
@@ -92,27 +93,78 @@ impl Pictures {
         let folder = mount::run_dir(&env.config.host.runtime_dir, run.id());
         run.plan(vec![Resource::Directory { path: folder }])?;
         let entries = run.plan(planned.iter().map(PlannedPicture::resource).collect())?;
-        let pictures = planned
-            .iter()
-            .zip(entries)
-            .map(|(planned, snapshot)| {
-                (
-                    planned.device(),
-                    Picture {
-                        planned: planned.clone(),
-                        snapshot,
-                        mounted: None,
-                    },
-                )
-            })
-            .collect();
-        Ok(Self {
+        Ok(Self::of(
+            planned.iter().zip(entries.into_iter().map(Some)),
+            env,
+        ))
+    }
+
+    /// Those that were taken and kept by an earlier run.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn kept(
+        run: &mut Run,
+        planned: &[PlannedPicture],
+        env: &Environment,
+    ) -> Result<Self, JournalError> {
+        let folder = mount::run_dir(&env.config.host.runtime_dir, run.id());
+        run.plan_one(Resource::Directory { path: folder })?;
+        Ok(Self::of(planned.iter().map(|planned| (planned, None)), env))
+    }
+
+    fn of<'a>(
+        pictures: impl Iterator<Item = (&'a PlannedPicture, Option<Entry>)>,
+        env: &Environment,
+    ) -> Self {
+        let picture = |(planned, snapshot): (&PlannedPicture, _)| {
+            let picture = Picture {
+                planned: planned.clone(),
+                snapshot,
+                mounted: None,
+            };
+            (planned.device(), picture)
+        };
+        Self {
             lvm: Lvm::new(env.tools.exec.clone()),
             btrfs: Btrfs::new(env.tools.exec.clone()),
-            pictures,
+            pictures: pictures.map(picture).collect(),
             watch: None,
             overflowed: env.cancel.child_token(),
-        })
+        }
+    }
+
+    /// Looks whether every picture is good, and gives their places in the journal: who settles these keeps the pictures.
+    ///
+    /// # Errors
+    /// The first that is not good.
+    pub async fn stay(self) -> Result<Vec<Entry>, PictureError> {
+        let (lvm, btrfs) = (self.lvm, self.btrfs);
+        let planned: Vec<_> = self
+            .pictures
+            .values()
+            .map(|picture| picture.planned.clone())
+            .collect();
+        let looking = move || {
+            for one in &planned {
+                match one {
+                    PlannedPicture::Lvm(planned) => {
+                        lvm.await_node(&planned.snapshot)?;
+                        lvm.fill(&planned.snapshot)?;
+                    }
+                    PlannedPicture::Subvolume(planned) => btrfs.look(&planned.snapshot)?,
+                }
+            }
+            Ok(())
+        };
+        off_thread(looking)
+            .await
+            .map_err(|error: SnapshotError| PictureError::from(error))?;
+        Ok(self
+            .pictures
+            .into_values()
+            .filter_map(|picture| picture.snapshot)
+            .collect())
     }
 
     /// Does what can be done before the lock.
@@ -285,7 +337,7 @@ impl Pictures {
             let mut entries = picture
                 .mounted
                 .map_or_else(Vec::new, |mounted| mounted.entries);
-            entries.push(picture.snapshot);
+            entries.extend(picture.snapshot);
             for left in run.release(&entries, tools).await? {
                 tracing::warn!(resource = %left.resource, error = %left.error, "not given back yet");
             }

@@ -10,7 +10,21 @@ pub mod subvolumes;
 
 pub use examine::{Examination, PreflightError, examine};
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
+
+use crate::backup::journal::survey::Seen;
+use crate::ids::RunId;
+
+/// Whose else what is found on the host may be.
+#[derive(Debug, Clone, Default)]
+pub struct Others {
+    /// The other runs of ours that live.
+    pub at_work: Vec<Seen>,
+    /// Runs whose snapshots are kept.
+    pub kept: BTreeSet<RunId>,
+}
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

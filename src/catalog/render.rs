@@ -158,7 +158,7 @@ pub fn set(set: &SetSummary, manifest: &Manifest) -> String {
 }
 
 /// The largest unit that fits, so that a column of ages reads at a glance.
-fn age(age: SignedDuration) -> String {
+pub fn age(age: SignedDuration) -> String {
     let seconds = age.as_secs();
     match seconds {
         ..0 => "in the future".into(),
@@ -182,7 +182,7 @@ fn length(us: u64) -> String {
 }
 
 /// Left-aligned columns, two blanks between them, nothing after the last.
-fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0usize; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

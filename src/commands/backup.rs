@@ -2,21 +2,32 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{Context, Failure, print};
 use crate::backup::backup;
+use crate::cli::BackupArgs;
 use crate::error::Exit;
 use crate::human;
+use crate::kept::archive::archive;
+use crate::kept::remove::remove_overdue;
 use crate::manifest::Manifest;
 use crate::service::under_watch;
 
-pub async fn run(context: Context) -> Result<Exit, Failure> {
-    under_watch(watched(context)).await
+pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failure> {
+    under_watch(watched(context, arguments)).await
 }
 
-async fn watched(context: Context) -> Result<Exit, Failure> {
+async fn watched(context: Context, arguments: BackupArgs) -> Result<Exit, Failure> {
     let (json, store) = (context.json, context.store()?);
     let env = context.environment(store);
-    let manifest = backup(&env).await?;
+    let manifest = match &arguments.from {
+        Some(which) => archive(&env, which).await?,
+        None => {
+            remove_overdue(&env, Timestamp::now()).await;
+            backup(&env).await?
+        }
+    };
     print(json, &manifest, || render(&manifest))?;
     Ok(Exit::Done)
 }

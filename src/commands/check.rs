@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Failure, print};
+use crate::backup::preflight::examine::Aim;
 use crate::backup::preflight::examine::STORE;
 use crate::backup::preflight::{Examination, Finding, Verdict, examine, worst};
 use crate::error::Exit;
@@ -22,7 +23,7 @@ pub async fn run(context: Context) -> Result<Exit, Failure> {
         Arc::new(ClosedStore::new(context.config.store.url.as_str(), &error))
     });
     let env = context.environment(store);
-    let examination = examine(&env, RunId::random()).await?;
+    let examination = examine(&env, RunId::random(), Aim::Backup).await?;
     print(json, &examination, || render(&examination))?;
     Ok(exit(&examination.findings))
 }

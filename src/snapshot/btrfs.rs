@@ -102,6 +102,12 @@ pub fn fit(filesystem: &Filesystem) -> Result<(), SnapshotError> {
     }
 }
 
+/// Whether the snapshot of that name is one of `run`.
+pub fn is_of(name: &str, run: RunId) -> bool {
+    let number = name.strip_prefix(&format!("{SUBVOLUME_PREFIX}{run}-"));
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
 /// Whether a file system with that share of its space free, 0 to 1, has room for snapshots.
 pub fn has_room(free: f64) -> bool {
     free >= LEAST_FREE

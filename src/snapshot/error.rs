@@ -87,6 +87,12 @@ pub enum SnapshotError {
         /// What the system said.
         source: io::Error,
     },
+    /// A merge was asked for and is not under way.
+    #[error("{name} is not being merged though LVM said so")]
+    NotMerging {
+        /// `vg/lv`.
+        name: String,
+    },
     /// It has our name but is not what the run made.
     #[error("{name} is not removed: {reason}")]
     NotOurs {
@@ -221,6 +227,7 @@ impl Explain for SnapshotError {
                 "`fuser -vm {}` shows who uses it; then run `freezeframe recover`",
                 point.display()
             )),
+            Self::NotMerging { name } => Some(format!("look at it with `lvs -a -o +lv_merging {name}`; then ask again")),
             Self::NoNode { .. } => Some("see `systemctl status systemd-udevd`: it makes the nodes of new devices".into()),
             Self::Mount { .. } => Some("the kernel's log (`dmesg`) says why".into()),
             Self::Flush { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,

@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod facts;
+mod merge;
 pub mod plan;
 pub mod status;
 pub mod watch;

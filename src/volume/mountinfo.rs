@@ -25,6 +25,8 @@ pub struct Mount {
     pub kind: String,
     /// What was mounted, as the file system tells it; for messages only.
     pub source: String,
+    /// Options of the mount and of the file system, as `mount` takes them.
+    pub options: String,
 }
 
 /// All mounts that a process sees.
@@ -107,11 +109,14 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let device = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let root = path(fields.next()?);
     let point = path(fields.next()?);
-    let _options = fields.next()?;
+    let own = text(fields.next()?);
     // Any number of optional fields, ended by a single hyphen.
     fields.find(|&field| field == b"-")?;
     let kind = text(fields.next()?);
     let source = text(fields.next()?);
+    // Only very old kernels leave them out.
+    let shared = fields.next().map(text).filter(|shared| !shared.is_empty());
+    let options = shared.map_or_else(|| own.clone(), |shared| format!("{own},{shared}"));
     Some(Mount {
         id,
         parent,
@@ -120,6 +125,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         point,
         kind,
         source,
+        options,
     })
 }
 

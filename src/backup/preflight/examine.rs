@@ -5,20 +5,25 @@ mod pace;
 mod volumes;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use nix::unistd::AccessFlags;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{Finding, Verdict, worst};
+use super::{Finding, Others, Verdict, worst};
 use crate::backup::journal::survey::{Seen, survey};
 use crate::backup::journal::{Journal, JournalError};
 use crate::backup::lease::{self, Scope};
 use crate::backup::plan::Plan;
 use crate::backup::resource::Resource;
 use crate::backup::{BACKUP, Environment};
+use crate::blocking::off_thread;
 use crate::error::{Exit, Explain};
+use crate::human;
 use crate::ids::RunId;
+use crate::kept::condition::{Condition, State, look};
+use crate::kept::{Kept, KeptError};
 use crate::volume::DataLayout;
 use members::{identify, look_at_members};
 use volumes::look_at_volumes;
@@ -88,11 +93,12 @@ pub struct Examination {
 }
 
 impl Examination {
-    /// Leftovers of dead runs that keep no backup from being made.
+    /// What a backup goes past and somebody should hear of: leftovers of dead runs that keep no backup from being made, and kept snapshots
+    /// that overflow.
     pub fn left_lying(&self) -> impl Iterator<Item = &Finding> {
-        self.findings
-            .iter()
-            .filter(|finding| finding.check == "leftovers" && finding.verdict == Verdict::Warning)
+        self.findings.iter().filter(|finding| {
+            matches!(finding.check, "leftovers" | "kept") && finding.verdict == Verdict::Warning
+        })
     }
 
     /// The plan, if nothing refuses it.
@@ -109,19 +115,36 @@ impl Examination {
     }
 }
 
+/// What the examination is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim {
+    /// Snapshots that are archived and go.
+    Backup,
+    /// Snapshots that stay for so long. No store is needed.
+    Keep(Duration),
+}
+
 /// Looks at members, volumes, store and host for the run `run`. Takes nothing, changes nothing.
 ///
 /// # Errors
 /// Only [`PreflightError::Interrupted`]; whatever else goes wrong is a finding.
-pub async fn examine(env: &Environment, run: RunId) -> Result<Examination, PreflightError> {
+pub async fn examine(
+    env: &Environment,
+    run: RunId,
+    aim: Aim,
+) -> Result<Examination, PreflightError> {
     let mut findings = Vec::new();
-    let at_work = look_at_runs(env, run, &mut findings);
+    let mut others = Others {
+        at_work: look_at_runs(env, run, &mut findings),
+        kept: BTreeSet::new(),
+    };
+    look_at_kept(env, &mut others, &mut findings).await;
     look_at_state_dir(env, &mut findings);
     look_at_host(env, &mut findings);
     // It ends by itself when asked to, and takes along what it tried the store with.
-    let store_works = look_at_store(env, &mut findings).await;
+    let store_works = aim == Aim::Backup && look_at_store(env, &mut findings).await;
     let looking = async {
-        let members = look_at_members(env, run, &at_work, &mut findings).await;
+        let members = look_at_members(env, run, &others.at_work, &mut findings).await;
         let deployment = identify(&members, &mut findings);
         if let (true, Some(deployment)) = (store_works, &deployment) {
             let shards = members
@@ -135,7 +158,7 @@ pub async fn examine(env: &Environment, run: RunId) -> Result<Examination, Prefl
                 look_at_lease(env, &scope, &mut findings).await;
             }
         }
-        look_at_volumes(env, run, &at_work, members, deployment, findings).await
+        look_at_volumes(env, run, aim, &others, members, deployment, findings).await
     };
     tokio::select! {
         biased;
@@ -189,6 +212,58 @@ fn look_at_runs(env: &Environment, run: RunId, findings: &mut Vec<Finding>) -> V
         Finding::refused(&state, "running", detail, "wait until it has ended")
     }));
     at_work
+}
+
+/// What is kept on this host, which is no leftover, and may be full soon.
+async fn look_at_kept(env: &Environment, others: &mut Others, findings: &mut Vec<Finding>) {
+    let state = env.config.host.state_dir.display().to_string();
+    let unreadable = |error: KeptError| {
+        let todo = error.hint().unwrap_or_default();
+        Finding::warning(&state, "kept", error.to_string(), todo)
+    };
+    let all = match Kept::all(&env.config.host.state_dir) {
+        Ok(all) => all,
+        Err(error) => return findings.push(unreadable(error)),
+    };
+    for kept in all {
+        let kept = match kept {
+            Ok(kept) => kept,
+            Err(error) => {
+                findings.push(unreadable(error));
+                continue;
+            }
+        };
+        others.kept.insert(kept.run);
+        let (exec, looked_at) = (env.tools.exec.clone(), kept.clone());
+        let condition = off_thread(move || look(&exec, &looked_at)).await;
+        findings.push(kept_finding(&kept, condition));
+    }
+}
+
+fn kept_finding(kept: &Kept, condition: Condition) -> Finding {
+    let subject = format!("snapshot {}", kept.label);
+    let remove = format!("freezeframe snapshot remove {} --yes", kept.label);
+    let reason = condition.reason.unwrap_or_default();
+    match condition.state {
+        State::Good => {
+            let fill = human::percent(condition.fill.unwrap_or_default());
+            let detail = format!(
+                "kept until {:.0}, {fill} of its space used",
+                kept.keep_until
+            );
+            Finding::ok(subject, "kept", detail)
+        }
+        State::FullSoon => {
+            let todo = format!(
+                "archive it (`freezeframe backup --from {}`) or remove it (`{remove}`) before it overflows",
+                kept.label
+            );
+            Finding::warning(subject, "kept", reason, todo)
+        }
+        State::Lost | State::Unknown => {
+            Finding::warning(subject, "kept", reason, format!("remove it: `{remove}`"))
+        }
+    }
 }
 
 /// A dead run's leftovers. Those of a verification are files of its own and keep no backup from being made.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::Finding;
+use super::{Finding, Others};
 use crate::backup::journal::survey::Seen;
 use crate::error::Explain;
 use crate::human;
@@ -101,13 +101,13 @@ pub fn inside_data(layouts: &[&DataLayout], own: &[OwnPath]) -> Vec<Finding> {
 
 /// Judges everything below the file systems for provider "lvm".
 ///
-/// `planned` is the plan made of the same `layouts` and `facts`; `at_work` are the other runs of ours that live.
+/// `planned` is the plan made of the same `layouts` and `facts`; what `others` own is no leftover.
 pub fn judge(
     layouts: &[&DataLayout],
     facts: &LvmFacts,
     planned: Result<&[Planned], &SnapshotError>,
     own: &[OwnPath],
-    at_work: &[Seen],
+    others: &Others,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut origins: Vec<(DevNumber, &LogicalVolume)> = Vec::new();
@@ -140,7 +140,9 @@ pub fn judge(
         findings.extend(standing_on(*number, volume, own));
         findings.extend(other_snapshots(volume, facts));
     }
-    findings.extend(facts.ours().map(|volume| ours(volume, at_work)));
+    let kept = |volume: &&LogicalVolume| volume.run().is_some_and(|run| others.kept.contains(&run));
+    let ours_now = facts.ours().filter(|volume| !kept(volume));
+    findings.extend(ours_now.map(|volume| ours(volume, &others.at_work)));
     findings
 }
 

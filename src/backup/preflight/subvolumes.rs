@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::Finding;
 use super::storage::{OwnPath, Place, refused};
-use crate::backup::journal::survey::Seen;
+use super::{Finding, Others};
 use crate::host;
 use crate::human;
 use crate::snapshot::btrfs;
 use crate::volume::{DataLayout, Filesystem};
 
-/// Judges every subvolume below `layouts`; `own` is what must not share their space, `at_work` are the other runs of ours that live.
-pub fn judge(layouts: &[&DataLayout], own: &[OwnPath], at_work: &[Seen]) -> Vec<Finding> {
+/// Judges every subvolume below `layouts`; `own` is what must not share their space; what `others` own is no leftover.
+pub fn judge(layouts: &[&DataLayout], own: &[OwnPath], others: &Others) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen = BTreeSet::new();
     let filesystems = layouts.iter().flat_map(|layout| &layout.filesystems);
@@ -27,7 +26,7 @@ pub fn judge(layouts: &[&DataLayout], own: &[OwnPath], at_work: &[Seen]) -> Vec<
                 findings.push(Finding::ok(&subject, "volume", detail));
                 findings.push(space(&subject, &filesystem.mount_point));
                 findings.extend(beside(filesystem, own));
-                findings.extend(leftovers(&subject, &filesystem.mount_point, at_work));
+                findings.extend(leftovers(&subject, &filesystem.mount_point, others));
             }
             Err(error) => findings.push(refused(subject, "volume", &error)),
         }
@@ -94,7 +93,7 @@ fn space(subject: &str, root: &Path) -> Finding {
 }
 
 /// Snapshots of ours that no run at work owns. Their names tell the run.
-fn leftovers(subject: &str, root: &Path, at_work: &[Seen]) -> Vec<Finding> {
+fn leftovers(subject: &str, root: &Path, others: &Others) -> Vec<Finding> {
     let found = match btrfs::found_in(root) {
         Ok(found) => found,
         Err(error) => {
@@ -109,9 +108,10 @@ fn leftovers(subject: &str, root: &Path, at_work: &[Seen]) -> Vec<Finding> {
     };
     let finding = |name: String| {
         let path = root.join(&name).display().to_string();
-        let owner = at_work
+        let owner = others
+            .at_work
             .iter()
-            .find(|seen| name.contains(&seen.owner.run.to_string()));
+            .find(|seen| btrfs::is_of(&name, seen.owner.run));
         match owner {
             Some(seen) => {
                 let detail = format!("belongs to {}", seen.owner.at_work());
@@ -126,5 +126,10 @@ fn leftovers(subject: &str, root: &Path, at_work: &[Seen]) -> Vec<Finding> {
             }
         }
     };
-    found.into_iter().map(finding).collect()
+    let is_kept = |name: &String| others.kept.iter().any(|run| btrfs::is_of(name, *run));
+    found
+        .into_iter()
+        .filter(|name| !is_kept(name))
+        .map(finding)
+        .collect()
 }

@@ -16,14 +16,19 @@ use crate::config::access::PASSWORD_VARIABLE;
 /// None that writing to memory does not give.
 pub fn pages(mut program: Command) -> io::Result<Vec<(String, Vec<u8>)>> {
     program.build();
-    let verbs = program.get_subcommands();
-    let verbs = verbs.filter(|verb| !verb.is_hide_set() && verb.get_name() != "help");
-    let verbs: Vec<_> = verbs.cloned().collect();
     let mut pages = vec![page(&program, None)?];
-    for verb in &verbs {
+    for verb in shown(&program) {
         pages.push(page(verb, Some(verb.get_name()))?);
+        for below in shown(verb) {
+            pages.push(page(below, Some(verb.get_name()))?);
+        }
     }
     Ok(pages)
+}
+
+fn shown(command: &Command) -> impl Iterator<Item = &Command> {
+    let all = command.get_subcommands();
+    all.filter(|one| !one.is_hide_set() && one.get_name() != "help")
 }
 
 fn page(command: &Command, verb: Option<&str>) -> io::Result<(String, Vec<u8>)> {
@@ -34,7 +39,7 @@ fn page(command: &Command, verb: Option<&str>) -> io::Result<(String, Vec<u8>)> 
     synopsis(command).to_writer(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
-    if verb.is_none() {
+    if shown(command).next().is_some() {
         man.render_subcommands_section(&mut page)?;
     }
     let exit_codes = EXIT_CODES.lines().skip(1);
@@ -99,7 +104,7 @@ const ENVIRONMENT: [(&str, &str); 5] = [
     ),
 ];
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     (
         DEFAULT_PATH,
         "The configuration. Every key is explained in the shipped file.",
@@ -107,6 +112,10 @@ const FILES: [(&str, &str); 4] = [
     (
         "/var/lib/freezeframe/runs",
         "One journal for each run that holds something; recover reads them. [host] state_dir moves them.",
+    ),
+    (
+        "/var/lib/freezeframe/kept",
+        "A record for each kept snapshot.",
     ),
     (
         "/var/lib/freezeframe/scratch",
@@ -119,7 +128,7 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Verb, command line, what it does.
-const EXAMPLES: [(&str, &str, &str); 17] = [
+const EXAMPLES: [(&str, &str, &str); 23] = [
     (
         "check",
         "freezeframe check",
@@ -139,6 +148,36 @@ const EXAMPLES: [(&str, &str, &str); 17] = [
         "backup",
         "freezeframe -vv backup",
         "The same, with every step, every command run and every call to mongod.",
+    ),
+    (
+        "backup",
+        "freezeframe backup --from before-upgrade",
+        "Archive a kept snapshot.",
+    ),
+    (
+        "snapshot",
+        "freezeframe snapshot --label before-upgrade --keep 3days",
+        "Take a picture before risky maintenance: the database is held for a moment, nothing is archived.",
+    ),
+    (
+        "snapshot",
+        "freezeframe snapshot list",
+        "Which are kept, and how full they are.",
+    ),
+    (
+        "snapshot",
+        "freezeframe snapshot remove before-upgrade --yes",
+        "Remove one.",
+    ),
+    (
+        "rollback",
+        "freezeframe rollback before-upgrade",
+        "What putting one back would do.",
+    ),
+    (
+        "rollback",
+        "freezeframe rollback before-upgrade --yes",
+        "Put it back, with mongod stopped.",
     ),
     (
         "list",

@@ -125,6 +125,14 @@ pub fn remove(name: &str) -> Command {
     lvm("lvremove", &["--yes", name])
 }
 
+/// Begins to merge a snapshot into its origin; a process of LVM's own sees to the end of it.
+pub fn merge(snapshot: &LvmSnapshot) -> Command {
+    lvm(
+        "lvconvert",
+        &["--yes", "--merge", "--background", &snapshot.full_name()],
+    )
+}
+
 /// Loads an origin's table anew from the metadata, under the group's lock, which resumes it if it is suspended. Fails where somebody else has the lock.
 pub fn refresh(origin: &Origin) -> Command {
     let at_once = "global/wait_for_locks=0";

@@ -115,7 +115,8 @@ pub fn plan(
             extent: group.extent,
         });
         if let Some(pool) = pool {
-            let written = written(rate, sizing.expected);
+            // Of what lies in the origin the pool keeps one old block at most for each.
+            let written = written(rate, sizing.expected).min(origin.size);
             let sum: &mut u64 = to_pools.entry((&pool.vg, &pool.lv)).or_default();
             *sum = sum.saturating_add(written);
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Aim;
 use crate::archive::{Method, Profile};
 use crate::backup::Environment;
 use crate::backup::plan::PicturePlan;
@@ -39,10 +40,13 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Reads earlier backups. A store that cannot be read is told of elsewhere, and leaves the guess.
-    pub(super) async fn learn(env: &Environment) -> Self {
+    pub(super) async fn learn(env: &Environment, aim: Aim) -> Self {
         let (settings, method) = (env.config.made_with(), env.config.archive.method());
         let store = env.store.as_ref();
-        let sets = catalog::list(store).await.unwrap_or_default();
+        let sets = match aim {
+            Aim::Backup => catalog::list(store).await.unwrap_or_default(),
+            Aim::Keep(_) => Vec::new(),
+        };
         let complete = |set: &&SetSummary| set.state == SetState::Complete;
         let mut earlier = Vec::new();
         for set in sets.iter().rev().filter(complete).take(BACKUPS_READ) {

@@ -4,17 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::Finding;
 use super::super::hold;
 use super::super::storage::{self, OwnPath, Place};
 use super::super::subvolumes;
-use super::Examination;
+use super::super::{Finding, Others};
 use super::members::Member;
 use super::pace::Pace;
+use super::{Aim, Examination};
 use crate::archive::{self, SourceTree};
 use crate::backup::Environment;
 use crate::backup::contents::{Subject, View};
-use crate::backup::journal::survey::Seen;
 use crate::backup::plan::{PicturePlan, Plan, PlannedMember, PlannedPicture, locking};
 use crate::backup::window::Locking;
 use crate::blocking::off_thread;
@@ -39,7 +38,8 @@ const WALKS: u32 = 5;
 pub(super) async fn look_at_volumes(
     env: &Environment,
     run: RunId,
-    at_work: &[Seen],
+    aim: Aim,
+    others: &Others,
     members: Vec<Member>,
     deployment: Option<Deployment>,
     mut findings: Vec<Finding>,
@@ -47,7 +47,7 @@ pub(super) async fn look_at_volumes(
     let host = HostView::real();
     let hold = env.config.window.provider == ProviderChoice::Hold;
     let mut planned_members = Vec::new();
-    let pace = Pace::learn(env).await;
+    let pace = Pace::learn(env, aim).await;
     // Holes take no time.
     let mut work_bytes = 0u64;
     // How long all of it took before; none as soon as one member was never archived.
@@ -104,7 +104,9 @@ pub(super) async fn look_at_volumes(
         .iter()
         .map(|member| member.subject.data_size)
         .max();
-    findings.extend(look_at_spool(env, largest.unwrap_or(0)));
+    if aim == Aim::Backup {
+        findings.extend(look_at_spool(env, largest.unwrap_or(0)));
+    }
     let own = own_paths(env, &host, &mut findings);
     let layouts: Vec<DataLayout> = planned_members
         .iter()
@@ -114,13 +116,17 @@ pub(super) async fn look_at_volumes(
         &layouts.iter().collect::<Vec<_>>(),
         &own,
     ));
+    let live_for = match aim {
+        Aim::Backup => expected,
+        Aim::Keep(length) => length,
+    };
     let (picture, snapshot_bytes) = if hold {
         let limit = env.config.max_window();
         findings.extend(hold::judge(expected, known, limit));
         (Some(PicturePlan::Hold), 0)
     } else {
         let (planned, lines) =
-            look_at_pictures(env, run, at_work, layouts.clone(), expected, own).await;
+            look_at_pictures(env, run, others, layouts.clone(), live_for, own).await;
         findings.extend(lines);
         let bytes = planned
             .iter()
@@ -252,13 +258,13 @@ fn look_at_spool(env: &Environment, largest: u64) -> Option<Finding> {
 async fn look_at_pictures(
     env: &Environment,
     run: RunId,
-    at_work: &[Seen],
+    others: &Others,
     layouts: Vec<DataLayout>,
     expected: Duration,
     own: Vec<OwnPath>,
 ) -> (Option<Vec<PlannedPicture>>, Vec<Finding>) {
     let refs: Vec<&DataLayout> = layouts.iter().collect();
-    let mut findings = subvolumes::judge(&refs, &own, at_work);
+    let mut findings = subvolumes::judge(&refs, &own, others);
     findings.extend(not_chosen(env.config.window.provider, &refs));
     let subvolumes = btrfs::plan(&refs, run).ok();
     if subvolumes.iter().any(|planned| !planned.is_empty()) {
@@ -274,7 +280,7 @@ async fn look_at_pictures(
     let volumes = if filesystems.all(btrfs::is_ours) && !layouts.is_empty() {
         Some(Vec::new())
     } else {
-        let (planned, lines) = look_at_lvm(env, run, at_work, layouts, expected, own).await;
+        let (planned, lines) = look_at_lvm(env, run, others, layouts, expected, own).await;
         findings.extend(lines);
         planned
     };
@@ -312,14 +318,14 @@ fn not_chosen(choice: ProviderChoice, layouts: &[&DataLayout]) -> Vec<Finding> {
 async fn look_at_lvm(
     env: &Environment,
     run: RunId,
-    at_work: &[Seen],
+    others: &Others,
     layouts: Vec<DataLayout>,
     expected: Duration,
     own: Vec<OwnPath>,
 ) -> (Option<Vec<Planned>>, Vec<Finding>) {
     let (exec, lvm) = (env.tools.exec.clone(), &env.config.lvm);
     let (setting, floor) = (lvm.snapshot_size, lvm.snapshot_floor.0);
-    let at_work = at_work.to_vec();
+    let others = others.clone();
     let looking = move || {
         let facts = match Lvm::new(exec).survey() {
             Ok(facts) => facts,
@@ -342,7 +348,7 @@ async fn look_at_lvm(
             floor,
         };
         let planned = plan(&facts, &layouts, run, &sizing);
-        let mut findings = storage::judge(&layouts, &facts, planned.as_deref(), &own, &at_work);
+        let mut findings = storage::judge(&layouts, &facts, planned.as_deref(), &own, &others);
         findings.extend(slow);
         (planned.ok(), findings)
     };

@@ -84,13 +84,16 @@ impl Host {
             "0000abcd".parse().unwrap(),
             &sizing,
         );
-        let at_work = &self.at_work;
+        let others = Others {
+            at_work: self.at_work.clone(),
+            ..Others::default()
+        };
         judge(
             &[&layout, &layout],
             &self.facts,
             planned.as_deref(),
             &own,
-            at_work,
+            &others,
         )
     }
 }

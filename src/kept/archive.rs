@@ -1,0 +1,41 @@
+//! A backup of what was kept.
+
+use std::time::Duration;
+
+use super::condition::{State, look};
+use super::{Kept, KeptError};
+use crate::backup::picture::Pictures;
+use crate::backup::run::Run;
+use crate::backup::{BACKUP, BackupError, Environment, archive_pictures, begin, conclude, publish};
+use crate::blocking::off_thread;
+use crate::manifest::Manifest;
+
+/// Makes a backup of the kept snapshot that `which` names, which stays. No database is asked anything.
+///
+/// # Errors
+/// [`BackupError`]; there is no backup then.
+pub async fn archive(env: &Environment, which: &str) -> Result<Manifest, BackupError> {
+    let begun = Run::begin_alone(&env.config.host.state_dir, BACKUP);
+    let mut run = begun.map_err(BackupError::NotBegun)?;
+    let made = make(&mut run, env, which).await;
+    conclude(run, made, env).await
+}
+
+async fn make(run: &mut Run, env: &Environment, which: &str) -> Result<Manifest, BackupError> {
+    let kept = Kept::find(&env.config.host.state_dir, which)?;
+    let (exec, looked_at) = (env.tools.exec.clone(), kept.clone());
+    let condition = off_thread(move || look(&exec, &looked_at)).await;
+    if let (State::Lost | State::Unknown, Some(reason)) = (condition.state, condition.reason) {
+        return Err(KeptError::Lost {
+            name: kept.name(),
+            reason,
+        }
+        .into());
+    }
+    let expected = Duration::from_secs(kept.expected_seconds);
+    let (uploading, upload) = begin(run, &kept.contents, expected, env).await?;
+    let mut pictures = Pictures::kept(run, &kept.pictures, env)?;
+    pictures.watch()?;
+    let upload = archive_pictures(run, &kept.contents, &mut pictures, upload, env).await?;
+    publish(run, &kept.contents, &kept.window, (&uploading, upload), env).await
+}

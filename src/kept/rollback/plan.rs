@@ -1,0 +1,299 @@
+//! What putting one back would do, and whether it may be done now.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::condition::{State, look};
+use super::super::{Kept, KeptError};
+use crate::backup::plan::PlannedPicture;
+use crate::exec::SharedExec;
+use crate::manifest::{FORMAT_FIRST, seal};
+use crate::mongo::process::is_open;
+use crate::snapshot::LvmSnapshot;
+use crate::volume::mountinfo::{Mount, MountTable};
+use crate::volume::{DevNumber, HostView};
+
+const UNDER_WAY: &str = "rollback.json";
+
+/// What is put back, and what is mounted of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// What is put back.
+    #[serde(skip)]
+    pub kept: Kept,
+    /// Whether it is under way already: it was cut off.
+    pub under_way: bool,
+    /// The volumes.
+    pub volumes: Vec<LvmSnapshot>,
+    /// What is unmounted and mounted again, in the order of mounting.
+    pub mounts: Vec<Mounted>,
+}
+
+/// A mount of one of the volumes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// The device.
+    pub device: PathBuf,
+    /// Where.
+    pub point: PathBuf,
+    /// Type of the file system.
+    pub kind: String,
+    /// Options, as `mount` takes them.
+    pub options: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UnderWay {
+    format: u32,
+    mounts: Vec<Mounted>,
+}
+
+/// The plan of putting `kept` back.
+///
+/// # Errors
+/// [`KeptError::NotNow`] with what stands in the way, [`KeptError::Lost`] where it is good no more.
+pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, KeptError> {
+    let volumes = volumes(&kept)?;
+    let mounts = under_way(&kept, state_dir)?;
+    if mounts.is_none() {
+        let condition = look(exec, &kept);
+        if let (State::Lost | State::Unknown, Some(reason)) = (condition.state, condition.reason) {
+            return Err(KeptError::Lost {
+                name: kept.name(),
+                reason,
+            });
+        }
+    }
+    for member in &kept.contents.members {
+        let db_path = &member.layout.db_path;
+        let open = is_open(db_path).map_err(|source| KeptError::Io {
+            action: "see whether a mongod runs on",
+            path: db_path.clone(),
+            source,
+        })?;
+        if open {
+            return Err(not_now(
+                &kept,
+                format!("a mongod runs on {}", db_path.display()),
+                "stop it first (systemctl stop mongod)",
+            ));
+        }
+    }
+    if let Some(mounts) = mounts {
+        return Ok(Plan {
+            kept,
+            under_way: true,
+            volumes,
+            mounts,
+        });
+    }
+    let table = HostView::real().mounts().map_err(|error| {
+        not_now(
+            &kept,
+            error.to_string(),
+            "run freezeframe as root on this host",
+        )
+    })?;
+    let mut devices = Vec::new();
+    for volume in &volumes {
+        let device = PathBuf::from(format!("/dev/{}", volume.origin));
+        let number = fs::metadata(&device).map_err(|source| KeptError::Io {
+            action: "look at",
+            path: device.clone(),
+            source,
+        })?;
+        devices.push((DevNumber::from(number.rdev()), device));
+    }
+    let mounts =
+        mounts_of(&devices, &table).map_err(|(reason, todo)| not_now(&kept, reason, &todo))?;
+    Ok(Plan {
+        kept,
+        under_way: false,
+        volumes,
+        mounts,
+    })
+}
+
+fn not_now(kept: &Kept, reason: String, todo: &str) -> KeptError {
+    KeptError::NotNow {
+        name: kept.name(),
+        reason,
+        todo: todo.to_owned(),
+    }
+}
+
+fn volumes(kept: &Kept) -> Result<Vec<LvmSnapshot>, KeptError> {
+    let volume = |picture: &PlannedPicture| match picture {
+        PlannedPicture::Lvm(planned) => Ok(planned.snapshot.clone()),
+        PlannedPicture::Subvolume(planned) => Err(not_now(
+            kept,
+            format!(
+                "{} is a btrfs subvolume, and those are not put back by this version",
+                planned.snapshot.subvolume.display()
+            ),
+            "by hand, with mongod stopped: `btrfs subvolume snapshot` of the picture beside the subvolume, then rename both; or \
+             `freezeframe backup --from` and `restore`",
+        )),
+    };
+    kept.pictures.iter().map(volume).collect()
+}
+
+/// Every mount of `devices`, in the order of mounting, or what keeps them from being unmounted: the reason, and what to do.
+fn mounts_of(
+    devices: &[(DevNumber, PathBuf)],
+    table: &MountTable,
+) -> Result<Vec<Mounted>, (String, String)> {
+    let of = |mount: &Mount| devices.iter().find(|(number, _)| *number == mount.device);
+    let mut mounts = Vec::new();
+    for mount in table.iter() {
+        let Some((_, device)) = of(mount) else {
+            continue;
+        };
+        if mount.root != Path::new("/") {
+            let point = mount.point.display();
+            return Err((
+                format!(
+                    "{point} is a bind mount of a directory of {}",
+                    device.display()
+                ),
+                format!("unmount it (umount {point}), and mount it again afterwards"),
+            ));
+        }
+        mounts.push(Mounted {
+            device: device.clone(),
+            point: mount.point.clone(),
+            kind: mount.kind.clone(),
+            options: mount.options.clone(),
+        });
+    }
+    let points: BTreeSet<_> = mounts.iter().map(|mount| &mount.point).collect();
+    let beneath = table.iter().find(|mount| {
+        of(mount).is_none() && points.iter().any(|point| mount.point.starts_with(point))
+    });
+    match beneath {
+        Some(mount) => {
+            let point = mount.point.display();
+            Err((
+                format!("{point} is mounted below what has to be unmounted"),
+                format!("unmount it (umount {point}), and mount it again afterwards"),
+            ))
+        }
+        None => Ok(mounts),
+    }
+}
+
+/// What a rollback that was cut off has written down.
+fn under_way(kept: &Kept, state_dir: &Path) -> Result<Option<Vec<Mounted>>, KeptError> {
+    let path = Kept::place(state_dir, kept.run).join(UNDER_WAY);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|source| KeptError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?,
+    };
+    let read: UnderWay =
+        seal::open(&bytes).map_err(|source| KeptError::Damaged { path, source })?;
+    Ok(Some(read.mounts))
+}
+
+impl Plan {
+    fn path(&self, state_dir: &Path) -> PathBuf {
+        Kept::place(state_dir, self.kept.run).join(UNDER_WAY)
+    }
+
+    /// Writes down, durably, what has to be mounted again.
+    pub(super) fn write(&self, state_dir: &Path) -> Result<(), KeptError> {
+        let path = self.path(state_dir);
+        let document = UnderWay {
+            format: FORMAT_FIRST,
+            mounts: self.mounts.clone(),
+        };
+        let write = || {
+            // Whole or not at all: what was cut off here has changed nothing yet.
+            let unborn = path.with_extension("new");
+            let mut file = File::create(&unborn)?;
+            file.write_all(&seal::seal(&document)?)?;
+            file.sync_all()?;
+            fs::rename(&unborn, &path)?;
+            File::open(Kept::place(state_dir, self.kept.run))?.sync_all()
+        };
+        write().map_err(|source| KeptError::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        })
+    }
+
+    /// Nothing was merged: it is not under way any more.
+    pub(super) fn forget(&self, state_dir: &Path) -> Result<(), KeptError> {
+        let path = self.path(state_dir);
+        fs::remove_file(&path).map_err(|source| KeptError::Io {
+            action: "remove",
+            path,
+            source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] = b"\
+21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+30 21 254:3 / /data rw,noatime shared:7 - xfs /dev/mapper/vg0-mongo rw,attr2,inode64
+31 30 254:4 / /data/db/journal rw,relatime - ext4 /dev/mapper/vg0-journal rw
+";
+
+    fn devices(names: &[(u32, &str)]) -> Vec<(DevNumber, PathBuf)> {
+        let device = |(minor, name): &(u32, &str)| {
+            (
+                DevNumber {
+                    major: 254,
+                    minor: *minor,
+                },
+                PathBuf::from(name),
+            )
+        };
+        names.iter().map(device).collect()
+    }
+
+    #[test]
+    fn what_lies_on_the_volumes_is_mounted_again_as_it_was() {
+        let table = MountTable::parse(TABLE).unwrap();
+        let both = devices(&[(3, "/dev/vg0/mongo"), (4, "/dev/vg0/journal")]);
+        let mounts = mounts_of(&both, &table).unwrap();
+        let points: Vec<_> = mounts
+            .iter()
+            .map(|mount| mount.point.display().to_string())
+            .collect();
+        assert_eq!(points, ["/data", "/data/db/journal"]);
+        assert_eq!(mounts[0].options, "rw,noatime,rw,attr2,inode64");
+    }
+
+    #[test]
+    fn what_else_is_mounted_there_is_in_the_way() {
+        let table = MountTable::parse(TABLE).unwrap();
+        let (reason, _) = mounts_of(&devices(&[(3, "/dev/vg0/mongo")]), &table).unwrap_err();
+        assert!(
+            reason.contains("/data/db/journal is mounted below"),
+            "{reason}"
+        );
+        let bound = [
+            TABLE,
+            b"32 21 254:3 /db /srv/db rw - xfs /dev/mapper/vg0-mongo rw\n",
+        ]
+        .concat();
+        let table = MountTable::parse(&bound).unwrap();
+        let both = devices(&[(3, "/dev/vg0/mongo"), (4, "/dev/vg0/journal")]);
+        let (reason, _) = mounts_of(&both, &table).unwrap_err();
+        assert!(reason.contains("/srv/db is a bind mount"), "{reason}");
+    }
+}
