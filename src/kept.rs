@@ -29,6 +29,8 @@ use crate::manifest::{FORMAT_FIRST, seal};
 pub use error::KeptError;
 
 const RECORD: &str = "record.json";
+/// Beside the record of one that is being put back.
+const UNDER_WAY: &str = "rollback.json";
 /// A record is some kilobytes; what is longer is none.
 const LONGEST: u64 = 16 << 20;
 
@@ -55,6 +57,9 @@ pub struct Kept {
     pub pictures: Vec<PlannedPicture>,
     /// How long archiving it will take, in seconds.
     pub expected_seconds: u64,
+    /// Whether it is being put back, or that was cut off. No part of the record.
+    #[serde(skip)]
+    pub rolling_back: bool,
 }
 
 impl Kept {
@@ -70,6 +75,7 @@ impl Kept {
             window: of.window,
             pictures: of.pictures,
             expected_seconds: of.expected.as_secs(),
+            rolling_back: false,
         }
     }
 
@@ -129,9 +135,13 @@ impl Kept {
             return Err(failed(io::ErrorKind::FileTooLarge.into()));
         }
         let bytes = fs::read(path).map_err(failed)?;
-        seal::open(&bytes).map_err(|source| KeptError::Damaged {
+        let kept: Self = seal::open(&bytes).map_err(|source| KeptError::Damaged {
             path: path.to_owned(),
             source,
+        })?;
+        Ok(Self {
+            rolling_back: path.with_file_name(UNDER_WAY).exists(),
+            ..kept
         })
     }
 

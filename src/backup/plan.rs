@@ -86,7 +86,7 @@ pub enum PlannedPicture {
 }
 
 impl PlannedPicture {
-    /// The [`Filesystem::device`] that it is a picture of.
+    /// The [`crate::volume::Filesystem::device`] that it is a picture of.
     pub fn device(&self) -> DevNumber {
         match self {
             Self::Lvm(planned) => planned.device,

@@ -9,6 +9,8 @@ use crate::cli::WhichKept;
 use crate::error::Exit;
 use crate::kept::Kept;
 use crate::kept::rollback::{Plan, plan, roll_back};
+use crate::snapshot::btrfs::SubvolumeSnapshot;
+use crate::snapshot::btrfs::put_back::{before, outermost};
 
 pub async fn run(context: Context, arguments: WhichKept) -> Result<Exit, Failure> {
     let json = context.json;
@@ -54,11 +56,21 @@ fn describe(plan: &Plan) -> String {
             mount.point.display()
         );
     }
-    let _ = writeln!(
-        text,
-        "EVERYTHING written to these volumes since {:.0} is lost, mongod's or not, and the snapshot is used up",
-        kept.taken
-    );
+    for snapshot in outermost(&plan.subvolumes) {
+        let _ = writeln!(
+            text,
+            "  exchange {} and a copy of its snapshot",
+            snapshot.subvolume.display()
+        );
+    }
+    if !plan.volumes.is_empty() {
+        let _ = writeln!(
+            text,
+            "EVERYTHING written to these volumes since {:.0} is lost, mongod's or not, and the snapshot is used up",
+            kept.taken
+        );
+    }
+    text.push_str(&aside(plan));
     for member in &kept.contents.members {
         let _ = writeln!(
             text,
@@ -71,8 +83,21 @@ fn describe(plan: &Plan) -> String {
     text
 }
 
+/// Where what was there before goes, which is not thrown away.
+fn aside(plan: &Plan) -> String {
+    let line = |snapshot: &SubvolumeSnapshot| {
+        format!(
+            "what {} held before, its snapshot with it, lies in {}; `btrfs subvolume delete` it when nobody needs it\n",
+            snapshot.subvolume.display(),
+            before(snapshot).display()
+        )
+    };
+    outermost(&plan.subvolumes).into_iter().map(line).collect()
+}
+
 fn done(plan: &Plan) -> String {
     let mut text = format!("put back {}\n", plan.kept.name());
+    text.push_str(&aside(plan));
     for member in &plan.kept.contents.members {
         let _ = writeln!(
             text,

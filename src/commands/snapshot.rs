@@ -179,6 +179,7 @@ fn table(listed: &[Listed], now: Timestamp) -> String {
                 State::Good => "good".into(),
                 State::FullSoon => "FULL SOON".into(),
                 State::Lost => "LOST".into(),
+                State::RollingBack => "ROLLING BACK".into(),
                 State::Unknown => "UNKNOWN".to_owned(),
             },
             members.join(", "),

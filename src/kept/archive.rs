@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::condition::{State, look};
+use super::condition::look;
 use super::{Kept, KeptError};
 use crate::backup::picture::Pictures;
 use crate::backup::run::Run;
@@ -23,9 +23,12 @@ pub async fn archive(env: &Environment, which: &str) -> Result<Manifest, BackupE
 
 async fn make(run: &mut Run, env: &Environment, which: &str) -> Result<Manifest, BackupError> {
     let kept = Kept::find(&env.config.host.state_dir, which)?;
+    if kept.rolling_back {
+        return Err(KeptError::RollingBack { name: kept.name() }.into());
+    }
     let (exec, looked_at) = (env.tools.exec.clone(), kept.clone());
     let condition = off_thread(move || look(&exec, &looked_at)).await;
-    if let (State::Lost | State::Unknown, Some(reason)) = (condition.state, condition.reason) {
+    if let Some(reason) = condition.is_lost() {
         return Err(KeptError::Lost {
             name: kept.name(),
             reason,

@@ -27,6 +27,8 @@ pub enum State {
     FullSoon,
     /// It overflowed, or some of it is gone.
     Lost,
+    /// It is being put back, or that was cut off and has to be gone on with.
+    RollingBack,
     /// Nobody can tell.
     Unknown,
 }
@@ -42,8 +44,30 @@ pub struct Condition {
     pub reason: Option<String>,
 }
 
+impl Condition {
+    /// Why it is of no use, if it is of none.
+    pub fn is_lost(&self) -> Option<String> {
+        match self.state {
+            State::Good | State::FullSoon => None,
+            State::Lost | State::RollingBack | State::Unknown => {
+                Some(self.reason.clone().unwrap_or_default())
+            }
+        }
+    }
+}
+
 /// Looks at every picture of `kept`.
 pub fn look(exec: &SharedExec, kept: &Kept) -> Condition {
+    if kept.rolling_back {
+        return Condition {
+            state: State::RollingBack,
+            fill: None,
+            reason: Some(format!(
+                "it is being put back, or that was cut off: `freezeframe rollback {} --yes` goes on with it",
+                kept.label
+            )),
+        };
+    }
     let mut fullest = 0.0_f64;
     for picture in &kept.pictures {
         match fill(exec, picture) {

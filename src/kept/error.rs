@@ -71,6 +71,12 @@ pub enum KeptError {
     /// Its volumes, mounts or commands.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// Only what is whole can be removed.
+    #[error("{name} is being put back, or that was cut off")]
+    RollingBack {
+        /// The kept snapshot.
+        name: String,
+    },
     /// It was put back, and its space is not free yet.
     #[error("{name} is put back, and still being merged")]
     StillMerging {
@@ -83,6 +89,10 @@ impl Explain for KeptError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Snapshot(error) => return error.hint(),
+            Self::RollingBack { name } => format!(
+                "go on with it: freezeframe rollback {} --yes",
+                name.split(' ').next().unwrap_or(name)
+            ),
             Self::StillMerging { name } => format!(
                 "it goes on by itself; `freezeframe rollback {} --yes` waits for it and tidies up",
                 name.split(' ').next().unwrap_or(name)
@@ -115,7 +125,10 @@ impl Explain for KeptError {
             Self::Snapshot(error) => error.exit(),
             Self::StillMerging { .. } => Exit::Interrupted,
             Self::NoSuch { .. } => Exit::Usage,
-            Self::LabelTaken { .. } | Self::NoPicture | Self::NotNow { .. } => Exit::Refused,
+            Self::RollingBack { .. }
+            | Self::LabelTaken { .. }
+            | Self::NoPicture
+            | Self::NotNow { .. } => Exit::Refused,
             Self::Lost { .. } | Self::Damaged { .. } => Exit::Damaged,
             Self::Io { .. } => Exit::Failed,
         }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::Kept;
+use super::{Kept, KeptError};
 use crate::backup::run::Run;
 use crate::backup::{BackupError, Environment, conclude};
 
@@ -12,9 +12,12 @@ const REMOVE: &str = "snapshot remove";
 /// Removes a kept snapshot: what of it could not be removed is in the journal, and `recover` tries it again.
 ///
 /// # Errors
-/// [`BackupError::StillHeld`]; [`BackupError::NotBegun`] while another run is at work, which may be reading it.
+/// [`KeptError::RollingBack`] where it is being put back; [`BackupError::StillHeld`]; [`BackupError::NotBegun`] while another run is at work, which may be reading it.
 pub async fn remove(env: &Environment, kept: &Kept) -> Result<(), BackupError> {
     let state_dir = &env.config.host.state_dir;
+    if kept.rolling_back {
+        return Err(KeptError::RollingBack { name: kept.name() }.into());
+    }
     let mut run = Run::begin_alone(state_dir, REMOVE).map_err(BackupError::NotBegun)?;
     let planned = run.plan(kept.resources(state_dir));
     conclude(run, planned.map(drop).map_err(BackupError::from), env).await
@@ -30,7 +33,7 @@ pub async fn remove_overdue(env: &Environment, now: Timestamp) {
         }
     };
     let overdue = all.into_iter().flatten();
-    for kept in overdue.filter(|kept| kept.keep_until <= now) {
+    for kept in overdue.filter(|kept| kept.keep_until <= now && !kept.rolling_back) {
         match remove(env, &kept).await {
             Ok(()) => tracing::info!(
                 "removed the snapshot {}: it was to be kept until {}",

@@ -49,11 +49,12 @@ async fn forward(run: &mut Run, env: &Environment, plan: &Plan) -> Result<(), Ba
             return Err(error);
         }
         worker.merge(&planned)?;
-        worker.mount(&planned)
+        worker.mount(&planned)?;
+        worker.exchange(&planned)
     };
     off_thread(merging).await?;
     env.progress
-        .say("everything is as it was when the snapshot was taken; its space is being merged");
+        .say("everything is as it was when the snapshot was taken");
     merged(&storage, plan, env.progress.as_ref(), &env.cancel).await?;
     // It goes with the run.
     run.plan_one(plan.kept.record(&env.config.host.state_dir))?;

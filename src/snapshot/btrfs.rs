@@ -3,6 +3,8 @@
 //! Nothing stands still for them but the commit of a transaction, and nothing has to be mounted: the picture is a directory of the file system that
 //! mongod's data is in. All of it blocks: call it on blocking threads.
 
+pub mod put_back;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;

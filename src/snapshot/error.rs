@@ -87,6 +87,16 @@ pub enum SnapshotError {
         /// What the system said.
         source: io::Error,
     },
+    /// Two names could not be exchanged.
+    #[error("cannot exchange {} and {}: {source}", one.display(), other.display())]
+    Exchange {
+        /// What is at work.
+        one: PathBuf,
+        /// What was to take its place.
+        other: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A merge was asked for and is not under way.
     #[error("{name} is not being merged though LVM said so")]
     NotMerging {
@@ -230,7 +240,7 @@ impl Explain for SnapshotError {
             Self::NotMerging { name } => Some(format!("look at it with `lvs -a -o +lv_merging {name}`; then ask again")),
             Self::NoNode { .. } => Some("see `systemctl status systemd-udevd`: it makes the nodes of new devices".into()),
             Self::Mount { .. } => Some("the kernel's log (`dmesg`) says why".into()),
-            Self::Flush { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
+            Self::Exchange { .. } | Self::Flush { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
         }
     }
 

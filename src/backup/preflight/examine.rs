@@ -260,6 +260,15 @@ fn kept_finding(kept: &Kept, condition: Condition) -> Finding {
             );
             Finding::warning(subject, "kept", reason, todo)
         }
+        State::RollingBack => {
+            let todo = format!("run `freezeframe rollback {} --yes`", kept.label);
+            Finding::refused(
+                subject,
+                "kept",
+                "is being put back, or that was cut off",
+                todo,
+            )
+        }
         State::Lost | State::Unknown => {
             Finding::warning(subject, "kept", reason, format!("remove it: `{remove}`"))
         }

@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::condition::{State, look};
-use super::super::{Kept, KeptError};
+use super::super::condition::look;
+use super::super::{Kept, KeptError, UNDER_WAY};
 use crate::backup::plan::PlannedPicture;
 use crate::exec::SharedExec;
 use crate::manifest::{FORMAT_FIRST, seal};
 use crate::mongo::process::is_open;
 use crate::snapshot::LvmSnapshot;
+use crate::snapshot::btrfs::SubvolumeSnapshot;
+use crate::snapshot::btrfs::put_back::outermost;
 use crate::volume::mountinfo::{Mount, MountTable};
 use crate::volume::{DevNumber, HostView};
-
-const UNDER_WAY: &str = "rollback.json";
 
 /// What is put back, and what is mounted of it.
 #[derive(Debug, Clone, Serialize)]
@@ -28,8 +28,10 @@ pub struct Plan {
     pub kept: Kept,
     /// Whether it is under way already: it was cut off.
     pub under_way: bool,
-    /// The volumes.
+    /// Volumes whose snapshots are merged.
     pub volumes: Vec<LvmSnapshot>,
+    /// Subvolumes that change places with copies of their snapshots.
+    pub subvolumes: Vec<SubvolumeSnapshot>,
     /// What is unmounted and mounted again, in the order of mounting.
     pub mounts: Vec<Mounted>,
 }
@@ -58,11 +60,17 @@ struct UnderWay {
 /// # Errors
 /// [`KeptError::NotNow`] with what stands in the way, [`KeptError::Lost`] where it is good no more.
 pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, KeptError> {
-    let volumes = volumes(&kept)?;
+    let mut volumes = Vec::new();
+    let mut subvolumes = Vec::new();
+    for picture in &kept.pictures {
+        match picture {
+            PlannedPicture::Lvm(planned) => volumes.push(planned.snapshot.clone()),
+            PlannedPicture::Subvolume(planned) => subvolumes.push(planned.snapshot.clone()),
+        }
+    }
     let mounts = under_way(&kept, state_dir)?;
     if mounts.is_none() {
-        let condition = look(exec, &kept);
-        if let (State::Lost | State::Unknown, Some(reason)) = (condition.state, condition.reason) {
+        if let Some(reason) = look(exec, &kept).is_lost() {
             return Err(KeptError::Lost {
                 name: kept.name(),
                 reason,
@@ -89,6 +97,7 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
             kept,
             under_way: true,
             volumes,
+            subvolumes,
             mounts,
         });
     }
@@ -99,6 +108,11 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
             "run freezeframe as root on this host",
         )
     })?;
+    for snapshot in outermost(&subvolumes) {
+        if let Some((reason, todo)) = is_held(snapshot, &table) {
+            return Err(not_now(&kept, reason, todo));
+        }
+    }
     let mut devices = Vec::new();
     for volume in &volumes {
         let device = PathBuf::from(format!("/dev/{}", volume.origin));
@@ -115,6 +129,7 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
         kept,
         under_way: false,
         volumes,
+        subvolumes,
         mounts,
     })
 }
@@ -127,20 +142,15 @@ fn not_now(kept: &Kept, reason: String, todo: &str) -> KeptError {
     }
 }
 
-fn volumes(kept: &Kept) -> Result<Vec<LvmSnapshot>, KeptError> {
-    let volume = |picture: &PlannedPicture| match picture {
-        PlannedPicture::Lvm(planned) => Ok(planned.snapshot.clone()),
-        PlannedPicture::Subvolume(planned) => Err(not_now(
-            kept,
-            format!(
-                "{} is a btrfs subvolume, and those are not put back by this version",
-                planned.snapshot.subvolume.display()
-            ),
-            "by hand, with mongod stopped: `btrfs subvolume snapshot` of the picture beside the subvolume, then rename both; or \
-             `freezeframe backup --from` and `restore`",
-        )),
-    };
-    kept.pictures.iter().map(volume).collect()
+/// What keeps a subvolume from changing places by its name: the reason, and what to do.
+fn is_held(snapshot: &SubvolumeSnapshot, table: &MountTable) -> Option<(String, &'static str)> {
+    table.is_mount_point(&snapshot.subvolume).then(|| {
+        (
+            format!("{} is mounted by itself, not seen inside another subvolume", snapshot.subvolume.display()),
+            "by hand, with mongod stopped and the top of the file system (subvolid=5) mounted elsewhere: `btrfs subvolume snapshot` of the \
+             picture, then rename both; or `freezeframe backup --from` and `restore`",
+        )
+    })
 }
 
 /// Every mount of `devices`, in the order of mounting, or what keeps them from being unmounted: the reason, and what to do.

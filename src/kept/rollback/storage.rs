@@ -6,6 +6,7 @@ use super::super::KeptError;
 use super::plan::{Mounted, Plan};
 use crate::exec::{Command, SharedExec};
 use crate::snapshot::SnapshotError;
+use crate::snapshot::btrfs::Btrfs;
 use crate::snapshot::lvm::Lvm;
 use crate::volume::HostView;
 
@@ -90,6 +91,11 @@ impl Storage {
             self.exec.run(&command).map_err(SnapshotError::from)?;
         }
         Ok(())
+    }
+
+    /// Has subvolumes change places with copies of their snapshots.
+    pub(super) fn exchange(&self, plan: &Plan) -> Result<(), KeptError> {
+        Ok(Btrfs::new(self.exec.clone()).put_back(&plan.subvolumes)?)
     }
 
     /// The volumes whose snapshots are not merged yet.
