@@ -69,13 +69,13 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
         }
     }
     let mounts = under_way(&kept, state_dir)?;
-    if mounts.is_none() {
-        if let Some(reason) = look(exec, &kept).is_lost() {
-            return Err(KeptError::Lost {
-                name: kept.name(),
-                reason,
-            });
-        }
+    if mounts.is_none()
+        && let Some(reason) = look(exec, &kept).is_lost()
+    {
+        return Err(KeptError::Lost {
+            name: kept.name(),
+            reason,
+        });
     }
     for member in &kept.contents.members {
         let db_path = &member.layout.db_path;
