@@ -234,11 +234,12 @@ where
         .iter()
         .map(|member| (member.mongod.clone(), member.facts.process))
         .collect();
+    let provider = plan.picture.provider();
     let terms = Terms {
         members: &members,
         limit: env.config.max_window(),
         locking: plan.locking,
-        provider: plan.picture.provider(),
+        provider: &provider,
         watched: matches!(plan.picture, PicturePlan::Hold),
         tools: &env.tools,
     };

@@ -175,6 +175,8 @@ pub enum ProviderChoice {
     Lvm,
     /// btrfs snapshots alone.
     Btrfs,
+    /// Clones of files alone, on XFS and btrfs.
+    Reflink,
     /// No picture: the lock is held while the archive is made.
     Hold,
 }

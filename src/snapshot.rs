@@ -1,13 +1,14 @@
 //! Pictures of volumes, one file a provider.
 //!
 //! Everything slow or fallible that can be done early is done before the lock ([`lvm::plan`], [`btrfs::plan`]); inside
-//! the lock window only [`lvm::Lvm::take`] and [`btrfs::Btrfs::take`] run, once a volume. `hold` takes no picture and so has no file here.
+//! the lock window only [`lvm::Lvm::take`], [`btrfs::Btrfs::take`] and [`reflink::Reflink::take`] run, once a volume. `hold` takes no picture and so has no file here.
 
 pub mod btrfs;
 mod error;
 pub mod lvm;
 pub mod mount;
 pub mod rate;
+pub mod reflink;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::RunId;
 use btrfs::SubvolumeSnapshot;
 pub use error::SnapshotError;
+use reflink::Clones;
 
 /// A logical volume to be snapshotted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,6 +42,8 @@ pub enum Snapshot {
     Lvm(LvmSnapshot),
     /// Of a btrfs subvolume.
     Subvolume(SubvolumeSnapshot),
+    /// Clones of files.
+    Clones(Clones),
 }
 
 /// Where a snapshot keeps what is overwritten in its origin.

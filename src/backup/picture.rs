@@ -23,6 +23,7 @@ use crate::error::{Exit, Explain};
 use crate::snapshot::btrfs::{self, Btrfs};
 use crate::snapshot::lvm::watch::{INTERVAL, Watch};
 use crate::snapshot::lvm::{self, Lvm};
+use crate::snapshot::reflink::Reflink;
 use crate::snapshot::{SnapshotError, mount};
 use crate::volume::DevNumber;
 
@@ -61,6 +62,7 @@ impl Explain for PictureError {
 pub struct Pictures {
     lvm: Lvm,
     btrfs: Btrfs,
+    reflink: Reflink,
     pictures: BTreeMap<DevNumber, Picture>,
     watch: Option<Arc<Watch>>,
     /// Cancelled by the watch when a snapshot has overflowed, and with the backup.
@@ -128,10 +130,15 @@ impl Pictures {
         Self {
             lvm: Lvm::new(env.tools.exec.clone()),
             btrfs: Btrfs::new(env.tools.exec.clone()),
+            reflink: Reflink::new(env.tools.exec.clone()),
             pictures: pictures.map(picture).collect(),
             watch: None,
             overflowed: env.cancel.child_token(),
         }
+    }
+
+    fn providers(&self) -> (Lvm, Btrfs, Reflink) {
+        (self.lvm.clone(), self.btrfs.clone(), self.reflink.clone())
     }
 
     /// Looks whether every picture is good, and gives their places in the journal: who settles these keeps the pictures.
@@ -139,7 +146,7 @@ impl Pictures {
     /// # Errors
     /// The first that is not good.
     pub async fn stay(self) -> Result<Vec<Entry>, PictureError> {
-        let (lvm, btrfs) = (self.lvm, self.btrfs);
+        let (lvm, btrfs, reflink) = self.providers();
         let planned: Vec<_> = self
             .pictures
             .values()
@@ -153,6 +160,7 @@ impl Pictures {
                         lvm.fill(&planned.snapshot)?;
                     }
                     PlannedPicture::Subvolume(planned) => btrfs.look(&planned.snapshot)?,
+                    PlannedPicture::Clones(planned) => reflink.look(&planned.clones)?,
                 }
             }
             Ok(())
@@ -174,7 +182,7 @@ impl Pictures {
     pub async fn prepare(&self, cancel: &CancellationToken) -> Result<(), PictureError> {
         let planned = self.pictures.values();
         let planned: Vec<_> = planned.map(|picture| picture.planned.clone()).collect();
-        let (lvm, btrfs) = (self.lvm.clone(), self.btrfs.clone());
+        let (lvm, btrfs, reflink) = self.providers();
         let cancel = cancel.clone();
         let preparing = move || {
             for one in &planned {
@@ -184,6 +192,7 @@ impl Pictures {
                 match one {
                     PlannedPicture::Lvm(planned) => lvm.prepare(&planned.snapshot)?,
                     PlannedPicture::Subvolume(planned) => btrfs.prepare(&planned.snapshot)?,
+                    PlannedPicture::Clones(planned) => reflink.prepare(planned)?,
                 }
             }
             Ok(())
@@ -205,7 +214,7 @@ impl Pictures {
             .values()
             .map(|picture| picture.planned.clone())
             .collect();
-        let (lvm, btrfs) = (self.lvm.clone(), self.btrfs.clone());
+        let (lvm, btrfs, reflink) = self.providers();
         let taking = move || {
             for one in &planned {
                 if broken.is_cancelled() {
@@ -215,6 +224,7 @@ impl Pictures {
                 let taken = match one {
                     PlannedPicture::Lvm(planned) => take_lvm(&lvm, planned),
                     PlannedPicture::Subvolume(planned) => btrfs.take(&planned.snapshot),
+                    PlannedPicture::Clones(planned) => reflink.take(planned),
                 };
                 running.end();
                 taken?;
@@ -237,7 +247,7 @@ impl Pictures {
         let subvolumes = self
             .pictures
             .values()
-            .filter_map(|picture| Some(picture.planned.subvolume()?.snapshot.subvolume.clone()))
+            .filter_map(|picture| Some(picture.planned.lives_in()?.to_owned()))
             .collect();
         let watch = Watch::start(
             self.lvm.clone(),
@@ -299,6 +309,7 @@ impl Pictures {
             };
             let point = match (&picture.planned, &picture.mounted) {
                 (PlannedPicture::Subvolume(planned), _) => planned.snapshot.path(),
+                (PlannedPicture::Clones(planned), _) => planned.clones.path(),
                 (_, Some(mounted)) => mounted.point.clone(),
                 (PlannedPicture::Lvm(planned), None) => {
                     let point = folder.join(format!("{}-{}", device.major, device.minor));
@@ -359,6 +370,10 @@ impl Pictures {
             PlannedPicture::Subvolume(btrfs::Planned { snapshot, .. }) => {
                 let (btrfs, snapshot) = (self.btrfs.clone(), snapshot.clone());
                 off_thread(move || btrfs.look(&snapshot)).await?;
+            }
+            PlannedPicture::Clones(planned) => {
+                let (reflink, clones) = (self.reflink.clone(), planned.clones.clone());
+                off_thread(move || reflink.look(&clones)).await?;
             }
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! What a backup is going to do, as the preflight found it possible.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,7 @@ use crate::backup::window::Locking;
 use crate::config::LockChoice;
 use crate::manifest::Deployment;
 use crate::mongo::{MemberFacts, Mongod};
-use crate::snapshot::{Snapshot, btrfs, lvm};
+use crate::snapshot::{Snapshot, btrfs, lvm, reflink};
 use crate::volume::DevNumber;
 
 /// A backup that nothing stands in the way of.
@@ -50,25 +52,21 @@ pub enum PicturePlan {
 
 impl PicturePlan {
     /// The provider's name.
-    pub fn provider(&self) -> &'static str {
-        let is_lvm = |picture: &PlannedPicture| matches!(picture, PlannedPicture::Lvm(_));
-        match self {
-            Self::Hold => "hold",
-            Self::Snapshots(pictures) => {
-                match (pictures.iter().any(is_lvm), pictures.iter().all(is_lvm)) {
-                    (_, true) => "lvm",
-                    (false, _) => "btrfs",
-                    (true, false) => "lvm and btrfs",
-                }
-            }
-        }
+    pub fn provider(&self) -> String {
+        let pictures = match self {
+            Self::Hold => return "hold".to_owned(),
+            Self::Snapshots(pictures) => pictures,
+        };
+        let names: BTreeSet<_> = pictures.iter().map(PlannedPicture::order).collect();
+        let names: Vec<_> = names.into_iter().map(|(_, name)| name).collect();
+        names.join(" and ")
     }
 }
 
 /// Whether the lock is taken for `picture`. By choice it is left out where one snapshot holds everything: of two the second is later.
 pub fn locking(choice: LockChoice, picture: &PicturePlan) -> Locking {
     match (choice, picture) {
-        (LockChoice::Auto, PicturePlan::Snapshots(pictures)) if pictures.len() == 1 => {
+        (LockChoice::Auto, PicturePlan::Snapshots(pictures)) if matches!(pictures.as_slice(), [one] if one.is_atomic()) => {
             Locking::Unlocked
         }
         _ => Locking::Locked,
@@ -83,14 +81,31 @@ pub enum PlannedPicture {
     Lvm(lvm::Planned),
     /// A snapshot of a btrfs subvolume.
     Subvolume(btrfs::Planned),
+    /// Clones of the files.
+    Clones(reflink::Planned),
 }
 
 impl PlannedPicture {
+    /// Its provider, and the place of that among others.
+    fn order(&self) -> (u8, &'static str) {
+        match self {
+            Self::Lvm(_) => (0, "lvm"),
+            Self::Subvolume(_) => (1, "btrfs"),
+            Self::Clones(_) => (2, "reflink"),
+        }
+    }
+
+    /// Whether it is taken in one act, and so of one moment without any lock.
+    fn is_atomic(&self) -> bool {
+        !matches!(self, Self::Clones(_))
+    }
+
     /// The [`crate::volume::Filesystem::device`] that it is a picture of.
     pub fn device(&self) -> DevNumber {
         match self {
             Self::Lvm(planned) => planned.device,
             Self::Subvolume(planned) => planned.device,
+            Self::Clones(planned) => planned.device,
         }
     }
 
@@ -99,6 +114,7 @@ impl PlannedPicture {
         match self {
             Self::Lvm(planned) => planned.snapshot.origin.to_string(),
             Self::Subvolume(planned) => planned.snapshot.subvolume.display().to_string(),
+            Self::Clones(planned) => planned.clones.mount_point.display().to_string(),
         }
     }
 
@@ -109,14 +125,16 @@ impl PlannedPicture {
             Self::Subvolume(planned) => {
                 Resource::Snapshot(Snapshot::Subvolume(planned.snapshot.clone()))
             }
+            Self::Clones(planned) => Resource::Snapshot(Snapshot::Clones(planned.clones.clone())),
         }
     }
 
-    /// The part of btrfs, if it is one.
-    pub fn subvolume(&self) -> Option<&btrfs::Planned> {
+    /// The directory in whose file system it lies, if it takes its space there and nowhere of its own.
+    pub fn lives_in(&self) -> Option<&Path> {
         match self {
-            Self::Subvolume(planned) => Some(planned),
             Self::Lvm(_) => None,
+            Self::Subvolume(planned) => Some(&planned.snapshot.subvolume),
+            Self::Clones(planned) => Some(&planned.clones.mount_point),
         }
     }
 
@@ -124,7 +142,7 @@ impl PlannedPicture {
     pub fn lvm(&self) -> Option<&lvm::Planned> {
         match self {
             Self::Lvm(planned) => Some(planned),
-            Self::Subvolume(_) => None,
+            Self::Subvolume(_) | Self::Clones(_) => None,
         }
     }
 }

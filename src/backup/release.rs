@@ -23,6 +23,7 @@ use crate::manifest::{INTENT, MANIFEST};
 use crate::mongo::{self, Access, MongoError};
 use crate::snapshot::btrfs::Btrfs;
 use crate::snapshot::lvm::Lvm;
+use crate::snapshot::reflink::Reflink;
 use crate::snapshot::{LvmSnapshot, Snapshot, SnapshotError, mount};
 use crate::store::releasing::{Stores, discard_of_run};
 use crate::store::{Store, StoreError};
@@ -178,6 +179,10 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
         Resource::Snapshot(Snapshot::Subvolume(snapshot)) => {
             let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
             blocking(move || Btrfs::new(exec).remove(&snapshot).map(drop)).await
+        }
+        Resource::Snapshot(Snapshot::Clones(clones)) => {
+            let (clones, exec) = (clones.clone(), tools.exec.clone());
+            blocking(move || Reflink::new(exec).remove(&clones).map(drop)).await
         }
         Resource::Timer { unit } => match tools.systemd {
             Some(systemd) => {

@@ -91,6 +91,9 @@ impl std::fmt::Display for Resource {
             Self::Snapshot(Snapshot::Subvolume(snapshot)) => {
                 write!(f, "snapshot {}", snapshot.path().display())
             }
+            Self::Snapshot(Snapshot::Clones(clones)) => {
+                write!(f, "clones in {}", clones.path().display())
+            }
             Self::Timer { unit } => write!(f, "timer {unit}"),
             Self::Lock { member, .. } => write!(f, "lock on {member}"),
             Self::Directory { path } => write!(f, "directory {}", path.display()),

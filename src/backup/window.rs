@@ -50,7 +50,7 @@ pub struct Terms<'a> {
     /// Longest time the members may be held.
     pub limit: Duration,
     /// The provider's name, for the record.
-    pub provider: &'static str,
+    pub provider: &'a str,
     /// Whether the members are looked at while they are held: in a window of minutes nobody wants to learn at its end
     /// that the lock was lost at its beginning. In one of a second it would only be in the way.
     pub watched: bool,

@@ -11,6 +11,7 @@ use crate::human;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::btrfs::Btrfs;
 use crate::snapshot::lvm::Lvm;
+use crate::snapshot::reflink::Reflink;
 
 /// A share of its space from which on a snapshot is warned of.
 const FULL_SOON: f64 = 0.7;
@@ -93,15 +94,25 @@ fn fill(exec: &SharedExec, picture: &PlannedPicture) -> Result<f64, (State, Stri
         (state, error.to_string())
     };
     match picture {
-        PlannedPicture::Lvm(planned) => Lvm::new(exec.clone()).fill(&planned.snapshot).map_err(bad),
+        PlannedPicture::Lvm(planned) => {
+            return Lvm::new(exec.clone()).fill(&planned.snapshot).map_err(bad);
+        }
         PlannedPicture::Subvolume(planned) => {
-            let snapshot = &planned.snapshot;
-            Btrfs::new(exec.clone()).look(snapshot).map_err(bad)?;
-            let space = host::space(&snapshot.subvolume);
-            let space = space.map_err(|error| (State::Unknown, error.to_string()))?;
-            Ok(1.0 - space.free as f64 / space.total.max(1) as f64)
+            Btrfs::new(exec.clone())
+                .look(&planned.snapshot)
+                .map_err(bad)?;
+        }
+        PlannedPicture::Clones(planned) => {
+            Reflink::new(exec.clone())
+                .look(&planned.clones)
+                .map_err(bad)?;
         }
     }
+    let Some(point) = picture.lives_in() else {
+        return Ok(0.0);
+    };
+    let space = host::space(point).map_err(|error| (State::Unknown, error.to_string()))?;
+    Ok(1.0 - space.free as f64 / space.total.max(1) as f64)
 }
 
 /// A good one's state: whether what filled it until `now` would overflow it before its time is over.

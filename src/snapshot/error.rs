@@ -87,6 +87,16 @@ pub enum SnapshotError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file could not be cloned.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Clone {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Two names could not be exchanged.
     #[error("cannot exchange {} and {}: {source}", one.display(), other.display())]
     Exchange {
@@ -240,7 +250,7 @@ impl Explain for SnapshotError {
             Self::NotMerging { name } => Some(format!("look at it with `lvs -a -o +lv_merging {name}`; then ask again")),
             Self::NoNode { .. } => Some("see `systemctl status systemd-udevd`: it makes the nodes of new devices".into()),
             Self::Mount { .. } => Some("the kernel's log (`dmesg`) says why".into()),
-            Self::Exchange { .. } | Self::Flush { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
+            Self::Clone { .. } | Self::Exchange { .. } | Self::Flush { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Whether every btrfs subvolume under the members can be snapshotted, and what of ours lies in it already.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 
 use super::storage::{OwnPath, Place, refused};
@@ -26,7 +27,12 @@ pub fn judge(layouts: &[&DataLayout], own: &[OwnPath], others: &Others) -> Vec<F
                 findings.push(Finding::ok(&subject, "volume", detail));
                 findings.push(space(&subject, &filesystem.mount_point));
                 findings.extend(beside(filesystem, own));
-                findings.extend(leftovers(&subject, &filesystem.mount_point, others));
+                findings.extend(leftovers(
+                    &subject,
+                    &filesystem.mount_point,
+                    btrfs::found_in(&filesystem.mount_point),
+                    others,
+                ));
             }
             Err(error) => findings.push(refused(subject, "volume", &error)),
         }
@@ -44,7 +50,7 @@ fn devices(filesystem: &Filesystem) -> String {
 }
 
 /// A store on the devices that the data is on is lost with it, and fills the file system that the snapshot keeps from being emptied.
-fn beside(filesystem: &Filesystem, own: &[OwnPath]) -> Vec<Finding> {
+pub(super) fn beside(filesystem: &Filesystem, own: &[OwnPath]) -> Vec<Finding> {
     let devices = &filesystem.device.below;
     let shared = own.iter().filter(|own| {
         matches!(own.place, Place::Store)
@@ -68,7 +74,7 @@ fn beside(filesystem: &Filesystem, own: &[OwnPath]) -> Vec<Finding> {
 }
 
 /// A snapshot keeps what is overwritten, and a full file system stops mongod.
-fn space(subject: &str, root: &Path) -> Finding {
+pub(super) fn space(subject: &str, root: &Path) -> Finding {
     let space = match host::space(root) {
         Ok(space) => space,
         Err(error) => {
@@ -93,8 +99,13 @@ fn space(subject: &str, root: &Path) -> Finding {
 }
 
 /// Snapshots of ours that no run at work owns. Their names tell the run.
-fn leftovers(subject: &str, root: &Path, others: &Others) -> Vec<Finding> {
-    let found = match btrfs::found_in(root) {
+pub(super) fn leftovers(
+    subject: &str,
+    root: &Path,
+    found: io::Result<Vec<String>>,
+    others: &Others,
+) -> Vec<Finding> {
+    let found = match found {
         Ok(found) => found,
         Err(error) => {
             let detail = format!("cannot be listed: {error}");
@@ -119,7 +130,7 @@ fn leftovers(subject: &str, root: &Path, others: &Others) -> Vec<Finding> {
             }
             None => {
                 let todo = format!(
-                    "run `freezeframe recover`; if it stays, no journal here names it: `btrfs subvolume delete {path}` once you \
+                    "run `freezeframe recover`; if it stays, no journal here names it: `btrfs subvolume delete {path}` (clones: `rm -r`) once you \
                      know that no freezeframe is at work with another state_dir"
                 );
                 Finding::refused(path, "leftovers", "left behind by an earlier run", todo)

@@ -66,6 +66,17 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
         match picture {
             PlannedPicture::Lvm(planned) => volumes.push(planned.snapshot.clone()),
             PlannedPicture::Subvolume(planned) => subvolumes.push(planned.snapshot.clone()),
+            PlannedPicture::Clones(planned) => {
+                return Err(not_now(
+                    &kept,
+                    format!(
+                        "what is in {} are clones of files",
+                        planned.clones.path().display()
+                    ),
+                    "by hand, with mongod stopped: move the data directory aside and `cp -a --reflink` the clones in its place; or \
+                     `freezeframe backup --from` and `restore`",
+                ));
+            }
         }
     }
     let mounts = under_way(&kept, state_dir)?;

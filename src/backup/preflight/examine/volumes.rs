@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::hold;
 use super::super::storage::{self, OwnPath, Place};
 use super::super::subvolumes;
 use super::super::{Finding, Others};
+use super::super::{clones, hold};
 use super::members::Member;
 use super::pace::Pace;
 use super::{Aim, Examination};
@@ -27,7 +27,8 @@ use crate::mongo::{self, HostProcess, MemberFacts};
 use crate::snapshot::btrfs::Btrfs;
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::lvm::plan::{Planned, Sizing, expected_duration, plan};
-use crate::snapshot::{btrfs, rate};
+use crate::snapshot::reflink::Reflink;
+use crate::snapshot::{btrfs, rate, reflink};
 use crate::volume::{DataLayout, DevNumber, Filesystem, HostView, resolve};
 
 /// How long the write rate of the origins is watched.
@@ -254,7 +255,47 @@ fn look_at_spool(env: &Environment, largest: u64) -> Option<Finding> {
     })
 }
 
-/// How each file system's picture will be taken: btrfs by itself, everything else by LVM.
+/// Who takes the picture of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taker {
+    Lvm,
+    Btrfs,
+    Reflink,
+}
+
+/// By `choice`, and else by what the file system is; none where the provider named takes no pictures of it.
+fn taker(choice: ProviderChoice, filesystem: &Filesystem) -> Option<Taker> {
+    let by_itself = if btrfs::is_ours(filesystem) {
+        Taker::Btrfs
+    } else if reflink::is_ours(filesystem) {
+        Taker::Reflink
+    } else {
+        Taker::Lvm
+    };
+    match choice {
+        ProviderChoice::Auto | ProviderChoice::Hold => Some(by_itself),
+        ProviderChoice::Reflink => reflink::is_fit(filesystem).then_some(Taker::Reflink),
+        ProviderChoice::Btrfs => (by_itself == Taker::Btrfs).then_some(Taker::Btrfs),
+        // What LVM says of what lies on no volume is worth hearing.
+        ProviderChoice::Lvm => (by_itself != Taker::Btrfs).then_some(Taker::Lvm),
+    }
+}
+
+/// `layouts` with those file systems only that `taker` takes pictures of.
+fn of_taker(layouts: &[DataLayout], choice: ProviderChoice, of: Taker) -> Vec<DataLayout> {
+    let only = |layout: &DataLayout| DataLayout {
+        filesystems: layout
+            .filesystems
+            .iter()
+            .filter(|filesystem| taker(choice, filesystem) == Some(of))
+            .cloned()
+            .collect(),
+        ..layout.clone()
+    };
+    layouts.iter().map(only).collect()
+}
+
+/// How each file system's picture will be taken.
 async fn look_at_pictures(
     env: &Environment,
     run: RunId,
@@ -263,9 +304,11 @@ async fn look_at_pictures(
     expected: Duration,
     own: Vec<OwnPath>,
 ) -> (Option<Vec<PlannedPicture>>, Vec<Finding>) {
-    let refs: Vec<&DataLayout> = layouts.iter().collect();
-    let mut findings = subvolumes::judge(&refs, &own, others);
-    findings.extend(not_chosen(env.config.window.provider, &refs));
+    let choice = env.config.window.provider;
+    let mut findings = not_chosen(choice, &layouts);
+    let on_btrfs = of_taker(&layouts, choice, Taker::Btrfs);
+    let refs: Vec<&DataLayout> = on_btrfs.iter().collect();
+    findings.extend(subvolumes::judge(&refs, &own, others));
     let subvolumes = btrfs::plan(&refs, run).ok();
     if subvolumes.iter().any(|planned| !planned.is_empty()) {
         let btrfs = Btrfs::new(env.tools.exec.clone());
@@ -276,31 +319,53 @@ async fn look_at_pictures(
             findings.push(Finding::refused("btrfs", "btrfs", error.to_string(), todo));
         }
     }
-    let mut filesystems = layouts.iter().flat_map(|layout| &layout.filesystems);
-    let volumes = if filesystems.all(btrfs::is_ours) && !layouts.is_empty() {
-        Some(Vec::new())
-    } else {
-        let (planned, lines) = look_at_lvm(env, run, others, layouts, expected, own).await;
-        findings.extend(lines);
-        planned
-    };
-    let planned = subvolumes.zip(volumes).map(|(subvolumes, volumes)| {
+    let (clones, lines) = look_at_clones(env, run, others, &layouts, &own).await;
+    findings.extend(lines);
+    let on_lvm = of_taker(&layouts, choice, Taker::Lvm);
+    let volumes =
+        if on_lvm.iter().all(|layout| layout.filesystems.is_empty()) && !layouts.is_empty() {
+            Some(Vec::new())
+        } else {
+            let (planned, lines) = look_at_lvm(env, run, others, on_lvm, expected, own).await;
+            findings.extend(lines);
+            planned
+        };
+    let planned = subvolumes.zip(volumes).zip(clones);
+    let planned = planned.map(|((subvolumes, volumes), clones)| {
         let volumes = volumes.into_iter().map(PlannedPicture::Lvm);
         let subvolumes = subvolumes.into_iter().map(PlannedPicture::Subvolume);
-        volumes.chain(subvolumes).collect()
+        let clones = clones.into_iter().map(PlannedPicture::Clones);
+        volumes.chain(subvolumes).chain(clones).collect()
     });
     (planned, findings)
 }
 
+async fn look_at_clones(
+    env: &Environment,
+    run: RunId,
+    others: &Others,
+    layouts: &[DataLayout],
+    own: &[OwnPath],
+) -> (Option<Vec<reflink::Planned>>, Vec<Finding>) {
+    let choice = env.config.window.provider;
+    let wanted = move |filesystem: &Filesystem| taker(choice, filesystem) == Some(Taker::Reflink);
+    let all = layouts.iter().flat_map(|layout| &layout.filesystems);
+    let filesystems: Vec<_> = all
+        .filter(|filesystem| wanted(filesystem))
+        .cloned()
+        .collect();
+    let refs: Vec<&DataLayout> = layouts.iter().collect();
+    let planned = reflink::plan(&refs, wanted, run);
+    let (own, others) = (own.to_vec(), others.clone());
+    let reflink = Reflink::new(env.tools.exec.clone());
+    let judging = move || clones::judge(&filesystems, &reflink, &own, &others);
+    (planned.ok(), off_thread(judging).await)
+}
+
 /// Refuses file systems that the provider named in the configuration takes no pictures of.
-fn not_chosen(choice: ProviderChoice, layouts: &[&DataLayout]) -> Vec<Finding> {
-    let on_btrfs = match choice {
-        ProviderChoice::Lvm => false,
-        ProviderChoice::Btrfs => true,
-        ProviderChoice::Auto | ProviderChoice::Hold => return Vec::new(),
-    };
+fn not_chosen(choice: ProviderChoice, layouts: &[DataLayout]) -> Vec<Finding> {
     let filesystems = layouts.iter().flat_map(|layout| &layout.filesystems);
-    let others = filesystems.filter(|filesystem| btrfs::is_ours(filesystem) != on_btrfs);
+    let others = filesystems.filter(|filesystem| taker(choice, filesystem).is_none());
     let refuse = |filesystem: &Filesystem| {
         Finding::refused(
             filesystem.mount_point.display().to_string(),
