@@ -173,6 +173,7 @@ mod tests {
                     subvolume: "/data".into(),
                     name: "picture".into(),
                     run: "0badcafe".parse().unwrap(),
+                    of: None,
                 },
                 device: DevNumber { major: 0, minor },
             })

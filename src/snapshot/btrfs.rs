@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, statfs};
+use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use super::SnapshotError;
@@ -38,6 +39,15 @@ pub struct SubvolumeSnapshot {
     pub name: String,
     /// The run that owns it.
     pub run: RunId,
+    /// Which subvolume that is, see [`identity`]: another one may be mounted there when it is to be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
+}
+
+/// What tells a subvolume from all others, also after a reboot: the file system's id with the subvolume's in it, as `statvfs` has it (the kernel's
+/// `btrfs_statfs`). None where it cannot be asked.
+fn identity(subvolume: &Path) -> Option<u64> {
+    statvfs(subvolume).ok().map(|found| found.filesystem_id())
 }
 
 impl SubvolumeSnapshot {
@@ -47,6 +57,7 @@ impl SubvolumeSnapshot {
             subvolume: subvolume.to_owned(),
             name: format!("{SUBVOLUME_PREFIX}{run}-{n}"),
             run,
+            of: identity(subvolume),
         }
     }
 
@@ -218,7 +229,8 @@ impl Btrfs {
         let subvolume = &snapshot.subvolume;
         let is_there = fs::symlink_metadata(subvolume)
             .is_ok_and(|found| found.ino() == SUBVOLUME_ROOT)
-            && statfs(subvolume).is_ok_and(|found| found.filesystem_type() == BTRFS_SUPER_MAGIC);
+            && statfs(subvolume).is_ok_and(|found| found.filesystem_type() == BTRFS_SUPER_MAGIC)
+            && (snapshot.of.is_none() || snapshot.of == identity(subvolume));
         if !is_there {
             return Err(SnapshotError::Unmounted {
                 name: path.display().to_string(),

@@ -119,6 +119,19 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
             "run freezeframe as root on this host",
         )
     })?;
+    if let Some(other) = beside(&kept, &subvolumes, state_dir)? {
+        return Err(not_now(
+            &kept,
+            format!(
+                "{} is kept of the same subvolume, and would be set aside with what is there now",
+                other.name()
+            ),
+            &format!(
+                "remove it first: freezeframe snapshot remove {} --yes",
+                other.label
+            ),
+        ));
+    }
     for snapshot in outermost(&subvolumes) {
         if let Some((reason, todo)) = is_held(snapshot, &table) {
             return Err(not_now(&kept, reason, todo));
@@ -151,6 +164,25 @@ fn not_now(kept: &Kept, reason: String, todo: &str) -> KeptError {
         reason,
         todo: todo.to_owned(),
     }
+}
+
+/// Another that is kept in one of `subvolumes`.
+fn beside(
+    kept: &Kept,
+    subvolumes: &[SubvolumeSnapshot],
+    state_dir: &Path,
+) -> Result<Option<Kept>, KeptError> {
+    for other in Kept::all(state_dir)? {
+        let other = other?;
+        let shares = |picture: &PlannedPicture| {
+            let place = picture.lives_in();
+            place.is_some_and(|place| subvolumes.iter().any(|one| one.subvolume == place))
+        };
+        if other.run != kept.run && other.pictures.iter().any(shares) {
+            return Ok(Some(other));
+        }
+    }
+    Ok(None)
 }
 
 /// What keeps a subvolume from changing places by its name: the reason, and what to do.

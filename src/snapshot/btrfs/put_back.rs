@@ -137,6 +137,7 @@ mod tests {
             subvolume: subvolume.into(),
             name: format!(".freezeframe-snapshot-0badcafe-{n}"),
             run: "0badcafe".parse().unwrap(),
+            of: None,
         }
     }
 
