@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::acts;
 use super::super::hold;
 use super::super::storage::{self, OwnPath, Place};
 use super::super::subvolumes;
@@ -287,8 +288,10 @@ async fn look_at_pictures(
     let planned = subvolumes.zip(volumes).map(|(subvolumes, volumes)| {
         let volumes = volumes.into_iter().map(PlannedPicture::Lvm);
         let subvolumes = subvolumes.into_iter().map(PlannedPicture::Subvolume);
-        volumes.chain(subvolumes).collect()
+        volumes.chain(subvolumes).collect::<Vec<_>>()
     });
+    let pictures = planned.iter().flatten();
+    findings.extend(pictures.filter_map(|picture| acts::judge(env.config.lvm.window, picture)));
     (planned, findings)
 }
 
@@ -324,7 +327,7 @@ async fn look_at_lvm(
     own: Vec<OwnPath>,
 ) -> (Option<Vec<Planned>>, Vec<Finding>) {
     let (exec, lvm) = (env.tools.exec.clone(), &env.config.lvm);
-    let (setting, floor) = (lvm.snapshot_size, lvm.snapshot_floor.0);
+    let (setting, floor, window) = (lvm.snapshot_size, lvm.snapshot_floor.0, lvm.window);
     let others = others.clone();
     let looking = move || {
         let facts = match Lvm::new(exec).survey() {
@@ -346,6 +349,7 @@ async fn look_at_lvm(
             expected,
             setting,
             floor,
+            window,
         };
         let planned = plan(&facts, &layouts, run, &sizing);
         let mut findings = storage::judge(&layouts, &facts, planned.as_deref(), &own, &others);

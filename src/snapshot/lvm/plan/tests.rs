@@ -60,6 +60,7 @@ fn sizing(setting: SnapshotSize) -> Sizing {
         expected: Duration::from_secs(600),
         setting,
         floor: 100 * MIB,
+        window: LvmWindow::Lvm,
     }
 }
 
