@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::exec::scripted::ScriptedExec;
 use crate::snapshot::Origin;
@@ -139,6 +141,15 @@ fn all_origins_stand_still_by_one_command_and_go_on_by_one() {
             "dmsetup resume --noudevsync data--1-mongo data--1-journal"
         ]
     );
+}
+
+proptest! {
+    #[test]
+    fn no_table_is_too_odd(table in "(0 [0-9]{1,22} (linear|striped|snapshot-origin) [ 0-9:\\n]{0,40}){0,3}", other in ".{0,40}") {
+        for table in [table, other] {
+            let _ = (may_be_doubled(&table), sectors(&table), is_ours(&table, "254:7"));
+        }
+    }
 }
 
 #[test]
