@@ -125,7 +125,9 @@ pub enum SnapshotError {
         name: String,
     },
     /// LVM, or somebody else, gave a volume with a prepared snapshot another table: what is overwritten since then is not kept.
-    #[error("the device of {origin} was given another table while its snapshot was prepared or read; the snapshot is worthless")]
+    #[error(
+        "the device of {origin} was given another table while its snapshot was prepared or read; the snapshot is worthless"
+    )]
     Reloaded {
         /// The volume.
         origin: Origin,

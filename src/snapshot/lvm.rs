@@ -111,7 +111,8 @@ impl Lvm {
             }
             // Stays active, being what the picture is made of: see [`Lvm::layer`].
             Space::Prepared { prepared_bytes } => {
-                self.exec.run(&command::make_space(snapshot, prepared_bytes))?;
+                self.exec
+                    .run(&command::make_space(snapshot, prepared_bytes))?;
             }
             Space::Pool { .. } => {}
         }

@@ -186,7 +186,11 @@ async fn keep_resuming(lvm: &Lvm, snapshots: &[LvmSnapshot]) {
 /// Has the origins of prepared snapshots go on: at once, and once more when a command that was suspending them at that moment, and was killed with the run, is
 /// gone for certain.
 async fn resume_prepared(lvm: &Lvm, snapshots: &[LvmSnapshot]) {
-    let prepared: Vec<_> = snapshots.iter().filter(|one| is_prepared(one)).cloned().collect();
+    let prepared: Vec<_> = snapshots
+        .iter()
+        .filter(|one| is_prepared(one))
+        .cloned()
+        .collect();
     if prepared.is_empty() {
         return;
     }

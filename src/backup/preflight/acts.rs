@@ -19,7 +19,9 @@ pub fn judge(window: LvmWindow, picture: &PlannedPicture) -> Option<Finding> {
         (LvmWindow::Prepared, Some(Space::Own { .. })) => {
             "raid, or with other snapshots: not prepared, LVM's own command makes its snapshot"
         }
-        (LvmWindow::Prepared, None) => "btrfs: not prepared, btrfs's own command makes its snapshot",
+        (LvmWindow::Prepared, None) => {
+            "btrfs: not prepared, btrfs's own command makes its snapshot"
+        }
     };
     Some(Finding::ok(picture.origin(), "window", detail))
 }

@@ -241,7 +241,15 @@ pub fn drop_device(device: &str) -> Command {
 pub fn make_device(name: &str) -> Command {
     lvm(
         "dmsetup",
-        &["create", name, "--notable", "--uuid", name, "--noudevrules", "--noudevsync"],
+        &[
+            "create",
+            name,
+            "--notable",
+            "--uuid",
+            name,
+            "--noudevrules",
+            "--noudevsync",
+        ],
     )
 }
 
@@ -269,7 +277,16 @@ pub fn inactive_table(name: &str) -> Command {
 pub fn number(name: &str) -> Command {
     lvm(
         "dmsetup",
-        &["info", "--columns", "--noheadings", "--separator", ":", "--options", "major,minor", name],
+        &[
+            "info",
+            "--columns",
+            "--noheadings",
+            "--separator",
+            ":",
+            "--options",
+            "major,minor",
+            name,
+        ],
     )
 }
 

@@ -52,8 +52,7 @@ pub fn is_prepared(snapshot: &LvmSnapshot) -> bool {
 /// Whether a table as `dmsetup table` prints it may be in force in two devices at once: linear and striped targets alone keep nothing in mind.
 fn may_be_doubled(table: &str) -> bool {
     let mut lines = table.lines().peekable();
-    lines.peek().is_some()
-        && lines.all(|line| matches!(target(line), Some("linear" | "striped")))
+    lines.peek().is_some() && lines.all(|line| matches!(target(line), Some("linear" | "striped")))
 }
 
 fn target(line: &str) -> Option<&str> {
@@ -176,14 +175,22 @@ impl Lvm {
         let states = self.exec.run(&command::states())?;
         let is_there = |name: &String| {
             let mut lines = states.lines();
-            lines.any(|line| line.trim().rsplit_once(':').is_some_and(|(found, _)| found == name))
+            lines.any(|line| {
+                line.trim()
+                    .rsplit_once(':')
+                    .is_some_and(|(found, _)| found == name)
+            })
         };
         if is_there(&names.real) && is_there(&names.origin) {
             let (real, own) = (self.number(&names.real)?, self.table(&names.real)?);
             if is_ours(&self.table(&names.origin)?, &real) {
-                self.exec.run(&command::load(&names.origin, own.trim_end()))?;
+                self.exec
+                    .run(&command::load(&names.origin, own.trim_end()))?;
                 self.exec.run(&command::exchange(&names.origin))?;
-            } else if is_ours(&self.exec.run(&command::inactive_table(&names.origin))?, &real) {
+            } else if is_ours(
+                &self.exec.run(&command::inactive_table(&names.origin))?,
+                &real,
+            ) {
                 self.exec.run(&command::clear(&names.origin))?;
             }
         }

@@ -18,7 +18,7 @@ use crate::backup::contents::{Subject, View};
 use crate::backup::plan::{PicturePlan, Plan, PlannedMember, PlannedPicture, locking};
 use crate::backup::window::Locking;
 use crate::blocking::off_thread;
-use crate::config::{LockChoice, ProviderChoice};
+use crate::config::{LockChoice, LvmWindow, ProviderChoice};
 use crate::error::Explain;
 use crate::host;
 use crate::human;
@@ -117,9 +117,10 @@ pub(super) async fn look_at_volumes(
         &layouts.iter().collect::<Vec<_>>(),
         &own,
     ));
-    let live_for = match aim {
-        Aim::Backup => expected,
-        Aim::Keep(length) => length,
+    let (live_for, window) = match aim {
+        Aim::Backup => (expected, env.config.lvm.window),
+        // What LVM knows nothing of is gone with a reboot, cannot be merged, and must not be touched by its commands for as long as it is kept.
+        Aim::Keep(length) => (length, LvmWindow::Lvm),
     };
     let (picture, snapshot_bytes) = if hold {
         let limit = env.config.max_window();
@@ -127,7 +128,7 @@ pub(super) async fn look_at_volumes(
         (Some(PicturePlan::Hold), 0)
     } else {
         let (planned, lines) =
-            look_at_pictures(env, run, others, layouts.clone(), live_for, own).await;
+            look_at_pictures(env, run, others, layouts.clone(), live_for, own, window).await;
         findings.extend(lines);
         let bytes = planned
             .iter()
@@ -263,6 +264,7 @@ async fn look_at_pictures(
     layouts: Vec<DataLayout>,
     expected: Duration,
     own: Vec<OwnPath>,
+    window: LvmWindow,
 ) -> (Option<Vec<PlannedPicture>>, Vec<Finding>) {
     let refs: Vec<&DataLayout> = layouts.iter().collect();
     let mut findings = subvolumes::judge(&refs, &own, others);
@@ -281,7 +283,7 @@ async fn look_at_pictures(
     let volumes = if filesystems.all(btrfs::is_ours) && !layouts.is_empty() {
         Some(Vec::new())
     } else {
-        let (planned, lines) = look_at_lvm(env, run, others, layouts, expected, own).await;
+        let (planned, lines) = look_at_lvm(env, run, others, layouts, expected, own, window).await;
         findings.extend(lines);
         planned
     };
@@ -291,7 +293,7 @@ async fn look_at_pictures(
         volumes.chain(subvolumes).collect::<Vec<_>>()
     });
     let pictures = planned.iter().flatten();
-    findings.extend(pictures.filter_map(|picture| acts::judge(env.config.lvm.window, picture)));
+    findings.extend(pictures.filter_map(|picture| acts::judge(window, picture)));
     (planned, findings)
 }
 
@@ -325,9 +327,10 @@ async fn look_at_lvm(
     layouts: Vec<DataLayout>,
     expected: Duration,
     own: Vec<OwnPath>,
+    window: LvmWindow,
 ) -> (Option<Vec<Planned>>, Vec<Finding>) {
     let (exec, lvm) = (env.tools.exec.clone(), &env.config.lvm);
-    let (setting, floor, window) = (lvm.snapshot_size, lvm.snapshot_floor.0, lvm.window);
+    let (setting, floor) = (lvm.snapshot_size, lvm.snapshot_floor.0);
     let others = others.clone();
     let looking = move || {
         let facts = match Lvm::new(exec).survey() {

@@ -238,9 +238,21 @@ fn linear_and_striped_volumes_alone_are_prepared_and_only_where_asked_for() {
         let planned = plan(&facts, &[&layout(vec![lv(name, minor)])], run(), &sizing);
         planned.unwrap().remove(0).snapshot.space
     };
-    for (name, can_be) in [("mixed", true), ("logs", true), ("mirrored", false), ("thin1", false)] {
-        let (asked, not) = (space(name, LvmWindow::Prepared), space(name, LvmWindow::Lvm));
-        assert_eq!(matches!(asked, Space::Prepared { .. }), can_be, "{name}: {asked:?}");
+    for (name, can_be) in [
+        ("mixed", true),
+        ("logs", true),
+        ("mirrored", false),
+        ("thin1", false),
+    ] {
+        let (asked, not) = (
+            space(name, LvmWindow::Prepared),
+            space(name, LvmWindow::Lvm),
+        );
+        assert_eq!(
+            matches!(asked, Space::Prepared { .. }),
+            can_be,
+            "{name}: {asked:?}"
+        );
         // The same space by the same rules.
         assert_eq!(asked.from_group(), not.from_group(), "{name}");
         assert!(!matches!(not, Space::Prepared { .. }), "{name}");

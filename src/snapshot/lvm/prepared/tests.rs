@@ -28,10 +28,19 @@ fn host(live: &str, waiting: &str, ours: bool) -> (Lvm, Arc<ScriptedExec>) {
         states += "freezeframe-0000abcd-1-real:Active\nfreezeframe-0000abcd-1-picture:Active\n";
     }
     let exec = ScriptedExec::default()
-        .on("dmsetup info --columns --noheadings --separator : --options name,suspended", states)
-        .on("dmsetup info --columns --noheadings --separator : --options major,minor", "254:7\n")
+        .on(
+            "dmsetup info --columns --noheadings --separator : --options name,suspended",
+            states,
+        )
+        .on(
+            "dmsetup info --columns --noheadings --separator : --options major,minor",
+            "254:7\n",
+        )
         .on("dmsetup table data--1-mongo", live)
-        .on("dmsetup table freezeframe-0000abcd-1-real", "0 8 linear 8:0 2048\n8 8 linear 8:16 2048\n")
+        .on(
+            "dmsetup table freezeframe-0000abcd-1-real",
+            "0 8 linear 8:0 2048\n8 8 linear 8:16 2048\n",
+        )
         .on("dmsetup table --inactive", waiting)
         .on("dmsetup load", "")
         .on("dmsetup clear", "")
@@ -43,9 +52,8 @@ fn host(live: &str, waiting: &str, ours: bool) -> (Lvm, Arc<ScriptedExec>) {
 
 fn changes(exec: &ScriptedExec) -> Vec<String> {
     let seen = exec.seen.lock().unwrap();
-    let is_change = |line: &&String| {
-        !line.starts_with("dmsetup info") && !line.starts_with("dmsetup table")
-    };
+    let is_change =
+        |line: &&String| !line.starts_with("dmsetup info") && !line.starts_with("dmsetup table");
     seen.iter().filter(is_change).cloned().collect()
 }
 
@@ -82,7 +90,10 @@ fn what_lvm_or_somebody_else_put_there_stays() {
     for (live, waiting) in [
         ("0 24 linear 8:0 2048\n", ""),
         // of another device
-        ("0 16 snapshot-origin 254:70\n", "0 16 snapshot-origin 254:77\n"),
+        (
+            "0 16 snapshot-origin 254:70\n",
+            "0 16 snapshot-origin 254:77\n",
+        ),
     ] {
         let (lvm, exec) = host(live, waiting, true);
         lvm.take_apart(&snapshot()).unwrap();
@@ -118,7 +129,10 @@ fn linear_and_striped_tables_alone_may_be_in_force_twice() {
         assert!(!may_be_doubled(other), "{other}");
     }
     assert_eq!(sectors(OWN), Some(16));
-    assert_eq!(sectors("0 18446744073709551615 linear 8:0 0\n1 1 linear 8:0 0"), None);
+    assert_eq!(
+        sectors("0 18446744073709551615 linear 8:0 0\n1 1 linear 8:0 0"),
+        None
+    );
     assert_eq!(sectors("0 x linear"), None);
 }
 
@@ -155,5 +169,8 @@ proptest! {
 #[test]
 fn a_journal_that_names_one_is_read_as_it_was_written() {
     let text = serde_json::to_string(&snapshot()).unwrap();
-    assert_eq!(serde_json::from_str::<LvmSnapshot>(&text).unwrap(), snapshot());
+    assert_eq!(
+        serde_json::from_str::<LvmSnapshot>(&text).unwrap(),
+        snapshot()
+    );
 }
