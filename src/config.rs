@@ -199,6 +199,19 @@ pub struct LvmConfig {
     pub snapshot_size: SnapshotSize,
     /// Smallest copy-on-write space that "auto" gives.
     pub snapshot_floor: Size,
+    /// Who makes a snapshot in the lock window.
+    pub window: LvmWindow,
+}
+
+/// What is left to do in the lock window for a snapshot of a logical volume.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LvmWindow {
+    /// LVM's own command, one for each volume.
+    #[default]
+    Lvm,
+    /// To put tables of device-mapper in force that were loaded before; LVM knows nothing of the snapshot.
+    Prepared,
 }
 
 impl Default for LvmConfig {
@@ -206,6 +219,7 @@ impl Default for LvmConfig {
         Self {
             snapshot_size: SnapshotSize::Auto,
             snapshot_floor: Size::gib(1),
+            window: LvmWindow::Lvm,
         }
     }
 }

@@ -55,6 +55,11 @@ pub enum Space {
         /// Bytes, a multiple of the group's extent size.
         cow_bytes: u64,
     },
+    /// A volume of its own, which LVM does not know as a snapshot's: see [`lvm::prepared`].
+    Prepared {
+        /// Bytes, a multiple of the group's extent size.
+        prepared_bytes: u64,
+    },
     /// The thin pool that the origin itself lies in.
     Pool {
         /// Its name in the origin's volume group.
@@ -66,7 +71,10 @@ impl Space {
     /// Bytes taken from the volume group.
     pub fn from_group(&self) -> u64 {
         match self {
-            Self::Own { cow_bytes } => *cow_bytes,
+            Self::Own { cow_bytes: bytes }
+            | Self::Prepared {
+                prepared_bytes: bytes,
+            } => *bytes,
             Self::Pool { .. } => 0,
         }
     }
@@ -107,7 +115,7 @@ impl LvmSnapshot {
         format!("{}/{}", self.origin.vg, self.lv)
     }
 
-    /// Device node to mount.
+    /// Device node to mount, of a snapshot that LVM made; in others that of the space.
     pub fn device(&self) -> PathBuf {
         PathBuf::from(format!("/dev/{}/{}", self.origin.vg, self.lv))
     }

@@ -263,6 +263,7 @@ max_hold = "10m"
 [lvm]
 snapshot_size = "auto"
 snapshot_floor = "1GiB"
+window = "lvm"
 
 [archive]
 profile = "portable"

@@ -24,7 +24,7 @@ use crate::snapshot::btrfs::{self, Btrfs};
 use crate::snapshot::lvm::watch::{INTERVAL, Watch};
 use crate::snapshot::lvm::{self, Lvm};
 use crate::snapshot::reflink::Reflink;
-use crate::snapshot::{SnapshotError, mount};
+use crate::snapshot::{LvmSnapshot, SnapshotError, mount};
 use crate::volume::DevNumber;
 
 /// Why a picture is of no use, or would not go.
@@ -195,7 +195,8 @@ impl Pictures {
                     PlannedPicture::Clones(planned) => reflink.prepare(planned)?,
                 }
             }
-            Ok(())
+            // Last: from here on no LVM command may touch their origins.
+            Ok(lvm.layer(&prepared(&planned))?)
         };
         off_thread(preparing).await
     }
@@ -216,7 +217,8 @@ impl Pictures {
             .collect();
         let (lvm, btrfs, reflink) = self.providers();
         let taking = move || {
-            for one in &planned {
+            let by_command = |one: &&PlannedPicture| !one.is_prepared();
+            for one in planned.iter().filter(by_command) {
                 if broken.is_cancelled() {
                     return Err(PictureError::Interrupted);
                 }
@@ -229,7 +231,7 @@ impl Pictures {
                 running.end();
                 taken?;
             }
-            Ok(())
+            take_prepared(&lvm, &prepared(&planned), &timeline, &broken)
         };
         Ok(off_thread(taking).await?)
     }
@@ -284,7 +286,9 @@ impl Pictures {
             failures.find(|error| {
                 matches!(
                     error,
-                    SnapshotError::Overflowed { .. } | SnapshotError::PoolFull { .. }
+                    SnapshotError::Overflowed { .. }
+                        | SnapshotError::PoolFull { .. }
+                        | SnapshotError::Reloaded { .. }
                 )
             })
         };
@@ -380,6 +384,49 @@ impl Pictures {
     }
 }
 
+/// Those of `planned` that device-mapper makes alone.
+fn prepared(planned: &[PlannedPicture]) -> Vec<LvmSnapshot> {
+    let those = planned.iter().filter(|one| one.is_prepared());
+    let snapshots = those.filter_map(|one| Some(one.lvm()?.snapshot.clone()));
+    snapshots.collect()
+}
+
+/// Takes all prepared snapshots at once: their origins stand still together.
+fn take_prepared(
+    lvm: &Lvm,
+    snapshots: &[LvmSnapshot],
+    timeline: &Timeline,
+    broken: &CancellationToken,
+) -> Result<(), PictureError> {
+    if snapshots.is_empty() {
+        return Ok(());
+    }
+    let origins: Vec<_> = snapshots.iter().map(|one| one.origin.to_string()).collect();
+    let origins = origins.join(", ");
+    let acts: [(&str, Act); 3] = [
+        ("suspend", Lvm::suspend),
+        ("expose", Lvm::expose),
+        ("resume", Lvm::go_on),
+    ];
+    let all = || {
+        for (name, act) in acts {
+            let running = timeline.begin(Step::Snapshot, format!("{origins}: {name}"));
+            let done = act(lvm, snapshots);
+            running.end();
+            done?;
+            // The guard may have resumed the origins, and what is done after that is worth nothing.
+            if broken.is_cancelled() {
+                return Err(PictureError::Interrupted);
+            }
+        }
+        Ok(())
+    };
+    all().inspect_err(|_| lvm.go_on_whatever(snapshots))
+}
+
+/// One of the acts that taking prepared snapshots consists of.
+type Act = fn(&Lvm, &[LvmSnapshot]) -> Result<(), SnapshotError>;
+
 fn take_lvm(lvm: &Lvm, planned: &lvm::Planned) -> Result<(), SnapshotError> {
     let snapshot = &planned.snapshot;
     lvm.take(snapshot).inspect_err(|_| {
@@ -404,15 +451,11 @@ async fn mount_at(
             point: point.clone(),
         },
     ])?;
-    let (device, kind, at) = (
-        planned.snapshot.device(),
-        planned.kind.clone(),
-        point.clone(),
-    );
+    let (kind, at) = (planned.kind.clone(), point.clone());
     let snapshot = planned.snapshot.clone();
     let mounting = move || {
         mount::make_dir(&at)?;
-        lvm.await_node(&snapshot)?;
+        let device = lvm.await_node(&snapshot)?;
         mount::mount(&device, &kind, &at)
     };
     off_thread(mounting).await?;

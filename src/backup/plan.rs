@@ -138,6 +138,12 @@ impl PlannedPicture {
         }
     }
 
+    /// Whether device-mapper alone makes it, with others of its kind at once.
+    pub fn is_prepared(&self) -> bool {
+        self.lvm()
+            .is_some_and(|planned| lvm::prepared::is_prepared(&planned.snapshot))
+    }
+
     /// The part of LVM, if it is one.
     pub fn lvm(&self) -> Option<&lvm::Planned> {
         match self {

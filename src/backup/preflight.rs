@@ -1,5 +1,6 @@
 //! The checks before anything is held: each gives findings, and one refusal stops the backup.
 
+pub mod acts;
 pub mod clones;
 pub mod cluster;
 pub mod discovery;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::Origin;
 use super::lvm::facts::ReportError;
 use crate::error::{Exit, Explain};
 use crate::exec::ExecError;
@@ -133,6 +134,30 @@ pub enum SnapshotError {
         /// `vg/lv`.
         name: String,
     },
+    /// LVM, or somebody else, gave a volume with a prepared snapshot another table: what is overwritten since then is not kept.
+    #[error(
+        "the device of {origin} was given another table while its snapshot was prepared or read; the snapshot is worthless"
+    )]
+    Reloaded {
+        /// The volume.
+        origin: Origin,
+    },
+    /// A volume whose table cannot be in force twice.
+    #[error("no snapshot of {origin} can be prepared, its device's table is: {table}")]
+    Unlike {
+        /// The volume.
+        origin: Origin,
+        /// As `dmsetup table` shows it.
+        table: String,
+    },
+    /// Device-mapper did not resume a device of ours.
+    #[error("cannot bring the device {name} to life: {source}")]
+    Device {
+        /// Device-mapper name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Nobody can tell whether it is there: the file system it was made in is not mounted where it was.
     #[error("{name} may still be there: its btrfs subvolume is not mounted on {}", point.display())]
     Unmounted {
@@ -232,6 +257,11 @@ impl Explain for SnapshotError {
             Self::NotOurs { name, .. } => {
                 Some(format!("look at it with `lvs -o +tags,origin {name}` and remove it by hand if nobody needs it"))
             }
+            Self::Reloaded { origin } => Some(format!(
+                "run no LVM command on {origin} (lvchange, lvextend, lvconvert, pvmove ...) during a backup with [lvm] window = \"prepared\", \
+                 or set window = \"lvm\""
+            )),
+            Self::Unlike { .. } => Some("set [lvm] window = \"lvm\"".into()),
             Self::Unmounted { point, .. } => Some(format!(
                 "mount it on {} again, then run `freezeframe recover`",
                 point.display()
@@ -250,7 +280,7 @@ impl Explain for SnapshotError {
             Self::NotMerging { name } => Some(format!("look at it with `lvs -a -o +lv_merging {name}`; then ask again")),
             Self::NoNode { .. } => Some("see `systemctl status systemd-udevd`: it makes the nodes of new devices".into()),
             Self::Mount { .. } => Some("the kernel's log (`dmesg`) says why".into()),
-            Self::Clone { .. } | Self::Exchange { .. } | Self::Flush { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
+            Self::Clone { .. } | Self::Exchange { .. } | Self::Flush { .. } | Self::Device { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
         }
     }
 

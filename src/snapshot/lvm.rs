@@ -4,20 +4,23 @@
 //! All of it blocks: call it on blocking threads.
 
 pub mod command;
+mod control;
 pub mod facts;
 mod merge;
 pub mod plan;
+pub mod prepared;
 pub mod status;
 pub mod watch;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use self::facts::{LogicalVolume, LvmFacts, ReportError, ThinPool};
 pub use self::plan::{Planned, Sizing};
+use self::prepared::{Names, is_prepared};
 use self::status::{CowStatus, PoolStatus};
 pub use self::watch::{FillRecord, Watch};
 use super::{LvmSnapshot, SnapshotError, Space};
@@ -26,7 +29,7 @@ use crate::volume::DevNumber;
 use crate::volume::sysfs::join_lvm_name;
 
 /// A device is suspended for less than this by a command that works (0.4 s is the longest stall seen in the laboratory, on a slow kernel).
-const MOMENT: Duration = Duration::from_millis(500);
+pub const MOMENT: Duration = Duration::from_millis(500);
 /// So many moments another command may have the group's lock before an origin that stands still is resumed without it.
 const MOMENTS: u32 = 3;
 
@@ -100,35 +103,52 @@ impl Lvm {
     /// # Errors
     /// [`SnapshotError::Exec`]; then it may exist in part and [`Lvm::remove`] clears it up.
     pub fn prepare(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
-        if let Space::Own { cow_bytes } = snapshot.space {
-            self.exec.run(&command::make_space(snapshot, cow_bytes))?;
-            // Else it would be done in the window.
-            self.exec.run(&command::deactivate(&snapshot.full_name()))?;
+        match snapshot.space {
+            Space::Own { cow_bytes } => {
+                self.exec.run(&command::make_space(snapshot, cow_bytes))?;
+                // Else it would be done in the window.
+                self.exec.run(&command::deactivate(&snapshot.full_name()))?;
+            }
+            // Stays active, being what the picture is made of: see [`Lvm::layer`].
+            Space::Prepared { prepared_bytes } => {
+                self.exec
+                    .run(&command::make_space(snapshot, prepared_bytes))?;
+            }
+            Space::Pool { .. } => {}
         }
         Ok(())
     }
 
-    /// Takes one snapshot that was prepared: a single command. Its device node comes later, see [`Lvm::await_node`].
+    /// Takes one snapshot that LVM makes and that was prepared: a single command. Its device node comes later, see [`Lvm::await_node`].
     ///
     /// # Errors
     /// [`SnapshotError::Exec`]; then the snapshot may exist in part and [`Lvm::remove`] clears it up.
     pub fn take(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
         self.exec.run(&match snapshot.space {
-            Space::Own { .. } => command::attach(snapshot),
+            Space::Own { .. } | Space::Prepared { .. } => command::attach(snapshot),
             Space::Pool { .. } => command::create_thin(snapshot),
         })?;
         Ok(())
     }
 
-    /// Waits until udev has made the device node of a snapshot that was taken, and it is that of the snapshot.
+    /// Waits until the device node of a snapshot that was taken is there, and is that of the snapshot. udev makes those of LVM, the kernel itself those that
+    /// udev is not to see.
     ///
     /// # Errors
     /// [`SnapshotError::NoNode`] after half a minute.
-    pub fn await_node(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
-        let (path, name) = (
-            snapshot.device(),
-            join_lvm_name(&snapshot.origin.vg, &snapshot.lv),
-        );
+    pub fn await_node(&self, snapshot: &LvmSnapshot) -> Result<PathBuf, SnapshotError> {
+        let (path, name) = match is_prepared(snapshot) {
+            true => {
+                let name = Names::of(snapshot).picture;
+                let number = self.number(&name)?;
+                let minor = number.rsplit(':').next().unwrap_or_default();
+                (PathBuf::from(format!("/dev/dm-{minor}")), name)
+            }
+            false => (
+                snapshot.device(),
+                join_lvm_name(&snapshot.origin.vg, &snapshot.lv),
+            ),
+        };
         let begun = Instant::now();
         while !is_node_of(&path, &name) {
             if begun.elapsed() > NODE_PATIENCE {
@@ -136,7 +156,7 @@ impl Lvm {
             }
             std::thread::sleep(NODE_AGAIN);
         }
-        Ok(())
+        Ok(path)
     }
 
     /// What share of a good snapshot's space is used, 0 to 1, as the kernel and LVM both see it.
@@ -147,6 +167,16 @@ impl Lvm {
         let name = || snapshot.full_name();
         let gone = || SnapshotError::Gone { name: name() };
         let overflowed = || SnapshotError::Overflowed { name: name() };
+        if is_prepared(snapshot) {
+            return match self.cow_status(snapshot)? {
+                CowStatus::Invalid => Err(overflowed()),
+                CowStatus::Valid { used, total } => {
+                    // Last: what was read before it was read from the right table.
+                    self.is_in_place(snapshot)?;
+                    Ok(used as f64 / total.max(1) as f64)
+                }
+            };
+        }
         let volume = self
             .find(&snapshot.origin.vg, &snapshot.lv)?
             .ok_or_else(gone)?;
@@ -161,7 +191,7 @@ impl Lvm {
             _ => return Err(gone()),
         }
         match &snapshot.space {
-            Space::Own { .. } => match self.cow_status(snapshot)? {
+            Space::Own { .. } | Space::Prepared { .. } => match self.cow_status(snapshot)? {
                 CowStatus::Invalid => Err(overflowed()),
                 CowStatus::Valid { used, total } => Ok(used as f64 / total.max(1) as f64),
             },
@@ -225,6 +255,9 @@ impl Lvm {
     /// removed (it is mounted), [`SnapshotError::Suspended`].
     pub fn remove(&self, snapshot: &LvmSnapshot) -> Result<Removal, SnapshotError> {
         self.resume(snapshot)?;
+        if is_prepared(snapshot) {
+            self.take_apart(snapshot)?;
+        }
         let Some(found) = self.find(&snapshot.origin.vg, &snapshot.lv)? else {
             return self.sweep(snapshot);
         };
@@ -233,7 +266,7 @@ impl Lvm {
             reason,
         })?;
         self.exec.run(&command::remove(&snapshot.full_name()))?;
-        if claimed == Claimed::Unattached {
+        if claimed == Claimed::Unattached && !is_prepared(snapshot) {
             // The kernel may still have the origin's table for a snapshot that the metadata never got. Where the refresh
             // does not change that, the table passes everything on and goes with the next snapshot's removal.
             if let Err(error) = self.refresh(snapshot) {
@@ -280,10 +313,19 @@ impl Lvm {
         if self.suspended(snapshot)?.is_empty() {
             return Ok(());
         }
+        // LVM suspends nothing of a prepared one; we did, and nobody is at work on it any more.
+        if is_prepared(snapshot) {
+            return self.resume_devices(snapshot);
+        }
         // Under the group's lock, so that another command at work is not cut short; but one that hangs with it is waited for in vain.
         if let Err(error) = self.refresh(snapshot) {
             tracing::warn!(origin = %snapshot.origin, %error, "LVM cannot resume the origin, trying device-mapper");
         }
+        self.resume_devices(snapshot)
+    }
+
+    /// Resumes what stands still, by device-mapper alone.
+    fn resume_devices(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
         for device in self.suspended(snapshot)? {
             self.exec.run(&command::resume(&device))?;
         }
@@ -332,6 +374,10 @@ impl Lvm {
         let below = match &snapshot.space {
             Space::Own { .. } => vec![format!("{own}-cow"), format!("{origin}-real")],
             Space::Pool { pool } => vec![command::pool_device(vg, pool)],
+            Space::Prepared { .. } => {
+                let Names { real, picture, .. } = Names::of(snapshot);
+                vec![real, picture]
+            }
         };
         let is_suspended = |device: &String| {
             states

@@ -18,7 +18,8 @@ use crate::clock::monotonic_us;
 use crate::ids::MemberAddr;
 use crate::mongo::{self, Access, Mongod, ServerProcess};
 use crate::snapshot::LvmSnapshot;
-use crate::snapshot::lvm::Lvm;
+use crate::snapshot::lvm::prepared::is_prepared;
+use crate::snapshot::lvm::{Lvm, MOMENT};
 use crate::test_switch::{self, Rope};
 
 /// Pause before the next look at volumes that stand still, while a member does not answer.
@@ -144,6 +145,8 @@ async fn fire(
     // Past the deadline a volume that stands still is stuck, whether or not a member waits for it. Before, whatever suspended it may be at work yet;
     // but a member that was not locked waits for nothing that would tell.
     let stuck = async {
+        // Nobody but us resumes what the run has suspended by itself.
+        resume_prepared(lvm, &plan.snapshots).await;
         if cause == Cause::Deadline || posts.is_empty() {
             resume_stuck(lvm, &plan.snapshots).await;
         }
@@ -178,6 +181,26 @@ async fn keep_resuming(lvm: &Lvm, snapshots: &[LvmSnapshot]) {
         tokio::time::sleep(LOOK_AGAIN).await;
         resume_stuck(lvm, snapshots).await;
     }
+}
+
+/// Has the origins of prepared snapshots go on: at once, and once more when a command that was suspending them at that moment, and was killed with the run, is
+/// gone for certain.
+async fn resume_prepared(lvm: &Lvm, snapshots: &[LvmSnapshot]) {
+    let prepared: Vec<_> = snapshots
+        .iter()
+        .filter(|one| is_prepared(one))
+        .cloned()
+        .collect();
+    if prepared.is_empty() {
+        return;
+    }
+    let lvm = lvm.clone();
+    off_thread(move || {
+        lvm.go_on_whatever(&prepared);
+        std::thread::sleep(MOMENT);
+        lvm.go_on_whatever(&prepared);
+    })
+    .await;
 }
 
 async fn resume_stuck(lvm: &Lvm, snapshots: &[LvmSnapshot]) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::facts::{LV_FIELDS, VG_FIELDS};
+use super::prepared::{Names, is_prepared};
 use crate::exec::Command;
 use crate::snapshot::{LvmSnapshot, Origin};
 use crate::volume::sysfs::join_lvm_name;
@@ -186,7 +187,10 @@ pub fn groups() -> Command {
 
 /// The kernel's status of a classic snapshot; needs no lock and no scan of disks.
 pub fn status(snapshot: &LvmSnapshot) -> Command {
-    let device = join_lvm_name(&snapshot.origin.vg, &snapshot.lv);
+    let device = match is_prepared(snapshot) {
+        true => Names::of(snapshot).picture,
+        false => join_lvm_name(&snapshot.origin.vg, &snapshot.lv),
+    };
     lvm("dmsetup", &["status", &device])
 }
 
@@ -231,6 +235,80 @@ pub fn states() -> Command {
 /// Removes one device that nothing has open.
 pub fn drop_device(device: &str) -> Command {
     lvm("dmsetup", &["remove", "--retry", device])
+}
+
+/// Makes a device of ours that has no table yet. Its UUID is its name.
+pub fn make_device(name: &str) -> Command {
+    lvm(
+        "dmsetup",
+        &[
+            "create",
+            name,
+            "--notable",
+            "--uuid",
+            name,
+            "--noudevrules",
+            "--noudevsync",
+        ],
+    )
+}
+
+/// Loads a table, which may have several lines, beside the one in force.
+pub fn load(name: &str, table: &str) -> Command {
+    lvm("dmsetup", &["load", name, "--table", table])
+}
+
+/// Takes what was loaded and is not in force away again.
+pub fn clear(name: &str) -> Command {
+    lvm("dmsetup", &["clear", name])
+}
+
+/// The table in force.
+pub fn table(name: &str) -> Command {
+    lvm("dmsetup", &["table", name])
+}
+
+/// The table that was loaded and is not in force.
+pub fn inactive_table(name: &str) -> Command {
+    lvm("dmsetup", &["table", "--inactive", name])
+}
+
+/// `major:minor` of a device.
+pub fn number(name: &str) -> Command {
+    lvm(
+        "dmsetup",
+        &[
+            "info",
+            "--columns",
+            "--noheadings",
+            "--separator",
+            ":",
+            "--options",
+            "major,minor",
+            name,
+        ],
+    )
+}
+
+/// Has devices stand still, their file systems frozen and flushed. Inside the lock window. One that outlived us would suspend what the guard has
+/// resumed.
+pub fn suspend(names: &[String]) -> Command {
+    let mut command = lvm("dmsetup", &["suspend"]).urgent().bound();
+    command.args.extend(names.iter().map(Into::into));
+    command
+}
+
+/// Has devices go on, with the tables that were loaded. Inside the lock window: nobody waits for udev.
+pub fn resume_all(names: &[String]) -> Command {
+    let mut command = lvm("dmsetup", &["resume", "--noudevsync"]).urgent();
+    command.args.extend(names.iter().map(Into::into));
+    command
+}
+
+/// Has a device go over to the table that was loaded: the kernel suspends and resumes it in one call, so nobody can be killed in between. What is on
+/// its way is waited for; no file system needs to be flushed for it.
+pub fn exchange(name: &str) -> Command {
+    lvm("dmsetup", &["resume", "--nolockfs", "--noudevsync", name])
 }
 
 /// Resumes one device.

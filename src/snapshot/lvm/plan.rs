@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::command::CHUNK;
 use super::facts::{LogicalVolume, LvmFacts, ThinPool, VolumeGroup};
 use super::status::PoolStatus;
-use crate::config::SnapshotSize;
+use crate::config::{LvmWindow, SnapshotSize};
 use crate::human;
 use crate::ids::RunId;
 use crate::snapshot::{LvmSnapshot, Origin, SnapshotError, Space, btrfs};
@@ -36,6 +36,8 @@ pub struct Sizing {
     pub setting: SnapshotSize,
     /// The least that "auto" gives, in bytes.
     pub floor: u64,
+    /// The setting `[lvm] window`.
+    pub window: LvmWindow,
 }
 
 /// A snapshot to be made, and what it is a picture of.
@@ -103,6 +105,11 @@ pub fn plan(
                     Some(pool) => Space::Pool {
                         pool: pool.lv.clone(),
                     },
+                    None if sizing.window == LvmWindow::Prepared && can_be_prepared(origin) => {
+                        Space::Prepared {
+                            prepared_bytes: cow_size(&demand),
+                        }
+                    }
                     None => Space::Own {
                         cow_bytes: cow_size(&demand),
                     },
@@ -322,6 +329,12 @@ fn fit_volume(volume: &LogicalVolume) -> Result<(), String> {
             "{name} is in state '{other}' (see lvs(8)), not simply active"
         )),
     }
+}
+
+/// Whether the volume's table may be in force twice: linear or striped, and not the origin of other snapshots.
+fn can_be_prepared(volume: &LogicalVolume) -> bool {
+    let plain = |one: &String| matches!(one.as_str(), "linear" | "striped");
+    volume.volume_type() == '-' && volume.layout.iter().all(plain)
 }
 
 /// What one snapshot's size is computed from; bytes, and bytes a second.

@@ -14,7 +14,7 @@ use super::status::{CowStatus, PoolStatus};
 use super::{Lvm, LvmSnapshot, SnapshotError};
 use crate::host;
 use crate::human;
-use crate::snapshot::{Space, btrfs};
+use crate::snapshot::{Origin, Space, btrfs};
 
 /// How often the space is looked at.
 pub const INTERVAL: Duration = Duration::from_secs(2);
@@ -141,6 +141,7 @@ enum Failure {
     PoolFull(String),
     FilesystemFull(PathBuf),
     Gone(String),
+    Reloaded(Origin),
 }
 
 impl From<Failure> for SnapshotError {
@@ -150,6 +151,7 @@ impl From<Failure> for SnapshotError {
             Failure::PoolFull(pool) => Self::PoolFull { pool },
             Failure::FilesystemFull(point) => Self::FilesystemFull { point },
             Failure::Gone(name) => Self::Gone { name },
+            Failure::Reloaded(origin) => Self::Reloaded { origin },
         }
     }
 }
@@ -284,6 +286,10 @@ impl Shared {
         let snapshot = watched.planned.snapshot.clone();
         let looked = match &snapshot.space {
             Space::Own { cow_bytes } => self.poll_own(watched, &snapshot, *cow_bytes),
+            Space::Prepared { prepared_bytes } => self
+                .lvm
+                .is_in_place(&snapshot)
+                .and_then(|()| self.poll_own(watched, &snapshot, *prepared_bytes)),
             Space::Pool { pool } => self.poll_pool(watched, &snapshot.origin.vg, pool),
         };
         let Err(error) = looked else {
@@ -291,6 +297,9 @@ impl Shared {
         };
         let name = snapshot.full_name();
         match self.lvm.fill(&snapshot) {
+            Err(SnapshotError::Reloaded { origin }) => {
+                watched.failure = Some(Failure::Reloaded(origin));
+            }
             Err(SnapshotError::Gone { .. }) => watched.failure = Some(Failure::Gone(name)),
             Err(SnapshotError::Overflowed { .. }) => {
                 watched.failure = Some(Failure::Overflowed(name));

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use super::super::storage::{self, OwnPath, Place};
 use super::super::subvolumes;
-use super::super::{Finding, Others};
-use super::super::{clones, hold};
+use super::super::{Finding, Others, acts, clones, hold};
 use super::members::Member;
 use super::pace::Pace;
 use super::{Aim, Examination};
@@ -17,7 +16,7 @@ use crate::backup::contents::{Subject, View};
 use crate::backup::plan::{PicturePlan, Plan, PlannedMember, PlannedPicture, locking};
 use crate::backup::window::Locking;
 use crate::blocking::off_thread;
-use crate::config::{LockChoice, ProviderChoice};
+use crate::config::{LockChoice, LvmWindow, ProviderChoice};
 use crate::error::Explain;
 use crate::host;
 use crate::human;
@@ -117,9 +116,10 @@ pub(super) async fn look_at_volumes(
         &layouts.iter().collect::<Vec<_>>(),
         &own,
     ));
-    let live_for = match aim {
-        Aim::Backup => expected,
-        Aim::Keep(length) => length,
+    let (live_for, window) = match aim {
+        Aim::Backup => (expected, env.config.lvm.window),
+        // What LVM knows nothing of is gone with a reboot, cannot be merged, and must not be touched by its commands for as long as it is kept.
+        Aim::Keep(length) => (length, LvmWindow::Lvm),
     };
     let (picture, snapshot_bytes) = if hold {
         let limit = env.config.max_window();
@@ -127,7 +127,7 @@ pub(super) async fn look_at_volumes(
         (Some(PicturePlan::Hold), 0)
     } else {
         let (planned, lines) =
-            look_at_pictures(env, run, others, layouts.clone(), live_for, own).await;
+            look_at_pictures(env, run, others, layouts.clone(), live_for, own, window).await;
         findings.extend(lines);
         let bytes = planned
             .iter()
@@ -303,6 +303,7 @@ async fn look_at_pictures(
     layouts: Vec<DataLayout>,
     expected: Duration,
     own: Vec<OwnPath>,
+    window: LvmWindow,
 ) -> (Option<Vec<PlannedPicture>>, Vec<Finding>) {
     let choice = env.config.window.provider;
     let mut findings = not_chosen(choice, &layouts);
@@ -322,21 +323,24 @@ async fn look_at_pictures(
     let (clones, lines) = look_at_clones(env, run, others, &layouts, &own).await;
     findings.extend(lines);
     let on_lvm = of_taker(&layouts, choice, Taker::Lvm);
-    let volumes =
-        if on_lvm.iter().all(|layout| layout.filesystems.is_empty()) && !layouts.is_empty() {
-            Some(Vec::new())
-        } else {
-            let (planned, lines) = look_at_lvm(env, run, others, on_lvm, expected, own).await;
-            findings.extend(lines);
-            planned
-        };
+    let volumes = if on_lvm.iter().all(|layout| layout.filesystems.is_empty())
+        && !layouts.is_empty()
+    {
+        Some(Vec::new())
+    } else {
+        let (planned, lines) = look_at_lvm(env, run, others, on_lvm, expected, own, window).await;
+        findings.extend(lines);
+        planned
+    };
     let planned = subvolumes.zip(volumes).zip(clones);
     let planned = planned.map(|((subvolumes, volumes), clones)| {
         let volumes = volumes.into_iter().map(PlannedPicture::Lvm);
         let subvolumes = subvolumes.into_iter().map(PlannedPicture::Subvolume);
         let clones = clones.into_iter().map(PlannedPicture::Clones);
-        volumes.chain(subvolumes).chain(clones).collect()
+        volumes.chain(subvolumes).chain(clones).collect::<Vec<_>>()
     });
+    let pictures = planned.iter().flatten();
+    findings.extend(pictures.filter_map(|picture| acts::judge(window, picture)));
     (planned, findings)
 }
 
@@ -387,6 +391,7 @@ async fn look_at_lvm(
     layouts: Vec<DataLayout>,
     expected: Duration,
     own: Vec<OwnPath>,
+    window: LvmWindow,
 ) -> (Option<Vec<Planned>>, Vec<Finding>) {
     let (exec, lvm) = (env.tools.exec.clone(), &env.config.lvm);
     let (setting, floor) = (lvm.snapshot_size, lvm.snapshot_floor.0);
@@ -411,6 +416,7 @@ async fn look_at_lvm(
             expected,
             setting,
             floor,
+            window,
         };
         let planned = plan(&facts, &layouts, run, &sizing);
         let mut findings = storage::judge(&layouts, &facts, planned.as_deref(), &own, &others);

@@ -77,6 +77,7 @@ impl Host {
             expected: Duration::from_secs(60),
             setting: SnapshotSize::Auto,
             floor: self.floor,
+            window: crate::config::LvmWindow::Lvm,
         };
         let planned = plan(
             &self.facts,

@@ -60,6 +60,7 @@ fn sizing(setting: SnapshotSize) -> Sizing {
         expected: Duration::from_secs(600),
         setting,
         floor: 100 * MIB,
+        window: LvmWindow::Lvm,
     }
 }
 
@@ -217,6 +218,44 @@ fn recorded_kinds_are_judged_by_lvms_own_words() {
     for (name, fits) in cases {
         let minor = facts.volume("data-1", name).unwrap().device.unwrap().minor;
         assert_eq!(origin(&lv(name, minor), &facts).is_ok(), fits, "{name}");
+    }
+}
+
+#[test]
+fn linear_and_striped_volumes_alone_are_prepared_and_only_where_asked_for() {
+    let facts = LvmFacts {
+        groups: parse_groups(include_str!("../testdata/kinds-vgs.json")).unwrap(),
+        volumes: parse_volumes(include_str!("../testdata/kinds-lvs.json")).unwrap(),
+        pools: vec![pool(0.0)],
+    };
+    let space = |name: &str, window| {
+        let minor = facts.volume("data-1", name).unwrap().device.unwrap().minor;
+        let sizing = Sizing {
+            floor: 4 * MIB,
+            window,
+            ..sizing(SnapshotSize::Auto)
+        };
+        let planned = plan(&facts, &[&layout(vec![lv(name, minor)])], run(), &sizing);
+        planned.unwrap().remove(0).snapshot.space
+    };
+    for (name, can_be) in [
+        ("mixed", true),
+        ("logs", true),
+        ("mirrored", false),
+        ("thin1", false),
+    ] {
+        let (asked, not) = (
+            space(name, LvmWindow::Prepared),
+            space(name, LvmWindow::Lvm),
+        );
+        assert_eq!(
+            matches!(asked, Space::Prepared { .. }),
+            can_be,
+            "{name}: {asked:?}"
+        );
+        // The same space by the same rules.
+        assert_eq!(asked.from_group(), not.from_group(), "{name}");
+        assert!(!matches!(not, Space::Prepared { .. }), "{name}");
     }
 }
 
