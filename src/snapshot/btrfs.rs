@@ -39,7 +39,7 @@ pub struct SubvolumeSnapshot {
     pub name: String,
     /// The run that owns it.
     pub run: RunId,
-    /// Which subvolume that is, see [`identity`]: another one may be mounted there when it is to be removed.
+    /// Which subvolume that is, by `statvfs`: another one may be mounted there when it is to be removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<u64>,
 }
