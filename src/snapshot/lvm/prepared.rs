@@ -187,6 +187,11 @@ impl Lvm {
                 self.exec
                     .run(&command::load(&names.origin, own.trim_end()))?;
                 self.exec.run(&command::exchange(&names.origin))?;
+                // LVM takes a table that waits for its own: what changed the origin between our loading and the lock put ours in force. So what
+                // was put back may be older than what LVM's metadata says.
+                if let Err(error) = self.refresh(snapshot) {
+                    tracing::warn!(origin = %snapshot.origin, %error, "cannot have LVM refresh the origin; `lvchange --refresh` does it where it was changed during the backup");
+                }
             } else if is_ours(
                 &self.exec.run(&command::inactive_table(&names.origin))?,
                 &real,

@@ -45,6 +45,7 @@ fn host(live: &str, waiting: &str, ours: bool) -> (Lvm, Arc<ScriptedExec>) {
         .on("dmsetup load", "")
         .on("dmsetup clear", "")
         .on("dmsetup resume", "")
+        .on("lvchange --refresh", "")
         .on("dmsetup remove", "");
     let exec = Arc::new(exec);
     (Lvm::new(exec.clone()), exec)
@@ -71,6 +72,7 @@ fn the_origin_gets_its_own_table_back() {
     let mut wanted = vec![
         "dmsetup load data--1-mongo --table 0 8 linear 8:0 2048\n8 8 linear 8:16 2048",
         "dmsetup resume --nolockfs --noudevsync data--1-mongo",
+        "lvchange --refresh --config global/wait_for_locks=0 data-1/mongo",
     ];
     wanted.extend(REMOVED);
     assert_eq!(changes(&exec), wanted);
