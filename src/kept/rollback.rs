@@ -42,6 +42,9 @@ async fn forward(run: &mut Run, env: &Environment, plan: &Plan) -> Result<(), Ba
     let merging = move || {
         planned.write(&state_dir)?;
         if let Err(error) = worker.unmount(&planned) {
+            if planned.under_way {
+                return Err(error);
+            }
             if let Err(left) = worker.mount(&planned) {
                 tracing::error!(error = %left, "what was unmounted is not mounted again");
             }

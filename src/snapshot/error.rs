@@ -108,8 +108,8 @@ pub enum SnapshotError {
         /// What the system said.
         source: io::Error,
     },
-    /// A merge was asked for and is not under way.
-    #[error("{name} is not being merged though LVM said so")]
+    /// A merge was asked for and is put off.
+    #[error("{name} is not being merged: LVM has put that off until its origin is activated anew")]
     NotMerging {
         /// `vg/lv`.
         name: String,
@@ -277,7 +277,7 @@ impl Explain for SnapshotError {
                 "`fuser -vm {}` shows who uses it; then run `freezeframe recover`",
                 point.display()
             )),
-            Self::NotMerging { name } => Some(format!("look at it with `lvs -a -o +lv_merging {name}`; then ask again")),
+            Self::NotMerging { name } => Some(format!("end what has the origin of {name} open, unmount it, run `lvchange --refresh` on it, and ask again")),
             Self::NoNode { .. } => Some("see `systemctl status systemd-udevd`: it makes the nodes of new devices".into()),
             Self::Mount { .. } => Some("the kernel's log (`dmesg`) says why".into()),
             Self::Clone { .. } | Self::Exchange { .. } | Self::Flush { .. } | Self::Device { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,

@@ -14,9 +14,9 @@ use crate::backup::plan::PlannedPicture;
 use crate::exec::SharedExec;
 use crate::manifest::{FORMAT_FIRST, seal};
 use crate::mongo::process::is_open;
-use crate::snapshot::LvmSnapshot;
 use crate::snapshot::btrfs::SubvolumeSnapshot;
 use crate::snapshot::btrfs::put_back::outermost;
+use crate::snapshot::{LvmSnapshot, Origin};
 use crate::volume::mountinfo::{Mount, MountTable};
 use crate::volume::{DevNumber, HostView};
 
@@ -139,7 +139,7 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
     }
     let mut devices = Vec::new();
     for volume in &volumes {
-        let device = PathBuf::from(format!("/dev/{}", volume.origin));
+        let device = device(&volume.origin);
         let number = fs::metadata(&device).map_err(|source| KeptError::Io {
             action: "look at",
             path: device.clone(),
@@ -156,6 +156,11 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
         subvolumes,
         mounts,
     })
+}
+
+/// The node of a volume.
+pub(super) fn device(origin: &Origin) -> PathBuf {
+    PathBuf::from(format!("/dev/{origin}"))
 }
 
 fn not_now(kept: &Kept, reason: String, todo: &str) -> KeptError {

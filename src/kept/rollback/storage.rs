@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::KeptError;
-use super::plan::{Mounted, Plan};
+use super::plan::{Mounted, Plan, device};
 use crate::exec::{Command, SharedExec};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::btrfs::Btrfs;
@@ -32,11 +32,18 @@ impl Storage {
         Ok(table.is_mount_point(&mount.point))
     }
 
-    /// Unmounts everything, what was mounted last first.
+    /// Unmounts, what was mounted last first, whatever lies on volumes whose merge was not asked for yet.
     pub(super) fn unmount(&self, plan: &Plan) -> Result<(), KeptError> {
+        let mut to_merge = Vec::new();
+        for volume in &plan.volumes {
+            if !self.lvm.is_begun(volume)? {
+                to_merge.push(&volume.origin);
+            }
+        }
         for mount in plan.mounts.iter().rev() {
-            // Of one that is under way some is mounted again already, and stays.
-            if plan.under_way || !Self::is_mounted(mount)? {
+            // Of one that was cut off some may be merged, and mounted again, already.
+            let waits = to_merge.iter().any(|origin| mount.device == device(origin));
+            if !waits || !Self::is_mounted(mount)? {
                 continue;
             }
             let umount = Command::new("umount", [&mount.point]).timeout(PATIENCE);
@@ -46,18 +53,16 @@ impl Storage {
                 todo: format!("end what uses it (fuser -vm {})", mount.point.display()),
             })?;
         }
-        if plan.under_way {
-            return Ok(());
-        }
-        for volume in &plan.volumes {
+        for origin in to_merge {
             // LVM would put the merge off until the next activation, and say that all is well.
-            if self.lvm.is_in_use(&volume.origin)? {
+            if self.lvm.is_in_use(origin)? {
                 return Err(KeptError::NotNow {
                     name: plan.kept.name(),
-                    reason: format!("{} is in use though it is not mounted here", volume.origin),
+                    reason: format!("{origin} is in use though it is not mounted here"),
                     todo: format!(
-                        "end what has it open (lsblk /dev/{0}; a service with mounts of its own: grep {0} /proc/*/mountinfo)",
-                        volume.origin
+                        "end what has it open (lsblk {}; a service with mounts of its own: grep {} /proc/*/mountinfo)",
+                        device(origin).display(),
+                        origin.lv
                     ),
                 });
             }

@@ -2,6 +2,7 @@
 
 use super::{Claimed, Lvm, LvmSnapshot, SnapshotError, claim, command};
 use crate::snapshot::Origin;
+use crate::volume::sysfs::join_lvm_name;
 
 impl Lvm {
     /// Whether something has the volume open: then LVM would put a merge off, and say that all is well.
@@ -23,8 +24,8 @@ impl Lvm {
     /// # Errors
     /// [`SnapshotError::NotOurs`] for anything else of its name, [`SnapshotError::Exec`], [`SnapshotError::NotMerging`].
     pub fn merge(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
-        if self.is_merging(snapshot)? {
-            return Ok(());
+        if self.is_marked(snapshot)? {
+            return self.merges(snapshot);
         }
         let Some(found) = self.find(&snapshot.origin.vg, &snapshot.lv)? else {
             return Ok(());
@@ -38,13 +39,32 @@ impl Lvm {
             Claimed::Unattached => return Err(not_ours("it is no snapshot".into())),
         }
         self.exec.run(&command::merge(snapshot))?;
-        let is_there = self.find(&snapshot.origin.vg, &snapshot.lv)?.is_some();
-        match is_there && !self.is_merging(snapshot)? {
-            true => Err(SnapshotError::NotMerging {
+        self.merges(snapshot)
+    }
+
+    /// Whether the snapshot is merged, or the kernel is at it. One that LVM put off is marked in its metadata as one that is at work.
+    fn merges(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+        let name = join_lvm_name(&snapshot.origin.vg, &snapshot.origin.lv);
+        let at_work = self
+            .exec
+            .run(&command::table(&name))?
+            .contains("snapshot-merge");
+        // Looked at again: it may have come to its end meanwhile.
+        match at_work || !self.is_unmerged(snapshot)? {
+            true => Ok(()),
+            false => Err(SnapshotError::NotMerging {
                 name: snapshot.full_name(),
             }),
-            false => Ok(()),
         }
+    }
+
+    /// Whether its merge was asked for, done or not.
+    ///
+    /// # Errors
+    /// What the report brings.
+    pub fn is_begun(&self, snapshot: &LvmSnapshot) -> Result<bool, SnapshotError> {
+        let is_there = self.find(&snapshot.origin.vg, &snapshot.lv)?.is_some();
+        Ok(!is_there || self.is_marked(snapshot)?)
     }
 
     /// Whether there is something to merge yet.
@@ -53,10 +73,10 @@ impl Lvm {
     /// What the report brings.
     pub fn is_unmerged(&self, snapshot: &LvmSnapshot) -> Result<bool, SnapshotError> {
         // While it is merged a classic snapshot is no volume that is seen.
-        Ok(self.is_merging(snapshot)? || self.find(&snapshot.origin.vg, &snapshot.lv)?.is_some())
+        Ok(self.is_marked(snapshot)? || self.find(&snapshot.origin.vg, &snapshot.lv)?.is_some())
     }
 
-    fn is_merging(&self, snapshot: &LvmSnapshot) -> Result<bool, SnapshotError> {
+    fn is_marked(&self, snapshot: &LvmSnapshot) -> Result<bool, SnapshotError> {
         let origin = self.find(&snapshot.origin.vg, &snapshot.origin.lv)?;
         Ok(origin.is_some_and(|origin| origin.volume_type() == 'O'))
     }
