@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::contents::Contents;
+use crate::backup::journal::survey::survey;
 use crate::backup::plan::PlannedPicture;
 use crate::backup::resource::Resource;
 use crate::backup::window::Closed;
@@ -112,9 +113,15 @@ impl Kept {
             }
             listed => listed.map_err(failed)?,
         };
+        let claimed = claimed(state_dir);
         let mut all = Vec::new();
         for entry in entries {
-            let path = entry.map_err(failed)?.path().join(RECORD);
+            let place = entry.map_err(failed)?.path();
+            // A run holds it, or died with it: `recover` gives it back.
+            if claimed.contains(&place) {
+                continue;
+            }
+            let path = place.join(RECORD);
             match Self::read(&path) {
                 // Not kept yet, or no more.
                 Err(KeptError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
@@ -204,13 +211,6 @@ impl Kept {
         }
     }
 
-    /// What there is of it: the record, which goes last, and the snapshots.
-    fn resources(&self, state_dir: &Path) -> Vec<Resource> {
-        let record = self.record(state_dir);
-        let pictures = self.pictures.iter().map(PlannedPicture::resource);
-        std::iter::once(record).chain(pictures).collect()
-    }
-
     /// Bytes of copy-on-write space that its classic snapshots take from their groups.
     pub fn space(&self) -> u64 {
         let own = self.pictures.iter().filter_map(PlannedPicture::lvm);
@@ -221,6 +221,20 @@ impl Kept {
     pub fn name(&self) -> String {
         format!("{} ({})", self.label, self.run)
     }
+}
+
+/// Directories of records that a run's journal says are to be given back.
+fn claimed(state_dir: &Path) -> Vec<PathBuf> {
+    let runs = survey(state_dir).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot tell which kept snapshots a dead run left half made");
+        Vec::new()
+    });
+    let outstanding = runs.into_iter().flatten().flat_map(|seen| seen.outstanding);
+    let place = |resource| match resource {
+        Resource::Scratch { path } => Some(path),
+        _ => None,
+    };
+    outstanding.filter_map(place).collect()
 }
 
 /// What was taken in a window.

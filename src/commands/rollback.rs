@@ -79,7 +79,7 @@ fn describe(plan: &Plan) -> String {
             member.shard
         );
     }
-    text.push_str("nothing was done; add --yes to do it\n");
+    text.push_str("see that nothing starts mongod before this has ended (systemctl disable mongod)\nnothing was done; add --yes to do it\n");
     text
 }
 
@@ -87,7 +87,7 @@ fn describe(plan: &Plan) -> String {
 fn aside(plan: &Plan) -> String {
     let line = |snapshot: &SubvolumeSnapshot| {
         format!(
-            "what {} held before, its snapshot with it, lies in {}; `btrfs subvolume delete` it when nobody needs it\n",
+            "what {} held before, its snapshot with it, lies in {}; when nobody needs it `btrfs subvolume delete` first the subvolumes in it (`btrfs subvolume list -o`), then it\n",
             snapshot.subvolume.display(),
             before(snapshot).display()
         )

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::Kept;
 use super::condition::look;
-use super::{Kept, KeptError};
 use crate::backup::picture::Pictures;
 use crate::backup::run::Run;
 use crate::backup::{BACKUP, BackupError, Environment, archive_pictures, begin, conclude, publish};
@@ -23,18 +23,13 @@ pub async fn archive(env: &Environment, which: &str) -> Result<Manifest, BackupE
 
 async fn make(run: &mut Run, env: &Environment, which: &str) -> Result<Manifest, BackupError> {
     let kept = Kept::find(&env.config.host.state_dir, which)?;
-    if kept.rolling_back {
-        return Err(KeptError::RollingBack { name: kept.name() }.into());
-    }
     let (exec, looked_at) = (env.tools.exec.clone(), kept.clone());
     let condition = off_thread(move || look(&exec, &looked_at)).await;
-    if let Some(reason) = condition.is_lost() {
-        return Err(KeptError::Lost {
-            name: kept.name(),
-            reason,
-        }
-        .into());
-    }
+    condition.usable(&kept)?;
+    env.progress.say(&format!(
+        "the data is that of {:.0}; as a backup it is the newest, and so `latest`",
+        kept.taken
+    ));
     let expected = Duration::from_secs(kept.expected_seconds);
     let (uploading, upload) = begin(run, &kept.contents, expected, env).await?;
     let mut pictures = Pictures::kept(run, &kept.pictures, env)?;

@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Kept;
+use super::{Kept, KeptError};
 use crate::backup::plan::PlannedPicture;
 use crate::exec::SharedExec;
 use crate::host;
 use crate::human;
-use crate::snapshot::SnapshotError;
 use crate::snapshot::btrfs::Btrfs;
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::reflink::Reflink;
+use crate::snapshot::{LvmSnapshot, SnapshotError};
 
 /// A share of its space from which on a snapshot is warned of.
 const FULL_SOON: f64 = 0.7;
@@ -49,10 +49,22 @@ impl Condition {
     /// Why it is of no use, if it is of none.
     pub fn is_lost(&self) -> Option<String> {
         match self.state {
-            State::Good | State::FullSoon => None,
-            State::Lost | State::RollingBack | State::Unknown => {
-                Some(self.reason.clone().unwrap_or_default())
-            }
+            State::Lost => Some(self.reason.clone().unwrap_or_default()),
+            State::Good | State::FullSoon | State::RollingBack | State::Unknown => None,
+        }
+    }
+
+    /// Whether it can be used.
+    ///
+    /// # Errors
+    /// [`KeptError::Lost`], [`KeptError::RollingBack`] and [`KeptError::Unknown`].
+    pub fn usable(self, kept: &Kept) -> Result<(), KeptError> {
+        let (name, reason) = (kept.name(), self.reason.unwrap_or_default());
+        match self.state {
+            State::Good | State::FullSoon => Ok(()),
+            State::Lost => Err(KeptError::Lost { name, reason }),
+            State::RollingBack => Err(KeptError::RollingBack { name }),
+            State::Unknown => Err(KeptError::Unknown { name, reason }),
         }
     }
 }
@@ -95,7 +107,7 @@ fn fill(exec: &SharedExec, picture: &PlannedPicture) -> Result<f64, (State, Stri
     };
     match picture {
         PlannedPicture::Lvm(planned) => {
-            return Lvm::new(exec.clone()).fill(&planned.snapshot).map_err(bad);
+            return fill_of(&Lvm::new(exec.clone()), &planned.snapshot);
         }
         PlannedPicture::Subvolume(planned) => {
             Btrfs::new(exec.clone())
@@ -113,6 +125,23 @@ fn fill(exec: &SharedExec, picture: &PlannedPicture) -> Result<f64, (State, Stri
     };
     let space = host::space(point).map_err(|error| (State::Unknown, error.to_string()))?;
     Ok(1.0 - space.free as f64 / space.total.max(1) as f64)
+}
+
+/// Only what LVM knows to be gone, or to have overflowed, is lost: a group may be absent, or not active yet.
+fn fill_of(lvm: &Lvm, snapshot: &LvmSnapshot) -> Result<f64, (State, String)> {
+    let error = match lvm.fill(snapshot) {
+        Ok(fill) => return Ok(fill),
+        Err(error) => error,
+    };
+    let state = match (&error, lvm.is_removed(snapshot)) {
+        (SnapshotError::Overflowed { .. }, _) | (SnapshotError::Gone { .. }, Ok(true)) => {
+            State::Lost
+        }
+        // What lies in the pool is in need, not lost.
+        (SnapshotError::PoolFull { .. }, _) => State::FullSoon,
+        _ => State::Unknown,
+    };
+    Err((state, error.to_string()))
 }
 
 /// A good one's state: whether what filled it until `now` would overflow it before its time is over.

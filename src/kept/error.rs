@@ -58,6 +58,22 @@ pub enum KeptError {
         /// Why.
         reason: String,
     },
+    /// Nobody can tell now what it is worth.
+    #[error("{name} cannot be looked at: {reason}")]
+    Unknown {
+        /// The kept snapshot.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// It would not go, and so is kept still.
+    #[error("{name} is not removed: {reason}")]
+    Stays {
+        /// The kept snapshot.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// It cannot be put back as things are.
     #[error("{name} cannot be put back: {reason}")]
     NotNow {
@@ -85,6 +101,16 @@ pub enum KeptError {
     },
 }
 
+impl KeptError {
+    /// The run whose record is damaged.
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Damaged { path, .. } => path.parent()?.file_name()?.to_str()?.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
 impl Explain for KeptError {
     fn hint(&self) -> Option<String> {
         Some(match self {
@@ -98,6 +124,12 @@ impl Explain for KeptError {
                 name.split(' ').next().unwrap_or(name)
             ),
             Self::Io { .. } => "run freezeframe as root; see [host] state_dir".into(),
+            Self::Damaged {
+                source: source @ SealError::Future { .. },
+                ..
+            } => return source.hint(),
+            Self::Unknown { .. } => "see that its volumes are there and active, and look again; it may be good, so do not remove it".into(),
+            Self::Stays { .. } => "see who uses it (lsblk, fuser), and remove it again".into(),
             Self::Damaged { path, .. } => format!(
                 "nothing else tells what it was of: remove {} and the snapshots that `lvs @freezeframe` shows, once you know that nobody needs them",
                 path.parent().unwrap_or(path).display()
@@ -123,13 +155,16 @@ impl Explain for KeptError {
     fn exit(&self) -> Exit {
         match self {
             Self::Snapshot(error) => error.exit(),
+            Self::Damaged { source, .. } => source.exit(),
+            Self::Unknown { .. } => Exit::Refused,
+            Self::Stays { .. } => Exit::StillHeld,
             Self::StillMerging { .. } => Exit::Interrupted,
             Self::NoSuch { .. } => Exit::Usage,
             Self::RollingBack { .. }
             | Self::LabelTaken { .. }
             | Self::NoPicture
             | Self::NotNow { .. } => Exit::Refused,
-            Self::Lost { .. } | Self::Damaged { .. } => Exit::Damaged,
+            Self::Lost { .. } => Exit::Damaged,
             Self::Io { .. } => Exit::Failed,
         }
     }

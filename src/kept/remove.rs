@@ -2,25 +2,49 @@
 
 use jiff::Timestamp;
 
+use super::condition::{State, look};
 use super::{Kept, KeptError};
+use crate::backup::plan::PlannedPicture;
 use crate::backup::run::Run;
 use crate::backup::{BackupError, Environment, conclude};
+use crate::blocking::off_thread;
 
 /// What the run journal says it does.
 const REMOVE: &str = "snapshot remove";
 
-/// Removes a kept snapshot: what of it could not be removed is in the journal, and `recover` tries it again.
+/// Removes a kept snapshot, its record last. One that will not go is kept still.
 ///
 /// # Errors
-/// [`KeptError::RollingBack`] where it is being put back; [`BackupError::StillHeld`]; [`BackupError::NotBegun`] while another run is at work, which may be reading it.
+/// [`KeptError::RollingBack`], [`KeptError::Unknown`] and [`KeptError::Stays`]; [`BackupError::NotBegun`] while another run is at work, which
+/// may be reading it.
 pub async fn remove(env: &Environment, kept: &Kept) -> Result<(), BackupError> {
     let state_dir = &env.config.host.state_dir;
-    if kept.rolling_back {
-        return Err(KeptError::RollingBack { name: kept.name() }.into());
-    }
     let mut run = Run::begin_alone(state_dir, REMOVE).map_err(BackupError::NotBegun)?;
-    let planned = run.plan(kept.resources(state_dir));
-    conclude(run, planned.map(drop).map_err(BackupError::from), env).await
+    let removed = forget(&mut run, env, kept).await;
+    conclude(run, removed, env).await
+}
+
+async fn forget(run: &mut Run, env: &Environment, kept: &Kept) -> Result<(), BackupError> {
+    let (exec, looked_at) = (env.tools.exec.clone(), kept.clone());
+    let condition = off_thread(move || look(&exec, &looked_at)).await;
+    // What is lost goes; what nobody can look at may be good.
+    if condition.state != State::Lost {
+        condition.usable(kept)?;
+    }
+    let pictures = kept.pictures.iter().map(PlannedPicture::resource);
+    let entries = run.plan(pictures.collect())?;
+    if let Some(left) = run.release(&entries, &env.tools).await?.into_iter().next() {
+        // Not this run's to give back any more: it would keep every backup from being made.
+        run.settled(&entries)?;
+        return Err(KeptError::Stays {
+            name: kept.name(),
+            reason: left.error.to_string(),
+        }
+        .into());
+    }
+    // It goes with the run.
+    run.plan_one(kept.record(&env.config.host.state_dir))?;
+    Ok(())
 }
 
 /// Removes those whose time is over, and says so. One that will not go is told of, and keeps nobody from anything.

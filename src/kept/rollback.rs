@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::KeptError;
+use super::condition::look;
+use super::{Kept, KeptError};
 use crate::backup::run::Run;
 use crate::backup::{BackupError, Environment, conclude};
 use crate::blocking::off_thread;
 use crate::progress::Progress;
+use plan::is_stopped;
 use storage::Storage;
 
 /// What the run journal says it does.
@@ -39,20 +41,39 @@ async fn forward(run: &mut Run, env: &Environment, plan: &Plan) -> Result<(), Ba
     let state_dir = env.config.host.state_dir.clone();
     let storage = Storage::new(env.tools.exec.clone());
     let (planned, worker) = (plan.clone(), storage.clone());
+    let exec = env.tools.exec.clone();
     let merging = move || {
-        planned.write(&state_dir)?;
-        if let Err(error) = worker.unmount(&planned) {
-            if planned.under_way {
-                return Err(error);
+        let lost = match planned.under_way && !worker.is_begun(&planned)? {
+            // It may have overflowed since it was cut off.
+            true => {
+                let kept = Kept {
+                    rolling_back: false,
+                    ..planned.kept.clone()
+                };
+                look(&exec, &kept).is_lost()
             }
-            if let Err(left) = worker.mount(&planned) {
-                tracing::error!(error = %left, "what was unmounted is not mounted again");
+            false => None,
+        };
+        let begun = match lost {
+            Some(reason) => Err(KeptError::Lost {
+                name: planned.kept.name(),
+                reason,
+            }),
+            None => planned
+                .write(&state_dir)
+                .and_then(|()| worker.unmount(&planned))
+                .and_then(|()| worker.merge(&planned)),
+        };
+        if let Err(error) = begun {
+            // Where nothing was merged all is mounted again; what has to be is known until it is.
+            if !worker.is_begun(&planned)? {
+                worker.mount(&planned)?;
+                planned.forget(&state_dir)?;
             }
-            planned.forget(&state_dir)?;
             return Err(error);
         }
-        worker.merge(&planned)?;
         worker.mount(&planned)?;
+        is_stopped(&planned.kept)?;
         worker.exchange(&planned)
     };
     off_thread(merging).await?;

@@ -92,14 +92,13 @@ fn a_record_is_found_by_label_and_run_and_hides_none_when_it_is_damaged() {
 }
 
 #[test]
-fn what_is_given_back_goes_before_the_record_that_tells_of_it() {
-    // Given back in reverse.
-    let resources = kept("x").resources(Path::new("/state"));
-    assert!(
-        matches!(
-            resources.as_slice(),
-            [Resource::Scratch { .. }, Resource::Snapshot(_)]
-        ),
-        "{resources:?}"
-    );
+fn what_a_run_still_has_to_give_back_is_not_kept() {
+    let state = tempfile::tempdir().unwrap();
+    let kept = kept("before-upgrade");
+    kept.write(state.path()).unwrap();
+    let mut run = crate::backup::run::Run::begin(state.path(), "snapshot").unwrap();
+    let entries = run.plan_one(kept.record(state.path())).unwrap();
+    assert_eq!(Kept::all(state.path()).unwrap().len(), 0);
+    run.settled(&entries).unwrap();
+    assert_eq!(Kept::all(state.path()).unwrap().len(), 1);
 }

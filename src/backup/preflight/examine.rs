@@ -229,6 +229,8 @@ async fn look_at_kept(env: &Environment, others: &mut Others, findings: &mut Vec
         let kept = match kept {
             Ok(kept) => kept,
             Err(error) => {
+                // Nobody knows what it is worth, but whose it is.
+                others.kept.extend(error.run());
                 findings.push(unreadable(error));
                 continue;
             }
@@ -269,9 +271,12 @@ fn kept_finding(kept: &Kept, condition: Condition) -> Finding {
                 todo,
             )
         }
-        State::Lost | State::Unknown => {
-            Finding::warning(subject, "kept", reason, format!("remove it: `{remove}`"))
+        State::Unknown => {
+            let todo =
+                "see that its volumes are there and active; it may be good, so do not remove it";
+            Finding::warning(subject, "kept", reason, todo)
         }
+        State::Lost => Finding::warning(subject, "kept", reason, format!("remove it: `{remove}`")),
     }
 }
 

@@ -80,29 +80,10 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
         }
     }
     let mounts = under_way(&kept, state_dir)?;
-    if mounts.is_none()
-        && let Some(reason) = look(exec, &kept).is_lost()
-    {
-        return Err(KeptError::Lost {
-            name: kept.name(),
-            reason,
-        });
+    if mounts.is_none() {
+        look(exec, &kept).usable(&kept)?;
     }
-    for member in &kept.contents.members {
-        let db_path = &member.layout.db_path;
-        let open = is_open(db_path).map_err(|source| KeptError::Io {
-            action: "see whether a mongod runs on",
-            path: db_path.clone(),
-            source,
-        })?;
-        if open {
-            return Err(not_now(
-                &kept,
-                format!("a mongod runs on {}", db_path.display()),
-                "stop it first (systemctl stop mongod)",
-            ));
-        }
-    }
+    is_stopped(&kept)?;
     if let Some(mounts) = mounts {
         return Ok(Plan {
             kept,
@@ -119,11 +100,11 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
             "run freezeframe as root on this host",
         )
     })?;
-    if let Some(other) = beside(&kept, &subvolumes, state_dir)? {
+    if let Some(other) = beside(&kept, state_dir)? {
         return Err(not_now(
             &kept,
             format!(
-                "{} is kept of the same subvolume, and would be set aside with what is there now",
+                "{} is kept of the same volume or subvolume, and would not outlive it",
                 other.name()
             ),
             &format!(
@@ -158,6 +139,26 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
     })
 }
 
+/// Whether no mongod runs on it.
+pub(super) fn is_stopped(kept: &Kept) -> Result<(), KeptError> {
+    for member in &kept.contents.members {
+        let db_path = &member.layout.db_path;
+        let open = is_open(db_path).map_err(|source| KeptError::Io {
+            action: "see whether a mongod runs on",
+            path: db_path.clone(),
+            source,
+        })?;
+        if open {
+            return Err(not_now(
+                kept,
+                format!("a mongod runs on {}", db_path.display()),
+                "stop it first (systemctl stop mongod)",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// The node of a volume.
 pub(super) fn device(origin: &Origin) -> PathBuf {
     PathBuf::from(format!("/dev/{origin}"))
@@ -171,18 +172,12 @@ fn not_now(kept: &Kept, reason: String, todo: &str) -> KeptError {
     }
 }
 
-/// Another that is kept in one of `subvolumes`.
-fn beside(
-    kept: &Kept,
-    subvolumes: &[SubvolumeSnapshot],
-    state_dir: &Path,
-) -> Result<Option<Kept>, KeptError> {
+/// Another that is kept of something of `kept`: what merging writes to an origin fills its other snapshots, and of several LVM merges one at a time.
+fn beside(kept: &Kept, state_dir: &Path) -> Result<Option<Kept>, KeptError> {
+    let of: BTreeSet<_> = kept.pictures.iter().map(PlannedPicture::origin).collect();
     for other in Kept::all(state_dir)? {
         let other = other?;
-        let shares = |picture: &PlannedPicture| {
-            let place = picture.lives_in();
-            place.is_some_and(|place| subvolumes.iter().any(|one| one.subvolume == place))
-        };
+        let shares = |picture: &PlannedPicture| of.contains(&picture.origin());
         if other.run != kept.run && other.pictures.iter().any(shares) {
             return Ok(Some(other));
         }
@@ -192,9 +187,11 @@ fn beside(
 
 /// What keeps a subvolume from changing places by its name: the reason, and what to do.
 fn is_held(snapshot: &SubvolumeSnapshot, table: &MountTable) -> Option<(String, &'static str)> {
-    table.is_mount_point(&snapshot.subvolume).then(|| {
+    // What is mounted in it would be carried aside with it.
+    let beneath = |mount: &&Mount| mount.point.starts_with(&snapshot.subvolume);
+    table.iter().find(beneath).map(|mount| {
         (
-            format!("{} is mounted by itself, not seen inside another subvolume", snapshot.subvolume.display()),
+            format!("{} is a mount of its own, not seen inside another subvolume", mount.point.display()),
             "by hand, with mongod stopped and the top of the file system (subvolid=5) mounted elsewhere: `btrfs subvolume snapshot` of the \
              picture, then rename both; or `freezeframe backup --from` and `restore`",
         )

@@ -6,7 +6,7 @@ use super::super::KeptError;
 use super::plan::{Mounted, Plan, device};
 use crate::exec::{Command, SharedExec};
 use crate::snapshot::SnapshotError;
-use crate::snapshot::btrfs::Btrfs;
+use crate::snapshot::btrfs::{Btrfs, put_back};
 use crate::snapshot::lvm::Lvm;
 use crate::volume::HostView;
 
@@ -96,6 +96,16 @@ impl Storage {
             self.exec.run(&command).map_err(SnapshotError::from)?;
         }
         Ok(())
+    }
+
+    /// Whether something was merged, or exchanged, that cannot be taken back.
+    pub(super) fn is_begun(&self, plan: &Plan) -> Result<bool, KeptError> {
+        for volume in &plan.volumes {
+            if self.lvm.is_begun(volume)? {
+                return Ok(true);
+            }
+        }
+        Ok(put_back::is_begun(&plan.subvolumes))
     }
 
     /// Has subvolumes change places with copies of their snapshots.

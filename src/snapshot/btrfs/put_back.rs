@@ -51,6 +51,12 @@ pub fn outermost(snapshots: &[SubvolumeSnapshot]) -> Vec<&SubvolumeSnapshot> {
     trees(snapshots).into_iter().map(|tree| tree.root).collect()
 }
 
+/// Whether some of them have changed places already.
+pub fn is_begun(snapshots: &[SubvolumeSnapshot]) -> bool {
+    let is_aside = |tree: &Tree<'_>| is_subvolume(&before(tree.root).join(&tree.root.name));
+    trees(snapshots).iter().any(is_aside)
+}
+
 fn is_subvolume(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.ino() == SUBVOLUME_ROOT)
 }

@@ -134,6 +134,11 @@ pub fn merge(snapshot: &LvmSnapshot) -> Command {
     )
 }
 
+/// Has LVM see to the end of a merge that is under way.
+pub fn poll(origin: &Origin) -> Command {
+    lvm("lvchange", &["--poll", "y", &origin.to_string()])
+}
+
 /// Loads an origin's table anew from the metadata, under the group's lock, which resumes it if it is suspended. Fails where somebody else has the lock.
 pub fn refresh(origin: &Origin) -> Command {
     let at_once = "global/wait_for_locks=0";

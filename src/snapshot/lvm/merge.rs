@@ -25,10 +25,17 @@ impl Lvm {
     /// [`SnapshotError::NotOurs`] for anything else of its name, [`SnapshotError::Exec`], [`SnapshotError::NotMerging`].
     pub fn merge(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
         if self.is_marked(snapshot)? {
+            // Whoever polled it may have died.
+            self.exec.run(&command::poll(&snapshot.origin))?;
             return self.merges(snapshot);
         }
         let Some(found) = self.find(&snapshot.origin.vg, &snapshot.lv)? else {
-            return Ok(());
+            return match self.is_removed(snapshot)? {
+                true => Ok(()),
+                false => Err(SnapshotError::Gone {
+                    name: snapshot.origin.to_string(),
+                }),
+            };
         };
         let not_ours = |reason| SnapshotError::NotOurs {
             name: snapshot.full_name(),
@@ -63,8 +70,16 @@ impl Lvm {
     /// # Errors
     /// What the report brings.
     pub fn is_begun(&self, snapshot: &LvmSnapshot) -> Result<bool, SnapshotError> {
-        let is_there = self.find(&snapshot.origin.vg, &snapshot.lv)?.is_some();
-        Ok(!is_there || self.is_marked(snapshot)?)
+        Ok(self.is_removed(snapshot)? || self.is_marked(snapshot)?)
+    }
+
+    /// Whether LVM knows the origin and no snapshot: it was removed. Where it knows neither nobody can tell.
+    ///
+    /// # Errors
+    /// What the report brings.
+    pub fn is_removed(&self, snapshot: &LvmSnapshot) -> Result<bool, SnapshotError> {
+        let vg = &snapshot.origin.vg;
+        Ok(self.find(vg, &snapshot.origin.lv)?.is_some() && self.find(vg, &snapshot.lv)?.is_none())
     }
 
     /// Whether there is something to merge yet.
