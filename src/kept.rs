@@ -213,7 +213,7 @@ impl Kept {
 
     /// Bytes of copy-on-write space that its classic snapshots take from their groups.
     pub fn space(&self) -> u64 {
-        let own = self.pictures.iter().filter_map(PlannedPicture::lvm);
+        let own = self.pictures.iter().flat_map(PlannedPicture::volumes);
         own.map(|planned| planned.snapshot.space.from_group()).sum()
     }
 

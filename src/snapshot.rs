@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::RunId;
 use btrfs::SubvolumeSnapshot;
 pub use error::SnapshotError;
+use lvm::array::ArrayPicture;
 use reflink::Clones;
 
 /// A logical volume to be snapshotted.
@@ -44,6 +45,8 @@ pub enum Snapshot {
     Subvolume(SubvolumeSnapshot),
     /// Clones of files.
     Clones(Clones),
+    /// What shows an md array put together from its members' snapshots.
+    Array(ArrayPicture),
 }
 
 /// Where a snapshot keeps what is overwritten in its origin.

@@ -8,6 +8,8 @@
 //!   show that they would notice a database that stays locked.
 //! - `FREEZEFRAME_SWITCH_OFF="lock"`: the members are not locked, though the run believes so. With this the tests show that they
 //!   would notice a torn picture.
+//! - `FREEZEFRAME_SWITCH_OFF="together"`: origins that were to stand still together do so one after the other. With this the tests show that they would
+//!   notice a torn array.
 
 use crate::backup::boundary::Boundary;
 
@@ -21,6 +23,8 @@ pub enum Rope {
     Timer,
     /// The lock itself.
     Lock,
+    /// That prepared origins stand still together.
+    Together,
 }
 
 /// Whether a test has switched `rope` off.

@@ -1,6 +1,8 @@
 //! The pictures of a backup: taken in the window, mounted one member at a time, watched while they are read, removed as
 //! soon as nobody needs them.
 
+mod take;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +11,6 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::Environment;
-use crate::backup::boundary::Step;
 use crate::backup::contents::View;
 use crate::backup::journal::{Entry, JournalError};
 use crate::backup::plan::PlannedPicture;
@@ -21,8 +22,9 @@ use crate::backup::window::WorkError;
 use crate::blocking::off_thread;
 use crate::error::{Exit, Explain};
 use crate::snapshot::btrfs::{self, Btrfs};
+use crate::snapshot::lvm::Lvm;
+use crate::snapshot::lvm::prepared::{Layered, is_prepared};
 use crate::snapshot::lvm::watch::{INTERVAL, Watch};
-use crate::snapshot::lvm::{self, Lvm};
 use crate::snapshot::reflink::Reflink;
 use crate::snapshot::{LvmSnapshot, SnapshotError, mount};
 use crate::volume::DevNumber;
@@ -64,6 +66,8 @@ pub struct Pictures {
     btrfs: Btrfs,
     reflink: Reflink,
     pictures: BTreeMap<DevNumber, Picture>,
+    /// Those that device-mapper alone makes, once they are prepared.
+    layered: Option<Layered>,
     watch: Option<Arc<Watch>>,
     /// Cancelled by the watch when a snapshot has overflowed, and with the backup.
     overflowed: CancellationToken,
@@ -71,8 +75,8 @@ pub struct Pictures {
 
 struct Picture {
     planned: PlannedPicture,
-    /// Its place in the journal; none where it is kept, and so not ours to give back.
-    snapshot: Option<Entry>,
+    /// Its places in the journal; none where it is kept, and so not ours to give back.
+    snapshots: Vec<Entry>,
     mounted: Option<Mounted>,
 }
 
@@ -94,11 +98,12 @@ impl Pictures {
         // The mount points lie in it; it goes when the run ends.
         let folder = mount::run_dir(&env.config.host.runtime_dir, run.id());
         run.plan(vec![Resource::Directory { path: folder }])?;
-        let entries = run.plan(planned.iter().map(PlannedPicture::resource).collect())?;
-        Ok(Self::of(
-            planned.iter().zip(entries.into_iter().map(Some)),
-            env,
-        ))
+        let resources: Vec<_> = planned.iter().map(PlannedPicture::resources).collect();
+        let mut entries = run.plan(resources.concat())?.into_iter();
+        let of_each = resources
+            .iter()
+            .map(|some| entries.by_ref().take(some.len()).collect());
+        Ok(Self::of(planned.iter().zip(of_each), env))
     }
 
     /// Those that were taken and kept by an earlier run.
@@ -112,17 +117,20 @@ impl Pictures {
     ) -> Result<Self, JournalError> {
         let folder = mount::run_dir(&env.config.host.runtime_dir, run.id());
         run.plan_one(Resource::Directory { path: folder })?;
-        Ok(Self::of(planned.iter().map(|planned| (planned, None)), env))
+        Ok(Self::of(
+            planned.iter().map(|planned| (planned, Vec::new())),
+            env,
+        ))
     }
 
     fn of<'a>(
-        pictures: impl Iterator<Item = (&'a PlannedPicture, Option<Entry>)>,
+        pictures: impl Iterator<Item = (&'a PlannedPicture, Vec<Entry>)>,
         env: &Environment,
     ) -> Self {
-        let picture = |(planned, snapshot): (&PlannedPicture, _)| {
+        let picture = |(planned, snapshots): (&PlannedPicture, _)| {
             let picture = Picture {
                 planned: planned.clone(),
-                snapshot,
+                snapshots,
                 mounted: None,
             };
             (planned.device(), picture)
@@ -132,6 +140,7 @@ impl Pictures {
             btrfs: Btrfs::new(env.tools.exec.clone()),
             reflink: Reflink::new(env.tools.exec.clone()),
             pictures: pictures.map(picture).collect(),
+            layered: None,
             watch: None,
             overflowed: env.cancel.child_token(),
         }
@@ -154,11 +163,12 @@ impl Pictures {
             .collect();
         let looking = move || {
             for one in &planned {
+                for volume in one.volumes() {
+                    lvm.await_node(&volume.snapshot)?;
+                    lvm.fill(&volume.snapshot)?;
+                }
                 match one {
-                    PlannedPicture::Lvm(planned) => {
-                        lvm.await_node(&planned.snapshot)?;
-                        lvm.fill(&planned.snapshot)?;
-                    }
+                    PlannedPicture::Lvm(_) | PlannedPicture::Array(_) => {}
                     PlannedPicture::Subvolume(planned) => btrfs.look(&planned.snapshot)?,
                     PlannedPicture::Clones(planned) => reflink.look(&planned.clones)?,
                 }
@@ -171,7 +181,7 @@ impl Pictures {
         Ok(self
             .pictures
             .into_values()
-            .filter_map(|picture| picture.snapshot)
+            .flat_map(|picture| picture.snapshots)
             .collect())
     }
 
@@ -179,7 +189,7 @@ impl Pictures {
     ///
     /// # Errors
     /// The first snapshot's error; [`PictureError::Interrupted`] when `cancel` is cancelled.
-    pub async fn prepare(&self, cancel: &CancellationToken) -> Result<(), PictureError> {
+    pub async fn prepare(&mut self, cancel: &CancellationToken) -> Result<(), PictureError> {
         let planned = self.pictures.values();
         let planned: Vec<_> = planned.map(|picture| picture.planned.clone()).collect();
         let (lvm, btrfs, reflink) = self.providers();
@@ -189,16 +199,23 @@ impl Pictures {
                 if cancel.is_cancelled() {
                     return Err(PictureError::Interrupted);
                 }
+                for volume in one.volumes() {
+                    lvm.prepare(&volume.snapshot)?;
+                }
                 match one {
-                    PlannedPicture::Lvm(planned) => lvm.prepare(&planned.snapshot)?,
+                    PlannedPicture::Lvm(_) | PlannedPicture::Array(_) => {}
                     PlannedPicture::Subvolume(planned) => btrfs.prepare(&planned.snapshot)?,
                     PlannedPicture::Clones(planned) => reflink.prepare(planned)?,
                 }
             }
-            // Last: from here on no LVM command may touch their origins.
-            Ok(lvm.layer(&prepared(&planned))?)
+            // Last: what an LVM command changes of their origins from here on ends the backup.
+            match prepared(&planned) {
+                none if none.is_empty() => Ok(None),
+                some => Ok(Some(lvm.layer(some)?)),
+            }
         };
-        off_thread(preparing).await
+        self.layered = off_thread(preparing).await?;
+        Ok(())
     }
 
     /// Takes every snapshot, in the window. Stops early when `broken` is cancelled.
@@ -215,23 +232,14 @@ impl Pictures {
             .values()
             .map(|picture| picture.planned.clone())
             .collect();
-        let (lvm, btrfs, reflink) = self.providers();
+        let providers = self.providers();
+        let layered = self.layered.clone();
         let taking = move || {
-            let by_command = |one: &&PlannedPicture| !one.is_prepared();
-            for one in planned.iter().filter(by_command) {
-                if broken.is_cancelled() {
-                    return Err(PictureError::Interrupted);
-                }
-                let running = timeline.begin(Step::Snapshot, one.origin());
-                let taken = match one {
-                    PlannedPicture::Lvm(planned) => take_lvm(&lvm, planned),
-                    PlannedPicture::Subvolume(planned) => btrfs.take(&planned.snapshot),
-                    PlannedPicture::Clones(planned) => reflink.take(planned),
-                };
-                running.end();
-                taken?;
+            take::by_command(&providers, &planned, &timeline, &broken)?;
+            match layered {
+                Some(layered) => take::prepared(layered, &planned, &timeline, &broken),
+                None => Ok(()),
             }
-            take_prepared(&lvm, &prepared(&planned), &timeline, &broken)
         };
         Ok(off_thread(taking).await?)
     }
@@ -244,7 +252,8 @@ impl Pictures {
         let planned: Vec<_> = self
             .pictures
             .values()
-            .filter_map(|picture| picture.planned.lvm().cloned())
+            .flat_map(|picture| picture.planned.volumes())
+            .cloned()
             .collect();
         let subvolumes = self
             .pictures
@@ -277,7 +286,8 @@ impl Pictures {
         let snapshots: Vec<_> = self
             .pictures
             .values()
-            .filter_map(|picture| Some(picture.planned.lvm()?.snapshot.clone()))
+            .flat_map(|picture| picture.planned.volumes())
+            .map(|volume| volume.snapshot.clone())
             .collect();
         let looking = move || {
             let mut failures = snapshots
@@ -315,10 +325,10 @@ impl Pictures {
                 (PlannedPicture::Subvolume(planned), _) => planned.snapshot.path(),
                 (PlannedPicture::Clones(planned), _) => planned.clones.path(),
                 (_, Some(mounted)) => mounted.point.clone(),
-                (PlannedPicture::Lvm(planned), None) => {
+                (planned @ (PlannedPicture::Lvm(_) | PlannedPicture::Array(_)), None) => {
                     let point = folder.join(format!("{}-{}", device.major, device.minor));
-                    picture.mounted =
-                        Some(mount_at(self.lvm.clone(), run, planned, point.clone()).await?);
+                    let lvm = self.lvm.clone();
+                    picture.mounted = Some(mount_at(lvm, run, planned, point.clone()).await?);
                     point
                 }
             };
@@ -352,7 +362,7 @@ impl Pictures {
             let mut entries = picture
                 .mounted
                 .map_or_else(Vec::new, |mounted| mounted.entries);
-            entries.extend(picture.snapshot);
+            entries.extend(picture.snapshots);
             for left in run.release(&entries, tools).await? {
                 tracing::warn!(resource = %left.resource, error = %left.error, "not given back yet");
             }
@@ -363,13 +373,15 @@ impl Pictures {
     /// Whether what was read from a picture was good to the end.
     async fn last_look(&self, planned: &PlannedPicture) -> Result<(), PictureError> {
         match planned {
-            PlannedPicture::Lvm(planned) => {
-                let Some(watch) = self.watch.clone() else {
-                    return Ok(());
-                };
-                let snapshot = planned.snapshot.clone();
-                let fill = off_thread(move || watch.finish(&snapshot)).await?;
-                tracing::debug!(?fill, "a snapshot is no longer needed");
+            PlannedPicture::Lvm(_) | PlannedPicture::Array(_) => {
+                for volume in planned.volumes() {
+                    let Some(watch) = self.watch.clone() else {
+                        return Ok(());
+                    };
+                    let snapshot = volume.snapshot.clone();
+                    let fill = off_thread(move || watch.finish(&snapshot)).await?;
+                    tracing::debug!(?fill, "a snapshot is no longer needed");
+                }
             }
             PlannedPicture::Subvolume(btrfs::Planned { snapshot, .. }) => {
                 let (btrfs, snapshot) = (self.btrfs.clone(), snapshot.clone());
@@ -386,61 +398,20 @@ impl Pictures {
 
 /// Those of `planned` that device-mapper makes alone.
 fn prepared(planned: &[PlannedPicture]) -> Vec<LvmSnapshot> {
-    let those = planned.iter().filter(|one| one.is_prepared());
-    let snapshots = those.filter_map(|one| Some(one.lvm()?.snapshot.clone()));
-    snapshots.collect()
-}
-
-/// Takes all prepared snapshots at once: their origins stand still together.
-fn take_prepared(
-    lvm: &Lvm,
-    snapshots: &[LvmSnapshot],
-    timeline: &Timeline,
-    broken: &CancellationToken,
-) -> Result<(), PictureError> {
-    if snapshots.is_empty() {
-        return Ok(());
-    }
-    let origins: Vec<_> = snapshots.iter().map(|one| one.origin.to_string()).collect();
-    let origins = origins.join(", ");
-    let acts: [(&str, Act); 3] = [
-        ("suspend", Lvm::suspend),
-        ("expose", Lvm::expose),
-        ("resume", Lvm::go_on),
-    ];
-    let all = || {
-        for (name, act) in acts {
-            let running = timeline.begin(Step::Snapshot, format!("{origins}: {name}"));
-            let done = act(lvm, snapshots);
-            running.end();
-            done?;
-            // The guard may have resumed the origins, and what is done after that is worth nothing.
-            if broken.is_cancelled() {
-                return Err(PictureError::Interrupted);
-            }
-        }
-        Ok(())
-    };
-    all().inspect_err(|_| lvm.go_on_whatever(snapshots))
-}
-
-/// One of the acts that taking prepared snapshots consists of.
-type Act = fn(&Lvm, &[LvmSnapshot]) -> Result<(), SnapshotError>;
-
-fn take_lvm(lvm: &Lvm, planned: &lvm::Planned) -> Result<(), SnapshotError> {
-    let snapshot = &planned.snapshot;
-    lvm.take(snapshot).inspect_err(|_| {
-        // A member cannot unlock while its volume stands still, as an `lvcreate` that died may leave it.
-        if let Err(error) = lvm.resume(snapshot) {
-            tracing::warn!(origin = %snapshot.origin, %error, "cannot see to it that the origin goes on");
-        }
-    })
+    let snapshots = planned
+        .iter()
+        .flat_map(PlannedPicture::volumes)
+        .map(|volume| &volume.snapshot);
+    snapshots
+        .filter(|snapshot| is_prepared(snapshot))
+        .cloned()
+        .collect()
 }
 
 async fn mount_at(
     lvm: Lvm,
     run: &mut Run,
-    planned: &lvm::Planned,
+    planned: &PlannedPicture,
     point: PathBuf,
 ) -> Result<Mounted, PictureError> {
     let entries = run.plan(vec![
@@ -451,12 +422,19 @@ async fn mount_at(
             point: point.clone(),
         },
     ])?;
-    let (kind, at) = (planned.kind.clone(), point.clone());
-    let snapshot = planned.snapshot.clone();
+    let (planned, at) = (planned.clone(), point.clone());
     let mounting = move || {
         mount::make_dir(&at)?;
-        let device = lvm.await_node(&snapshot)?;
-        mount::mount(&device, &kind, &at)
+        match &planned {
+            PlannedPicture::Lvm(planned) => {
+                mount::mount(&lvm.await_node(&planned.snapshot)?, &planned.kind, &at)
+            }
+            PlannedPicture::Array(planned) => {
+                mount::mount(&lvm.show_array(planned)?, &planned.kind, &at)
+            }
+            // Seen where they are.
+            PlannedPicture::Subvolume(_) | PlannedPicture::Clones(_) => Ok(()),
+        }
     };
     off_thread(mounting).await?;
     Ok(Mounted { point, entries })

@@ -12,6 +12,7 @@ use crate::backup::window::Locking;
 use crate::config::LockChoice;
 use crate::manifest::Deployment;
 use crate::mongo::{MemberFacts, Mongod};
+use crate::snapshot::lvm::array::PlannedArray;
 use crate::snapshot::{Snapshot, btrfs, lvm, reflink};
 use crate::volume::DevNumber;
 
@@ -79,6 +80,8 @@ pub fn locking(choice: LockChoice, picture: &PicturePlan) -> Locking {
 pub enum PlannedPicture {
     /// A snapshot of the logical volume it lies on.
     Lvm(lvm::Planned),
+    /// Snapshots of the logical volumes under the md array it lies on.
+    Array(PlannedArray),
     /// A snapshot of a btrfs subvolume.
     Subvolume(btrfs::Planned),
     /// Clones of the files.
@@ -89,21 +92,23 @@ impl PlannedPicture {
     /// Its provider, and the place of that among others.
     fn order(&self) -> (u8, &'static str) {
         match self {
-            Self::Lvm(_) => (0, "lvm"),
+            Self::Lvm(_) | Self::Array(_) => (0, "lvm"),
             Self::Subvolume(_) => (1, "btrfs"),
             Self::Clones(_) => (2, "reflink"),
         }
     }
 
-    /// Whether it is taken in one act, and so of one moment without any lock.
+    /// Whether it is taken in one act, and so of one moment without any lock. The members of an array stand still together, but nothing keeps what mongod
+    /// was about to write to it in order better than its lock.
     fn is_atomic(&self) -> bool {
-        !matches!(self, Self::Clones(_))
+        !matches!(self, Self::Clones(_) | Self::Array(_))
     }
 
     /// The [`crate::volume::Filesystem::device`] that it is a picture of.
     pub fn device(&self) -> DevNumber {
         match self {
             Self::Lvm(planned) => planned.device,
+            Self::Array(planned) => planned.device,
             Self::Subvolume(planned) => planned.device,
             Self::Clones(planned) => planned.device,
         }
@@ -113,26 +118,33 @@ impl PlannedPicture {
     pub fn origin(&self) -> String {
         match self {
             Self::Lvm(planned) => planned.snapshot.origin.to_string(),
+            Self::Array(planned) => planned.assembly.array.clone(),
             Self::Subvolume(planned) => planned.snapshot.subvolume.display().to_string(),
             Self::Clones(planned) => planned.clones.mount_point.display().to_string(),
         }
     }
 
-    /// What taking it acquires.
-    pub fn resource(&self) -> Resource {
-        match self {
-            Self::Lvm(planned) => Resource::Snapshot(Snapshot::Lvm(planned.snapshot.clone())),
-            Self::Subvolume(planned) => {
-                Resource::Snapshot(Snapshot::Subvolume(planned.snapshot.clone()))
+    /// What taking it acquires, in that order.
+    pub fn resources(&self) -> Vec<Resource> {
+        let snapshots = match self {
+            Self::Lvm(planned) => vec![Snapshot::Lvm(planned.snapshot.clone())],
+            Self::Array(planned) => {
+                let members = planned.members.iter();
+                let members = members.map(|member| Snapshot::Lvm(member.snapshot.clone()));
+                members
+                    .chain([Snapshot::Array(planned.picture.clone())])
+                    .collect()
             }
-            Self::Clones(planned) => Resource::Snapshot(Snapshot::Clones(planned.clones.clone())),
-        }
+            Self::Subvolume(planned) => vec![Snapshot::Subvolume(planned.snapshot.clone())],
+            Self::Clones(planned) => vec![Snapshot::Clones(planned.clones.clone())],
+        };
+        snapshots.into_iter().map(Resource::Snapshot).collect()
     }
 
     /// The directory in whose file system it lies, if it takes its space there and nowhere of its own.
     pub fn lives_in(&self) -> Option<&Path> {
         match self {
-            Self::Lvm(_) => None,
+            Self::Lvm(_) | Self::Array(_) => None,
             Self::Subvolume(planned) => Some(&planned.snapshot.subvolume),
             Self::Clones(planned) => Some(&planned.clones.mount_point),
         }
@@ -140,15 +152,24 @@ impl PlannedPicture {
 
     /// Whether device-mapper alone makes it, with others of its kind at once.
     pub fn is_prepared(&self) -> bool {
-        self.lvm()
-            .is_some_and(|planned| lvm::prepared::is_prepared(&planned.snapshot))
+        let mut volumes = self.volumes().iter();
+        volumes.any(|planned| lvm::prepared::is_prepared(&planned.snapshot))
     }
 
-    /// The part of LVM, if it is one.
-    pub fn lvm(&self) -> Option<&lvm::Planned> {
+    /// The picture of an md array, if it is one.
+    pub fn array(&self) -> Option<&PlannedArray> {
         match self {
-            Self::Lvm(planned) => Some(planned),
-            Self::Subvolume(_) | Self::Clones(_) => None,
+            Self::Array(planned) => Some(planned),
+            Self::Lvm(_) | Self::Subvolume(_) | Self::Clones(_) => None,
+        }
+    }
+
+    /// The logical volumes it is made of: one, those of an array's members, or none.
+    pub fn volumes(&self) -> &[lvm::Planned] {
+        match self {
+            Self::Lvm(planned) => std::slice::from_ref(planned),
+            Self::Array(planned) => &planned.members,
+            Self::Subvolume(_) | Self::Clones(_) => &[],
         }
     }
 }

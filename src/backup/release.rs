@@ -180,6 +180,10 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
             let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
             blocking(move || Btrfs::new(exec).remove(&snapshot).map(drop)).await
         }
+        Resource::Snapshot(Snapshot::Array(picture)) => {
+            let (picture, exec) = (picture.clone(), tools.exec.clone());
+            blocking(move || Lvm::new(exec).remove_array(&picture)).await
+        }
         Resource::Snapshot(Snapshot::Clones(clones)) => {
             let (clones, exec) = (clones.clone(), tools.exec.clone());
             blocking(move || Reflink::new(exec).remove(&clones).map(drop)).await

@@ -91,6 +91,9 @@ impl std::fmt::Display for Resource {
             Self::Snapshot(Snapshot::Subvolume(snapshot)) => {
                 write!(f, "snapshot {}", snapshot.path().display())
             }
+            Self::Snapshot(Snapshot::Array(picture)) => {
+                write!(f, "device {}", picture.array_device)
+            }
             Self::Snapshot(Snapshot::Clones(clones)) => {
                 write!(f, "clones in {}", clones.path().display())
             }

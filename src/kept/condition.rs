@@ -109,6 +109,14 @@ fn fill(exec: &SharedExec, picture: &PlannedPicture) -> Result<f64, (State, Stri
         PlannedPicture::Lvm(planned) => {
             return fill_of(&Lvm::new(exec.clone()), &planned.snapshot);
         }
+        // Refused before one is kept.
+        PlannedPicture::Array(planned) => {
+            let array = &planned.assembly.array;
+            return Err((
+                State::Unknown,
+                format!("it is of {array}, and pictures of md arrays are not kept"),
+            ));
+        }
         PlannedPicture::Subvolume(planned) => {
             Btrfs::new(exec.clone())
                 .look(&planned.snapshot)
@@ -151,9 +159,8 @@ fn judge(fill: f64, kept: &Kept, now: Timestamp) -> Condition {
     let life = seconds(kept.taken, kept.keep_until);
     // What fills a pool or a file system has not begun with the picture.
     let grows = kept.pictures.iter().all(|picture| {
-        picture
-            .lvm()
-            .is_some_and(|planned| planned.snapshot.space.from_group() > 0)
+        let mut volumes = picture.volumes().iter();
+        volumes.any(|planned| planned.snapshot.space.from_group() > 0)
     });
     let in_the_end = match grows && age > TELLING {
         true => fill / age * life,

@@ -31,7 +31,7 @@ async fn forget(run: &mut Run, env: &Environment, kept: &Kept) -> Result<(), Bac
     if condition.state != State::Lost {
         condition.usable(kept)?;
     }
-    let pictures = kept.pictures.iter().map(PlannedPicture::resource);
+    let pictures = kept.pictures.iter().flat_map(PlannedPicture::resources);
     let entries = run.plan(pictures.collect())?;
     if let Some(left) = run.release(&entries, &env.tools).await?.into_iter().next() {
         // Not this run's to give back any more: it would keep every backup from being made.

@@ -52,7 +52,7 @@ async fn make(run: &mut Run, env: &Environment, order: &Order) -> Result<Kept, B
     let PicturePlan::Snapshots(planned) = &plan.picture else {
         return Err(KeptError::NoPicture.into());
     };
-    let pictures = Pictures::plan(run, planned, env)?;
+    let mut pictures = Pictures::plan(run, planned, env)?;
     pictures.prepare(&env.cancel).await?;
     let taken = Timestamp::now();
     let (window, ()) = hold_still(run, &plan, env, |timeline, broken| {

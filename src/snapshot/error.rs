@@ -142,6 +142,30 @@ pub enum SnapshotError {
         /// The volume.
         origin: Origin,
     },
+    /// What a picture of an md array was planned of is not so any more.
+    #[error("md array {array} {reason}")]
+    ArrayChanged {
+        /// Kernel name.
+        array: String,
+        /// What has changed.
+        reason: String,
+    },
+    /// An LVM command has the group, and does not end.
+    #[error("an LVM command has had the lock on volume group {vg} for longer than {}", human::duration(*.patience))]
+    GroupBusy {
+        /// The group.
+        vg: String,
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// LVM's lock on a group cannot be asked for.
+    #[error("cannot lock {}, which is LVM's lock on a volume group: {source}", path.display())]
+    GroupLock {
+        /// LVM's lock file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A volume whose table cannot be in force twice.
     #[error("no snapshot of {origin} can be prepared, its device's table is: {table}")]
     Unlike {
@@ -234,7 +258,7 @@ impl Explain for SnapshotError {
             Self::Exec(error) => error.hint(),
             Self::Volume(error) => error.hint(),
             Self::Unfit { .. } => Some(
-                "provider \"lvm\" wants each file system, XFS or ext4, directly on a logical volume: linear, striped, raid or thin; \
+                "provider \"lvm\" wants each file system, XFS or ext4, directly on a logical volume (linear, striped, raid or thin) or on an md array (raid0, raid1, raid10) of linear or striped ones; \
                  provider \"hold\" needs no volume manager but holds the database for the whole backup"
                     .into(),
             ),
@@ -261,6 +285,12 @@ impl Explain for SnapshotError {
                 "run no LVM command on {origin} (lvchange, lvextend, lvconvert, pvmove ...) during a backup with [lvm] window = \"prepared\", \
                  or set window = \"lvm\""
             )),
+            Self::GroupBusy { vg, .. } => Some(format!(
+                "see which it is (`fuser -v` on V_{vg} in LVM's locking directory, normally /run/lock/lvm), and run the backup when it has ended"
+            )),
+            Self::ArrayChanged { array, .. } => Some(format!(
+                "see `mdadm --detail /dev/{array}`, and run the backup again when its members are in sync"
+            )),
             Self::Unlike { .. } => Some("set [lvm] window = \"lvm\"".into()),
             Self::Unmounted { point, .. } => Some(format!(
                 "mount it on {} again, then run `freezeframe recover`",
@@ -280,7 +310,7 @@ impl Explain for SnapshotError {
             Self::NotMerging { name } => Some(format!("end what has the origin of {name} open, unmount it, run `lvchange --refresh` on it, and ask again")),
             Self::NoNode { .. } => Some("see `systemctl status systemd-udevd`: it makes the nodes of new devices".into()),
             Self::Mount { .. } => Some("the kernel's log (`dmesg`) says why".into()),
-            Self::Clone { .. } | Self::Exchange { .. } | Self::Flush { .. } | Self::Device { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
+            Self::Clone { .. } | Self::Exchange { .. } | Self::Flush { .. } | Self::Device { .. } | Self::GroupLock { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
         }
     }
 

@@ -3,9 +3,11 @@
 //! [`plan`] decides before the lock, [`Lvm`] acts, [`watch`] keeps snapshots from filling up.
 //! All of it blocks: call it on blocking threads.
 
+pub mod array;
 pub mod command;
 mod control;
 pub mod facts;
+pub mod groups;
 mod merge;
 pub mod plan;
 pub mod prepared;
@@ -18,10 +20,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use self::array::Arrays;
 use self::facts::{LogicalVolume, LvmFacts, ReportError, ThinPool};
 pub use self::plan::{Planned, Sizing};
 use self::prepared::{Names, is_prepared};
-use self::status::{CowStatus, PoolStatus};
+use self::status::{CowStatus, DeviceStates, PoolStatus};
 pub use self::watch::{FillRecord, Watch};
 use super::{LvmSnapshot, SnapshotError, Space};
 use crate::exec::{Command, SharedExec};
@@ -69,6 +72,7 @@ impl Lvm {
             pools: self.pools(&volumes),
             groups,
             volumes,
+            arrays: Arrays::new(),
         })
     }
 
@@ -137,26 +141,20 @@ impl Lvm {
     /// # Errors
     /// [`SnapshotError::NoNode`] after half a minute.
     pub fn await_node(&self, snapshot: &LvmSnapshot) -> Result<PathBuf, SnapshotError> {
-        let (path, name) = match is_prepared(snapshot) {
-            true => {
-                let name = Names::of(snapshot).picture;
-                let number = self.number(&name)?;
-                let minor = number.rsplit(':').next().unwrap_or_default();
-                (PathBuf::from(format!("/dev/dm-{minor}")), name)
-            }
-            false => (
+        match is_prepared(snapshot) {
+            true => self.await_kernel_node(&Names::of(snapshot).picture),
+            false => await_node(
                 snapshot.device(),
-                join_lvm_name(&snapshot.origin.vg, &snapshot.lv),
+                &join_lvm_name(&snapshot.origin.vg, &snapshot.lv),
             ),
-        };
-        let begun = Instant::now();
-        while !is_node_of(&path, &name) {
-            if begun.elapsed() > NODE_PATIENCE {
-                return Err(SnapshotError::NoNode { path });
-            }
-            std::thread::sleep(NODE_AGAIN);
         }
-        Ok(path)
+    }
+
+    /// As [`Lvm::await_node`], of a device of ours that udev is not to see.
+    fn await_kernel_node(&self, name: &str) -> Result<PathBuf, SnapshotError> {
+        let number = self.number(name)?;
+        let minor = number.rsplit(':').next().unwrap_or_default();
+        await_node(PathBuf::from(format!("/dev/dm-{minor}")), name)
     }
 
     /// What share of a good snapshot's space is used, 0 to 1, as the kernel and LVM both see it.
@@ -281,16 +279,11 @@ impl Lvm {
     /// leaves them. Their names are the run's own; the kernel refuses to remove one that is in use.
     fn sweep(&self, snapshot: &LvmSnapshot) -> Result<Removal, SnapshotError> {
         let own = join_lvm_name(&snapshot.origin.vg, &snapshot.lv);
-        let states = self.exec.run(&command::states())?;
+        let devices = self.devices()?;
         let mut removal = Removal::WasAbsent;
         // The snapshot holds its copy-on-write space open, so it goes first.
         for device in [own.clone(), format!("{own}-cow")] {
-            let named = |line: &str| {
-                line.trim()
-                    .split_once(':')
-                    .is_some_and(|(name, _)| name == device)
-            };
-            if states.lines().any(named) {
+            if devices.has(&device) {
                 self.exec.run(&command::drop_device(&device))?;
                 removal = Removal::Removed;
             }
@@ -365,7 +358,7 @@ impl Lvm {
 
     /// The suspended ones of the devices that a snapshot consists of. The origin comes last, being on top.
     fn suspended(&self, snapshot: &LvmSnapshot) -> Result<Vec<String>, SnapshotError> {
-        let states = self.exec.run(&command::states())?;
+        let all = self.devices()?;
         let vg = &snapshot.origin.vg;
         let (origin, own) = (
             join_lvm_name(vg, &snapshot.origin.lv),
@@ -379,13 +372,14 @@ impl Lvm {
                 vec![real, picture]
             }
         };
-        let is_suspended = |device: &String| {
-            states
-                .lines()
-                .any(|line| line.trim().split_once(':') == Some((device.as_str(), "Suspended")))
-        };
         let devices = below.into_iter().chain([own, origin]);
-        Ok(devices.filter(is_suspended).collect())
+        Ok(devices.filter(|device| all.is_suspended(device)).collect())
+    }
+
+    /// Every device-mapper device of the host; without LVM's locks.
+    fn devices(&self) -> Result<DeviceStates, SnapshotError> {
+        let text = self.exec.run(&command::states())?;
+        Ok(DeviceStates::parse(&text))
     }
 
     fn report<T>(
@@ -399,6 +393,18 @@ impl Lvm {
             source,
         })
     }
+}
+
+/// Waits until `path` is the node of the device-mapper device `name`.
+fn await_node(path: PathBuf, name: &str) -> Result<PathBuf, SnapshotError> {
+    let begun = Instant::now();
+    while !is_node_of(&path, name) {
+        if begun.elapsed() > NODE_PATIENCE {
+            return Err(SnapshotError::NoNode { path });
+        }
+        std::thread::sleep(NODE_AGAIN);
+    }
+    Ok(path)
 }
 
 /// Whether the node `path` is that of the device-mapper device `name`.

@@ -17,7 +17,7 @@ use super::lvm::Removal;
 use crate::exec::{Command, SharedExec};
 use crate::ids::RunId;
 use crate::volume::{
-    DataLayout, DevNumber, Filesystem, HostView, LayerKind, SUBVOLUME_PREFIX, SUBVOLUME_ROOT,
+    DataLayout, DevNumber, Filesystem, HostView, Layer, LayerKind, SUBVOLUME_PREFIX, SUBVOLUME_ROOT,
 };
 
 /// A directory of clones that is to be made or was made; this is what the run journal records.
@@ -63,9 +63,13 @@ pub fn is_fit(filesystem: &Filesystem) -> bool {
     matches!(filesystem.kind.as_str(), "xfs" | "btrfs")
 }
 
-/// Whether nothing else takes pictures of `filesystem`: XFS that lies on no logical volume.
+/// Whether nothing else takes pictures of `filesystem`: XFS that lies neither on a logical volume nor on an array with one among its members.
 pub fn is_ours(filesystem: &Filesystem) -> bool {
-    filesystem.kind == "xfs" && !matches!(filesystem.device.kind, LayerKind::LogicalVolume { .. })
+    let is_volume = |layer: &Layer| matches!(layer.kind, LayerKind::LogicalVolume { .. });
+    let device = &filesystem.device;
+    let is_array = matches!(device.kind, LayerKind::Md { .. });
+    let on_volumes = is_volume(device) || is_array && device.below.iter().any(is_volume);
+    filesystem.kind == "xfs" && !on_volumes
 }
 
 /// Directories of clones that lie in the file system mounted at `point`, by name.

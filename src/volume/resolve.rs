@@ -45,7 +45,7 @@ impl HostView {
     pub fn real() -> Self {
         Self {
             mountinfo: "/proc/self/mountinfo".into(),
-            sys: "/sys".into(),
+            sys: sysfs::SYS.into(),
             device_of: Some(|path| Ok(fs::metadata(path)?.dev().into())),
         }
     }

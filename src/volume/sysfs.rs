@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::{DevNumber, Layer, LayerKind};
 
+/// Where the kernel shows its devices.
+pub const SYS: &str = "/sys";
 /// Longer chains of devices than this do not exist; it ends a walk through links that loop.
 const MAX_DEPTH: usize = 16;
 /// A device that several lie on is read once for each: layers of layers of them would multiply.
@@ -143,7 +145,7 @@ fn slaves(device: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// What is in a directory; nothing where there is none.
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {
         Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -151,7 +153,8 @@ fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-fn attribute(device: &Path, name: &str) -> io::Result<Option<String>> {
+/// What the file `name` in `device` says, without the end of the line; none where there is no such file.
+pub(crate) fn attribute(device: &Path, name: &str) -> io::Result<Option<String>> {
     match fs::read_to_string(device.join(name)) {
         Ok(text) => Ok(Some(text.trim_end().to_owned())),
         // ENODEV, ENXIO: the device went away between the listing and the reading.
@@ -170,7 +173,7 @@ fn attribute(device: &Path, name: &str) -> io::Result<Option<String>> {
     }
 }
 
-fn invalid(device: &Path, what: &str) -> io::Error {
+pub(crate) fn invalid(device: &Path, what: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("{}: {what}", device.display()),

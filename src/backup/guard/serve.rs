@@ -196,9 +196,9 @@ async fn resume_prepared(lvm: &Lvm, snapshots: &[LvmSnapshot]) {
     }
     let lvm = lvm.clone();
     off_thread(move || {
-        lvm.go_on_whatever(&prepared);
+        lvm.withdraw(prepared.iter());
         std::thread::sleep(MOMENT);
-        lvm.go_on_whatever(&prepared);
+        lvm.withdraw(prepared.iter());
     })
     .await;
 }

@@ -7,7 +7,24 @@ use crate::snapshot::Space;
 
 /// Says what the setting `[lvm] window` means for `picture`; nothing where LVM has no part in it and none was asked for.
 pub fn judge(window: LvmWindow, picture: &PlannedPicture) -> Option<Finding> {
-    let detail = match (window, picture.lvm().map(|planned| &planned.snapshot.space)) {
+    if let PlannedPicture::Array(array) = picture {
+        let origins = array.members.iter();
+        let origins: Vec<_> = origins.map(|one| one.snapshot.origin.to_string()).collect();
+        return Some(Finding::ok(
+            picture.origin(),
+            "window",
+            format!(
+                "{}: {} stand still together, prepared before the lock; no LVM command may touch them during a backup",
+                array.assembly.level,
+                origins.join(" and ")
+            ),
+        ));
+    }
+    let space = picture
+        .volumes()
+        .first()
+        .map(|planned| &planned.snapshot.space);
+    let detail = match (window, space) {
         (_, Some(Space::Prepared { .. })) => {
             "prepared before the lock; no LVM command may touch it during a backup"
         }
@@ -22,4 +39,20 @@ pub fn judge(window: LvmWindow, picture: &PlannedPicture) -> Option<Finding> {
         (LvmWindow::Prepared, None) => "on no logical volume: not prepared",
     };
     Some(Finding::ok(picture.origin(), "window", detail))
+}
+
+/// Refuses a picture that cannot be kept.
+pub fn judge_kept(picture: &PlannedPicture) -> Option<Finding> {
+    let PlannedPicture::Array(array) = picture else {
+        return None;
+    };
+    Some(Finding::refused(
+        picture.origin(),
+        "window",
+        format!(
+            "{}: its picture is made by device-mapper alone, gone with a reboot, and cannot be merged",
+            array.assembly.level
+        ),
+        "make a backup (`freezeframe backup`)",
+    ))
 }

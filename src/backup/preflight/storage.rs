@@ -8,6 +8,7 @@ use super::{Finding, Others};
 use crate::backup::journal::survey::Seen;
 use crate::error::Explain;
 use crate::human;
+use crate::snapshot::lvm::array::Array;
 use crate::snapshot::lvm::facts::{LogicalVolume, LvmFacts, ThinPool};
 use crate::snapshot::lvm::plan::{Fit, Planned, needed_in, origin};
 use crate::snapshot::{SnapshotError, btrfs};
@@ -135,6 +136,7 @@ pub fn judge(
             Err(error) => findings.push(refused(subject, "volume", &error)),
         }
     }
+    findings.extend(facts.arrays.values().filter_map(degraded));
     findings.extend(space(facts, planned));
     for (number, volume) in &origins {
         findings.extend(standing_on(*number, volume, own));
@@ -221,6 +223,19 @@ fn in_need(volume: &LogicalVolume) -> Option<Finding> {
         format!("{name} {needs}"),
         todo,
     ))
+}
+
+/// A picture needs one member of each mirror; the next failure may take the data.
+fn degraded(array: &Array) -> Option<Finding> {
+    let Array { name, degraded, .. } = array;
+    (*degraded > 0).then(|| {
+        Finding::warning(
+            name,
+            "health",
+            format!("{name} lacks {degraded} of its members"),
+            format!("see `mdadm --detail /dev/{name}`"),
+        )
+    })
 }
 
 /// What of ours would stand still together with an origin, or fill its snapshot with what it writes.

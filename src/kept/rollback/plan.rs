@@ -66,6 +66,14 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
         match picture {
             PlannedPicture::Lvm(planned) => volumes.push(planned.snapshot.clone()),
             PlannedPicture::Subvolume(planned) => subvolumes.push(planned.snapshot.clone()),
+            // Refused before one is kept.
+            PlannedPicture::Array(planned) => {
+                return Err(not_now(
+                    &kept,
+                    format!("it is of md array {}", planned.assembly.array),
+                    "`freezeframe restore` a backup",
+                ));
+            }
             PlannedPicture::Clones(planned) => {
                 return Err(not_now(
                     &kept,

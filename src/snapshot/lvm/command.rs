@@ -211,6 +211,11 @@ pub fn pool_threshold() -> Command {
     )
 }
 
+/// LVM's setting `locking_dir`.
+pub fn locking_dir() -> Command {
+    lvm("lvmconfig", &["--typeconfig", "full", "global/locking_dir"])
+}
+
 /// The kernel's status of the thin pool `vg/pool`.
 pub fn pool_status(vg: &str, pool: &str) -> Command {
     lvm("dmsetup", &["status", &pool_device(vg, pool)])
@@ -276,6 +281,16 @@ pub fn table(name: &str) -> Command {
 /// The table that was loaded and is not in force.
 pub fn inactive_table(name: &str) -> Command {
     lvm("dmsetup", &["table", "--inactive", name])
+}
+
+/// The tables in force of all devices, each line after `name: `. Inside the lock window.
+pub fn tables() -> Command {
+    lvm("dmsetup", &["table"]).urgent()
+}
+
+/// The tables of all devices that were loaded and are not in force. Inside the lock window.
+pub fn inactive_tables() -> Command {
+    lvm("dmsetup", &["table", "--inactive"]).urgent()
 }
 
 /// `major:minor` of a device.

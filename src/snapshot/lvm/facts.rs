@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, Visitor};
 use thiserror::Error;
 
+use super::array::Arrays;
 use super::status::PoolStatus;
 use crate::ids::RunId;
 use crate::snapshot::LvmSnapshot;
@@ -41,6 +42,8 @@ pub enum ReportError {
 /// All groups and visible volumes at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LvmFacts {
+    /// The md arrays over volumes, as far as they were looked at: see [`super::array::survey`].
+    pub arrays: Arrays,
     /// Volume groups.
     pub groups: Vec<VolumeGroup>,
     /// Logical volumes.

@@ -1,6 +1,6 @@
 //! Which snapshots a backup needs and how large they must be: pure, from facts gathered before the lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub struct Sizing {
     pub floor: u64,
     /// The setting `[lvm] window`.
     pub window: LvmWindow,
+    /// Origins that must stand still together, being members of arrays, and so are prepared whatever the setting.
+    pub together: BTreeSet<DevNumber>,
 }
 
 /// A snapshot to be made, and what it is a picture of.
@@ -85,6 +87,7 @@ pub fn plan(
         if planned.iter().any(|one| one.device == device) {
             continue;
         }
+        let to_prepare = sizing.window == LvmWindow::Prepared || sizing.together.contains(&device);
         let rate = sizing.rates.get(&device).copied().unwrap_or(0);
         let demand = Demand {
             rate,
@@ -105,11 +108,9 @@ pub fn plan(
                     Some(pool) => Space::Pool {
                         pool: pool.lv.clone(),
                     },
-                    None if sizing.window == LvmWindow::Prepared && can_be_prepared(origin) => {
-                        Space::Prepared {
-                            prepared_bytes: cow_size(&demand),
-                        }
-                    }
+                    None if to_prepare && can_be_prepared(origin) => Space::Prepared {
+                        prepared_bytes: cow_size(&demand),
+                    },
                     None => Space::Own {
                         cow_bytes: cow_size(&demand),
                     },
@@ -239,7 +240,11 @@ fn fitting<'a>(filesystem: &Filesystem, facts: &'a LvmFacts) -> Result<Fit<'a>, 
             return Err("it lies on a device-mapper device that is no logical volume".into());
         }
         LayerKind::Md { .. } => {
-            return Err("it lies on an md array, not directly on a logical volume".into());
+            let array = facts.arrays.get(&filesystem.device.number);
+            let reason = array.and_then(|array| array.assembly.as_ref().err());
+            return Err(reason.cloned().unwrap_or_else(|| {
+                "it lies on an md array, not directly on a logical volume".into()
+            }));
         }
         LayerKind::Partition | LayerKind::Disk => {
             return Err("it does not lie on a logical volume".into());
@@ -332,7 +337,7 @@ fn fit_volume(volume: &LogicalVolume) -> Result<(), String> {
 }
 
 /// Whether the volume's table may be in force twice: linear or striped, and not the origin of other snapshots.
-fn can_be_prepared(volume: &LogicalVolume) -> bool {
+pub(super) fn can_be_prepared(volume: &LogicalVolume) -> bool {
     let plain = |one: &String| matches!(one.as_str(), "linear" | "striped");
     volume.volume_type() == '-' && volume.layout.iter().all(plain)
 }

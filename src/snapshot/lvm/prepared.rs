@@ -6,8 +6,8 @@
 //!
 //! | time | done |
 //! |---|---|
-//! | before the lock | space made, `real` made; `picture` made and loaded; the origin's new table loaded, beside the one in force |
-//! | in the window | all origins suspended, all pictures resumed, all origins resumed |
+//! | before the lock | space made, `real` made; `picture` made and loaded |
+//! | in the window | LVM kept from the groups; the origins' new tables loaded beside those in force; all origins suspended, all pictures resumed, all origins resumed |
 //! | until the archive is done | the origin's table looked at: an LVM command that loads another makes the picture wrong, and the backup fails |
 //! | after | the origin's own table, which is that of `real`, put back; both devices removed, then the space |
 //!
@@ -15,9 +15,19 @@
 //! the two nothing can be written. Only linear and striped volumes: a raid volume's table must not be in force twice, since each would keep its own count of
 //! what is in sync.
 
+use std::time::Duration;
+
+use super::groups::{GroupLocks, Groups};
 use super::{Lvm, command, control};
 use crate::snapshot::{LvmSnapshot, SnapshotError, Space};
 use crate::volume::sysfs::join_lvm_name;
+
+/// How long an LVM command may have a group that we need in the window, and when giving back.
+const WINDOW_PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The target that passes everything on to another device, and has that one's snapshots keep what is overwritten.
+const ORIGIN: &str = "snapshot-origin";
 
 /// The device-mapper names that one prepared snapshot has to do with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,88 +80,190 @@ fn sectors(table: &str) -> Option<u64> {
 /// Whether that table is the one that we give an origin whose `real` device has the number `real`.
 fn is_ours(table: &str, real: &str) -> bool {
     let mut fields = table.split_ascii_whitespace().skip(2);
-    fields.next() == Some("snapshot-origin")
-        && fields.next() == Some(real)
-        && fields.next().is_none()
+    fields.next() == Some(ORIGIN) && fields.next() == Some(real) && fields.next().is_none()
 }
 
-impl Lvm {
-    /// Puts everything in its place for `snapshots`, whose spaces were made and are active, and lets nothing of it take effect yet. The last thing before the lock.
+/// Prepared snapshots of which everything is in place but their origins' tables. What it does, it does in the window, in the order of its methods.
+#[derive(Debug, Clone)]
+pub struct Layered {
+    lvm: Lvm,
+    groups: Groups,
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    snapshot: LvmSnapshot,
+    names: Names,
+    /// The origin's table, lines without their ends.
+    own: Vec<String>,
+    /// The one that it gets.
+    ours: String,
+}
+
+impl Layered {
+    /// The origins, for the record.
+    pub fn origins(&self) -> String {
+        let origins = self.layers.iter();
+        let origins: Vec<_> = origins.map(|one| one.snapshot.origin.to_string()).collect();
+        origins.join(", ")
+    }
+
+    /// Keeps LVM from the groups. LVM takes a table that waits in one of its devices for its own: what it does to an origin while ours waits there would go
+    /// wrong, and what moves data below it would lose what is written meanwhile.
     ///
     /// # Errors
-    /// [`SnapshotError::Exec`], [`SnapshotError::Device`] and [`SnapshotError::Unlike`]; [`Lvm::remove`] clears up.
-    pub fn layer(&self, snapshots: &[LvmSnapshot]) -> Result<(), SnapshotError> {
-        let mut loads = Vec::new();
-        for snapshot in snapshots {
-            let names = Names::of(snapshot);
-            let own = self.table(&names.origin)?;
-            let unlike = || SnapshotError::Unlike {
-                origin: snapshot.origin.clone(),
-                table: own.trim().to_owned(),
-            };
-            if !may_be_doubled(&own) {
-                return Err(unlike());
+    /// [`SnapshotError::GroupBusy`] and [`SnapshotError::GroupLock`].
+    pub fn hold_groups(&self) -> Result<GroupLocks, SnapshotError> {
+        self.groups.lock(WINDOW_PATIENCE)
+    }
+
+    /// Loads the origins' new tables beside those in force, if these are what they were.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`] and [`SnapshotError::Reloaded`].
+    pub fn load(&self) -> Result<(), SnapshotError> {
+        let exec = &self.lvm.exec;
+        let (live, waiting) = (
+            exec.run(&command::tables())?,
+            exec.run(&command::inactive_tables())?,
+        );
+        for layer in &self.layers {
+            let name = &layer.names.origin;
+            if table_of(&live, name) != layer.own || !table_of(&waiting, name).is_empty() {
+                return Err(reloaded(&layer.snapshot));
             }
-            let sectors = sectors(&own).ok_or_else(unlike)?;
-            self.exec.run(&command::make_device(&names.real))?;
-            self.exec.run(&command::load(&names.real, own.trim_end()))?;
-            control::resume_unseen(&names.real).map_err(|source| device(&names.real, source))?;
-            let (real, space) = (self.number(&names.real)?, self.number(&names.space)?);
-            let chunk = command::CHUNK / 512;
-            let table = format!("0 {sectors} snapshot {real} {space} P {chunk}");
-            self.exec.run(&command::make_device(&names.picture))?;
-            self.exec.run(&command::load(&names.picture, &table))?;
-            loads.push((names, format!("0 {sectors} snapshot-origin {real}"), own));
         }
-        for (names, table, _) in &loads {
-            self.exec.run(&command::load(&names.origin, table))?;
-        }
-        // What LVM does meanwhile puts its own table where ours lies, or changes the one in force.
-        for (snapshot, (names, table, own)) in snapshots.iter().zip(&loads) {
-            let waiting = self.exec.run(&command::inactive_table(&names.origin))?;
-            if waiting.trim() != table || self.table(&names.origin)? != *own {
-                return Err(reloaded(snapshot));
-            }
+        for layer in &self.layers {
+            let load = command::load(&layer.names.origin, &layer.ours).urgent();
+            exec.run(&load)?;
         }
         Ok(())
     }
 
-    /// Has all origins stand still. In the window.
+    /// Has all origins stand still.
     ///
     /// # Errors
     /// [`SnapshotError::Exec`]; some may stand still then.
-    pub fn suspend(&self, snapshots: &[LvmSnapshot]) -> Result<(), SnapshotError> {
-        self.exec.run(&command::suspend(&origins(snapshots)))?;
+    pub fn suspend(&self) -> Result<(), SnapshotError> {
+        self.lvm.exec.run(&command::suspend(&self.origin_names()))?;
         Ok(())
     }
 
-    /// Has the pictures be of this moment. In the window, while all origins stand still.
+    /// Has the pictures be of this moment: all origins stand still.
     ///
     /// # Errors
     /// [`SnapshotError::Device`].
-    pub fn expose(&self, snapshots: &[LvmSnapshot]) -> Result<(), SnapshotError> {
-        snapshots.iter().try_for_each(|snapshot| {
-            let Names { picture, .. } = Names::of(snapshot);
-            control::resume_unseen(&picture).map_err(|source| device(&picture, source))
+    pub fn expose(&self) -> Result<(), SnapshotError> {
+        self.layers.iter().try_for_each(|layer| {
+            let picture = &layer.names.picture;
+            control::resume_unseen(picture).map_err(|source| device(picture, source))
         })
     }
 
-    /// Has all origins go on, writing past their pictures. In the window.
+    /// Has all origins go on, writing past their pictures.
     ///
     /// # Errors
     /// [`SnapshotError::Exec`]; some may stand still then.
-    pub fn go_on(&self, snapshots: &[LvmSnapshot]) -> Result<(), SnapshotError> {
-        self.exec.run(&command::resume_all(&origins(snapshots)))?;
+    pub fn go_on(&self) -> Result<(), SnapshotError> {
+        self.lvm
+            .exec
+            .run(&command::resume_all(&self.origin_names()))?;
         Ok(())
     }
 
-    /// Has every origin that stands still go on, each by itself: the first that cannot must not keep the others.
-    pub fn go_on_whatever(&self, snapshots: &[LvmSnapshot]) {
-        for snapshot in snapshots {
+    /// Has every origin that stands still go on, and leaves no table waiting.
+    pub fn withdraw(&self) {
+        let snapshots = self.layers.iter().map(|layer| &layer.snapshot);
+        self.lvm.withdraw(snapshots);
+    }
+
+    /// Each by itself, as they must not be taken: for a test.
+    pub fn apart(&self) -> Vec<Self> {
+        let one = |layer: &Layer| Self {
+            layers: vec![layer.clone()],
+            lvm: self.lvm.clone(),
+            groups: self.groups.clone(),
+        };
+        self.layers.iter().map(one).collect()
+    }
+
+    fn origin_names(&self) -> Vec<String> {
+        let names = self.layers.iter().map(|layer| layer.names.origin.clone());
+        names.collect()
+    }
+}
+
+impl Lvm {
+    /// Puts everything in its place for `snapshots`, whose spaces were made and are active, but for their origins' tables. The last thing before the lock.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`], [`SnapshotError::Device`] and [`SnapshotError::Unlike`]; [`Lvm::remove`] clears up.
+    pub fn layer(&self, snapshots: Vec<LvmSnapshot>) -> Result<Layered, SnapshotError> {
+        let groups = self.groups(snapshots.iter().map(|one| one.origin.vg.as_str()))?;
+        let layers = snapshots.into_iter().map(|snapshot| self.lay(snapshot));
+        Ok(Layered {
+            layers: layers.collect::<Result<_, _>>()?,
+            lvm: self.clone(),
+            groups,
+        })
+    }
+
+    fn lay(&self, snapshot: LvmSnapshot) -> Result<Layer, SnapshotError> {
+        let names = Names::of(&snapshot);
+        let own = self.table(&names.origin)?;
+        let unlike = || SnapshotError::Unlike {
+            origin: snapshot.origin.clone(),
+            table: own.trim().to_owned(),
+        };
+        if !may_be_doubled(&own) {
+            return Err(unlike());
+        }
+        let sectors = sectors(&own).ok_or_else(unlike)?;
+        self.exec.run(&command::make_device(&names.real))?;
+        self.exec.run(&command::load(&names.real, own.trim_end()))?;
+        control::resume_unseen(&names.real).map_err(|source| device(&names.real, source))?;
+        let (real, space) = (self.number(&names.real)?, self.number(&names.space)?);
+        let chunk = command::CHUNK / 512;
+        let table = format!("0 {sectors} snapshot {real} {space} P {chunk}");
+        self.exec.run(&command::make_device(&names.picture))?;
+        self.exec.run(&command::load(&names.picture, &table))?;
+        Ok(Layer {
+            own: own.lines().map(|line| line.trim().to_owned()).collect(),
+            ours: format!("0 {sectors} {ORIGIN} {real}"),
+            snapshot,
+            names,
+        })
+    }
+
+    /// Has every origin that stands still go on, each by itself: the first that cannot must not keep the others. Then takes away what of ours waits in one
+    /// that never stood still: LVM would take it for its own.
+    pub fn withdraw<'a>(&self, snapshots: impl Iterator<Item = &'a LvmSnapshot> + Clone) {
+        for snapshot in snapshots.clone() {
             if let Err(error) = self.resume_devices(snapshot) {
                 tracing::warn!(origin = %snapshot.origin, %error, "cannot see to it that the origin goes on");
             }
         }
+        if let Err(error) = self.clear_waiting(snapshots) {
+            tracing::warn!(%error, "a table may wait in an origin; `freezeframe recover` takes it away");
+        }
+    }
+
+    fn clear_waiting<'a>(
+        &self,
+        snapshots: impl Iterator<Item = &'a LvmSnapshot>,
+    ) -> Result<(), SnapshotError> {
+        let waiting = self.exec.run(&command::inactive_tables())?;
+        for names in snapshots.map(Names::of) {
+            let found = table_of(&waiting, &names.origin);
+            if let [line] = found.as_slice()
+                && target(line) == Some(ORIGIN)
+                && is_ours(line, &self.number(&names.real)?)
+            {
+                self.exec.run(&command::clear(&names.origin))?;
+            }
+        }
+        Ok(())
     }
 
     /// Sees to it that the origin still writes past the picture.
@@ -172,26 +284,15 @@ impl Lvm {
     /// [`SnapshotError::Exec`].
     pub(super) fn take_apart(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
         let names = Names::of(snapshot);
-        let states = self.exec.run(&command::states())?;
-        let is_there = |name: &String| {
-            let mut lines = states.lines();
-            lines.any(|line| {
-                line.trim()
-                    .rsplit_once(':')
-                    .is_some_and(|(found, _)| found == name)
-            })
-        };
-        if is_there(&names.real) && is_there(&names.origin) {
+        let devices = self.devices()?;
+        if devices.has(&names.real) && devices.has(&names.origin) {
+            let groups = self.groups(std::iter::once(snapshot.origin.vg.as_str()))?;
+            let _held = groups.lock(PATIENCE)?;
             let (real, own) = (self.number(&names.real)?, self.table(&names.real)?);
             if is_ours(&self.table(&names.origin)?, &real) {
                 self.exec
                     .run(&command::load(&names.origin, own.trim_end()))?;
                 self.exec.run(&command::exchange(&names.origin))?;
-                // LVM takes a table that waits for its own: what changed the origin between our loading and the lock put ours in force. So what
-                // was put back may be older than what LVM's metadata says.
-                if let Err(error) = self.refresh(snapshot) {
-                    tracing::warn!(origin = %snapshot.origin, %error, "cannot have LVM refresh the origin; `lvchange --refresh` does it where it was changed during the backup");
-                }
             } else if is_ours(
                 &self.exec.run(&command::inactive_table(&names.origin))?,
                 &real,
@@ -200,7 +301,7 @@ impl Lvm {
             }
         }
         for name in [names.picture, names.real] {
-            if is_there(&name) {
+            if devices.has(&name) {
                 self.exec.run(&command::drop_device(&name))?;
             }
         }
@@ -218,9 +319,13 @@ impl Lvm {
     }
 }
 
-fn origins(snapshots: &[LvmSnapshot]) -> Vec<String> {
-    let origin = |snapshot| Names::of(snapshot).origin;
-    snapshots.iter().map(origin).collect()
+/// The lines of one device in what [`command::tables`] prints of all.
+fn table_of(text: &str, name: &str) -> Vec<String> {
+    let line = |line: &str| {
+        let table = line.strip_prefix(name)?.strip_prefix(':')?.trim();
+        (!table.is_empty()).then(|| table.to_owned())
+    };
+    text.lines().filter_map(line).collect()
 }
 
 fn reloaded(snapshot: &LvmSnapshot) -> SnapshotError {
@@ -229,7 +334,7 @@ fn reloaded(snapshot: &LvmSnapshot) -> SnapshotError {
     }
 }
 
-fn device(name: &str, source: std::io::Error) -> SnapshotError {
+pub(super) fn device(name: &str, source: std::io::Error) -> SnapshotError {
     SnapshotError::Device {
         name: name.to_owned(),
         source,

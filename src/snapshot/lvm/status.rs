@@ -1,4 +1,6 @@
-//! How full a snapshot's space is, as the kernel counts it: what `dmsetup status` prints.
+//! How full a snapshot's space is, as the kernel counts it, and which devices there are: what `dmsetup status` and `dmsetup info` print.
+
+use std::collections::BTreeMap;
 
 /// Space of a classic snapshot, as the kernel counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,31 @@ pub fn threshold(text: &str) -> Option<u8> {
     (name == "thin_pool_autoextend_threshold")
         .then(|| value.parse().ok())
         .flatten()
+}
+
+/// The names of device-mapper devices, and which of them stand still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceStates(BTreeMap<String, bool>);
+
+impl DeviceStates {
+    /// Parses lines of `name:Active` or `name:Suspended`.
+    pub fn parse(text: &str) -> Self {
+        let line = |line: &str| {
+            let (name, state) = line.trim().rsplit_once(':')?;
+            Some((name.to_owned(), state == "Suspended"))
+        };
+        Self(text.lines().filter_map(line).collect())
+    }
+
+    /// Whether there is a device of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Whether it stands still.
+    pub fn is_suspended(&self, name: &str) -> bool {
+        self.0.get(name) == Some(&true)
+    }
 }
 
 #[cfg(test)]

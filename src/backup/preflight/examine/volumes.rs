@@ -25,9 +25,11 @@ use crate::manifest::Deployment;
 use crate::mongo::{self, HostProcess, MemberFacts};
 use crate::snapshot::btrfs::Btrfs;
 use crate::snapshot::lvm::Lvm;
-use crate::snapshot::lvm::plan::{Planned, Sizing, expected_duration, plan};
+use crate::snapshot::lvm::array;
+use crate::snapshot::lvm::plan::{Sizing, expected_duration, plan};
 use crate::snapshot::reflink::Reflink;
 use crate::snapshot::{btrfs, rate, reflink};
+use crate::volume::sysfs::SYS;
 use crate::volume::{DataLayout, DevNumber, Filesystem, HostView, resolve};
 
 /// How long the write rate of the origins is watched.
@@ -129,10 +131,13 @@ pub(super) async fn look_at_volumes(
         let (planned, lines) =
             look_at_pictures(env, run, others, layouts.clone(), live_for, own, window).await;
         findings.extend(lines);
+        if let Aim::Keep(_) = aim {
+            findings.extend(planned.iter().flatten().filter_map(acts::judge_kept));
+        }
         let bytes = planned
             .iter()
             .flatten()
-            .filter_map(PlannedPicture::lvm)
+            .flat_map(PlannedPicture::volumes)
             .map(|one| one.snapshot.space.from_group())
             .sum();
         (planned.map(PicturePlan::Snapshots), bytes)
@@ -334,10 +339,13 @@ async fn look_at_pictures(
     };
     let planned = subvolumes.zip(volumes).zip(clones);
     let planned = planned.map(|((subvolumes, volumes), clones)| {
-        let volumes = volumes.into_iter().map(PlannedPicture::Lvm);
         let subvolumes = subvolumes.into_iter().map(PlannedPicture::Subvolume);
         let clones = clones.into_iter().map(PlannedPicture::Clones);
-        volumes.chain(subvolumes).chain(clones).collect::<Vec<_>>()
+        volumes
+            .into_iter()
+            .chain(subvolumes)
+            .chain(clones)
+            .collect::<Vec<_>>()
     });
     let pictures = planned.iter().flatten();
     findings.extend(pictures.filter_map(|picture| acts::judge(window, picture)));
@@ -392,12 +400,12 @@ async fn look_at_lvm(
     expected: Duration,
     own: Vec<OwnPath>,
     window: LvmWindow,
-) -> (Option<Vec<Planned>>, Vec<Finding>) {
+) -> (Option<Vec<PlannedPicture>>, Vec<Finding>) {
     let (exec, lvm) = (env.tools.exec.clone(), &env.config.lvm);
     let (setting, floor) = (lvm.snapshot_size, lvm.snapshot_floor.0);
     let others = others.clone();
     let looking = move || {
-        let facts = match Lvm::new(exec).survey() {
+        let mut facts = match Lvm::new(exec).survey() {
             Ok(facts) => facts,
             Err(error) => {
                 let todo = error.hint().unwrap_or_else(|| {
@@ -409,7 +417,13 @@ async fn look_at_lvm(
                 );
             }
         };
-        let layouts: Vec<&DataLayout> = layouts.iter().collect();
+        let whole: Vec<&DataLayout> = layouts.iter().collect();
+        facts.arrays = array::survey(Path::new(SYS), &whole, &facts);
+        let members = layouts
+            .iter()
+            .map(|layout| array::expand(layout, &facts.arrays));
+        let members: Vec<_> = members.collect();
+        let layouts: Vec<&DataLayout> = members.iter().collect();
         let (rates, slow) = write_rates(&layouts);
         let sizing = Sizing {
             rates,
@@ -417,11 +431,25 @@ async fn look_at_lvm(
             setting,
             floor,
             window,
+            together: array::members(&facts.arrays),
         };
         let planned = plan(&facts, &layouts, run, &sizing);
         let mut findings = storage::judge(&layouts, &facts, planned.as_deref(), &own, &others);
         findings.extend(slow);
-        (planned.ok(), findings)
+        let Ok(planned) = planned else {
+            return (None, findings);
+        };
+        match array::gather(planned, &whole, &facts.arrays, run) {
+            Ok((volumes, arrays)) => {
+                let volumes = volumes.into_iter().map(PlannedPicture::Lvm);
+                let arrays = arrays.into_iter().map(PlannedPicture::Array);
+                (Some(volumes.chain(arrays).collect()), findings)
+            }
+            Err(error) => {
+                findings.push(storage::refused("lvm".into(), "array", &error));
+                (None, findings)
+            }
+        }
     };
     off_thread(looking).await
 }
@@ -436,7 +464,7 @@ fn write_rates(layouts: &[&DataLayout]) -> (BTreeMap<DevNumber, u64>, Option<Fin
         .collect();
     devices.sort_unstable();
     devices.dedup();
-    match rate::measure(Path::new("/sys"), &devices, RATE_SAMPLE) {
+    match rate::measure(Path::new(SYS), &devices, RATE_SAMPLE) {
         Ok(rates) => {
             let total = human::size(rates.values().sum());
             let seen = (!rates.is_empty())

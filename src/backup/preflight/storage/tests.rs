@@ -50,6 +50,7 @@ impl Host {
         Self {
             fake,
             facts: LvmFacts {
+                arrays: Default::default(),
                 groups,
                 volumes: parse_volumes(lvs).unwrap(),
                 pools: Vec::new(),
@@ -73,6 +74,7 @@ impl Host {
             .map(|(place, path)| OwnPath::locate(*place, self.fake.dir(path), &view).unwrap())
             .collect();
         let sizing = Sizing {
+            together: Default::default(),
             rates: BTreeMap::new(),
             expected: Duration::from_secs(60),
             setting: SnapshotSize::Auto,

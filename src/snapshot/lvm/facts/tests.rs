@@ -9,6 +9,7 @@ const STATES_LVS: &str = include_str!("../testdata/states-lvs.json");
 
 fn facts(lvs: &str, vgs: &str) -> LvmFacts {
     LvmFacts {
+        arrays: Default::default(),
         groups: parse_groups(vgs).unwrap(),
         volumes: parse_volumes(lvs).unwrap(),
         pools: Vec::new(),

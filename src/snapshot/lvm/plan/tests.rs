@@ -13,6 +13,7 @@ const GIB: u64 = 1 << 30;
 
 fn recorded() -> LvmFacts {
     LvmFacts {
+        arrays: Default::default(),
         groups: parse_groups(include_str!("../testdata/plain-vgs.json")).unwrap(),
         volumes: parse_volumes(include_str!("../testdata/plain-lvs.json")).unwrap(),
         pools: Vec::new(),
@@ -61,6 +62,7 @@ fn sizing(setting: SnapshotSize) -> Sizing {
         setting,
         floor: 100 * MIB,
         window: LvmWindow::Lvm,
+        together: Default::default(),
     }
 }
 
@@ -202,6 +204,7 @@ fn refuses_with_reason_and_drawing() {
 #[test]
 fn recorded_kinds_are_judged_by_lvms_own_words() {
     let facts = LvmFacts {
+        arrays: Default::default(),
         groups: parse_groups(include_str!("../testdata/kinds-vgs.json")).unwrap(),
         volumes: parse_volumes(include_str!("../testdata/kinds-lvs.json")).unwrap(),
         pools: vec![pool(0.0)],
@@ -224,6 +227,7 @@ fn recorded_kinds_are_judged_by_lvms_own_words() {
 #[test]
 fn linear_and_striped_volumes_alone_are_prepared_and_only_where_asked_for() {
     let facts = LvmFacts {
+        arrays: Default::default(),
         groups: parse_groups(include_str!("../testdata/kinds-vgs.json")).unwrap(),
         volumes: parse_volumes(include_str!("../testdata/kinds-lvs.json")).unwrap(),
         pools: vec![pool(0.0)],
@@ -283,6 +287,7 @@ fn pool(fill: f64) -> ThinPool {
 #[test]
 fn a_thin_volume_is_snapshotted_where_its_pool_stays_below_the_mark() {
     let mut facts = LvmFacts {
+        arrays: Default::default(),
         groups: parse_groups(include_str!("../testdata/kinds-vgs.json")).unwrap(),
         volumes: parse_volumes(include_str!("../testdata/kinds-lvs.json")).unwrap(),
         pools: vec![pool(0.5)],
@@ -355,6 +360,7 @@ fn a_host_with_another_snapshot_of_the_origin_is_planned() {
     host.mount(0, "/", &host.dir("data"), "ext4");
     let layout = resolve(&host.dir("data/db"), &host.view()).unwrap();
     let facts = LvmFacts {
+        arrays: Default::default(),
         groups: parse_groups(include_str!("../testdata/snapshots-vgs.json")).unwrap(),
         volumes: parse_volumes(include_str!("../testdata/snapshots-lvs.json")).unwrap(),
         pools: Vec::new(),

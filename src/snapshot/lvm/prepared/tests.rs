@@ -27,6 +27,7 @@ fn host(live: &str, waiting: &str, ours: bool) -> (Lvm, Arc<ScriptedExec>) {
     if ours {
         states += "freezeframe-0000abcd-1-real:Active\nfreezeframe-0000abcd-1-picture:Active\n";
     }
+    let locks = std::env::temp_dir();
     let exec = ScriptedExec::default()
         .on(
             "dmsetup info --columns --noheadings --separator : --options name,suspended",
@@ -45,7 +46,10 @@ fn host(live: &str, waiting: &str, ours: bool) -> (Lvm, Arc<ScriptedExec>) {
         .on("dmsetup load", "")
         .on("dmsetup clear", "")
         .on("dmsetup resume", "")
-        .on("lvchange --refresh", "")
+        .on(
+            "lvmconfig",
+            format!("locking_dir=\"{}\"\n", locks.display()),
+        )
         .on("dmsetup remove", "");
     let exec = Arc::new(exec);
     (Lvm::new(exec.clone()), exec)
@@ -53,8 +57,11 @@ fn host(live: &str, waiting: &str, ours: bool) -> (Lvm, Arc<ScriptedExec>) {
 
 fn changes(exec: &ScriptedExec) -> Vec<String> {
     let seen = exec.seen.lock().unwrap();
-    let is_change =
-        |line: &&String| !line.starts_with("dmsetup info") && !line.starts_with("dmsetup table");
+    let is_change = |line: &&String| {
+        !["dmsetup info", "dmsetup table", "lvmconfig"]
+            .iter()
+            .any(|read| line.starts_with(read))
+    };
     seen.iter().filter(is_change).cloned().collect()
 }
 
@@ -72,7 +79,6 @@ fn the_origin_gets_its_own_table_back() {
     let mut wanted = vec![
         "dmsetup load data--1-mongo --table 0 8 linear 8:0 2048\n8 8 linear 8:16 2048",
         "dmsetup resume --nolockfs --noudevsync data--1-mongo",
-        "lvchange --refresh --config global/wait_for_locks=0 data-1/mongo",
     ];
     wanted.extend(REMOVED);
     assert_eq!(changes(&exec), wanted);
@@ -138,25 +144,99 @@ fn linear_and_striped_tables_alone_may_be_in_force_twice() {
     assert_eq!(sectors("0 x linear"), None);
 }
 
-#[test]
-fn all_origins_stand_still_by_one_command_and_go_on_by_one() {
-    let mut second = snapshot();
-    second.origin.lv = "journal".into();
+/// Two origins with their layers, on a host where `dmsetup table` of all devices says `live` and `waiting`.
+fn layered(live: &'static str, waiting: &'static str) -> (Layered, Arc<ScriptedExec>) {
     let exec = ScriptedExec::default()
+        .on("dmsetup table --inactive", waiting)
+        .on("dmsetup table", live)
+        .on("dmsetup load", "")
         .on("dmsetup suspend", "")
-        .on("dmsetup resume", "");
+        .on("dmsetup resume", "")
+        .on("lvmconfig", "");
     let exec = Arc::new(exec);
     let lvm = Lvm::new(exec.clone());
-    let both = [snapshot(), second];
-    lvm.suspend(&both).unwrap();
-    lvm.go_on(&both).unwrap();
+    let mut second = snapshot();
+    second.origin.lv = "journal".into();
+    let layer = |snapshot: LvmSnapshot, own: &[&str]| Layer {
+        names: Names::of(&snapshot),
+        snapshot,
+        own: own.iter().map(|&line| line.to_owned()).collect(),
+        ours: OURS.trim().to_owned(),
+    };
+    let layers = vec![
+        layer(snapshot(), &["0 8 linear 8:0 2048", "8 8 linear 8:16 2048"]),
+        layer(second, &["0 16 linear 8:0 4096"]),
+    ];
+    let groups = lvm.groups(std::iter::once("data-1")).unwrap();
+    let layered = Layered {
+        lvm,
+        groups,
+        layers,
+    };
+    (layered, exec)
+}
+
+const ALL: &str = "data--1-mongo: 0 8 linear 8:0 2048\ndata--1-mongo: 8 8 linear 8:16 2048\ndata--1-mongo2: 0 8 linear 8:0 9\ndata--1-journal: 0 16 linear 8:0 4096\nother: \n";
+
+#[test]
+fn all_origins_stand_still_by_one_command_and_go_on_by_one() {
+    let (layered, exec) = layered(ALL, "data--1-mongo2: 0 8 linear 8:0 1\nother: \n");
+    layered.load().unwrap();
+    layered.suspend().unwrap();
+    layered.go_on().unwrap();
     assert_eq!(
         changes(&exec),
         [
+            "dmsetup load data--1-mongo --table 0 16 snapshot-origin 254:7",
+            "dmsetup load data--1-journal --table 0 16 snapshot-origin 254:7",
             "dmsetup suspend data--1-mongo data--1-journal",
             "dmsetup resume --noudevsync data--1-mongo data--1-journal"
         ]
     );
+    assert_eq!(layered.origins(), "data-1/mongo, data-1/journal");
+}
+
+#[test]
+fn withdrawing_resumes_what_stands_still_and_takes_away_what_waits() {
+    let exec = ScriptedExec::default()
+        .on(
+            "dmsetup info --columns --noheadings --separator : --options name,suspended",
+            "data--1-mongo:Active\n",
+        )
+        .on(
+            "dmsetup info --columns --noheadings --separator : --options major,minor",
+            "254:7\n",
+        )
+        .on(
+            "dmsetup table --inactive",
+            "data--1-mongo: 0 16 snapshot-origin 254:7\ndata--1-journal: 0 8 linear 8:0 1\n",
+        )
+        .on("dmsetup clear", "");
+    let exec = Arc::new(exec);
+    let mut second = snapshot();
+    second.origin.lv = "journal".into();
+    Lvm::new(exec.clone()).withdraw([snapshot(), second].iter());
+    assert_eq!(changes(&exec), ["dmsetup clear data--1-mongo"]);
+}
+
+#[test]
+fn nothing_is_loaded_where_lvm_has_changed_an_origin_or_is_about_to() {
+    for (live, waiting) in [
+        (
+            "data--1-mongo: 0 8 linear 8:0 2048\ndata--1-journal: 0 16 linear 8:0 4096\n",
+            "",
+        ),
+        (
+            "data--1-mongo: 0 8 linear 8:0 2048\ndata--1-mongo: 8 8 linear 8:16 2048\n",
+            "",
+        ),
+        (ALL, "data--1-journal: 0 24 linear 8:0 4096\n"),
+    ] {
+        let (layered, exec) = layered(live, waiting);
+        let error = layered.load().unwrap_err();
+        assert!(matches!(error, SnapshotError::Reloaded { .. }), "{error}");
+        assert!(changes(&exec).is_empty());
+    }
 }
 
 proptest! {

@@ -1,0 +1,108 @@
+//! What happens to volumes in the window.
+
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+
+use super::PictureError;
+use crate::backup::boundary::Step;
+use crate::backup::plan::PlannedPicture;
+use crate::backup::timeline::Timeline;
+use crate::snapshot::SnapshotError;
+use crate::snapshot::btrfs::Btrfs;
+use crate::snapshot::lvm::array::PlannedArray;
+use crate::snapshot::lvm::prepared::Layered;
+use crate::snapshot::lvm::{self, Lvm};
+use crate::snapshot::reflink::Reflink;
+use crate::test_switch::{self, Rope};
+use crate::volume::sysfs::SYS;
+
+/// Takes all those of `planned` that a command each takes, one after the other: only the lock makes them of one moment.
+pub(super) fn by_command(
+    (lvm, btrfs, reflink): &(Lvm, Btrfs, Reflink),
+    planned: &[PlannedPicture],
+    timeline: &Timeline,
+    broken: &CancellationToken,
+) -> Result<(), PictureError> {
+    let by_command = |one: &&PlannedPicture| !one.is_prepared();
+    for one in planned.iter().filter(by_command) {
+        if broken.is_cancelled() {
+            return Err(PictureError::Interrupted);
+        }
+        let running = timeline.begin(Step::Snapshot, one.origin());
+        let taken = match one {
+            PlannedPicture::Lvm(planned) => take_lvm(lvm, planned),
+            // Always prepared: see `prepared`.
+            PlannedPicture::Array(_) => Ok(()),
+            PlannedPicture::Subvolume(planned) => btrfs.take(&planned.snapshot),
+            PlannedPicture::Clones(planned) => reflink.take(planned),
+        };
+        running.end();
+        taken?;
+    }
+    Ok(())
+}
+
+fn take_lvm(lvm: &Lvm, planned: &lvm::Planned) -> Result<(), SnapshotError> {
+    let snapshot = &planned.snapshot;
+    lvm.take(snapshot).inspect_err(|_| {
+        // A member cannot unlock while its volume stands still, as an `lvcreate` that died may leave it.
+        if let Err(error) = lvm.resume(snapshot) {
+            tracing::warn!(origin = %snapshot.origin, %error, "cannot see to it that the origin goes on");
+        }
+    })
+}
+
+/// Takes all prepared snapshots at once: their origins stand still together.
+pub(super) fn prepared(
+    layered: Layered,
+    planned: &[PlannedPicture],
+    timeline: &Timeline,
+    broken: &CancellationToken,
+) -> Result<(), PictureError> {
+    let arrays: Vec<_> = planned.iter().filter_map(PlannedPicture::array).collect();
+    let _held = layered.hold_groups()?;
+    let parts = match test_switch::is_off(Rope::Together) {
+        true => layered.apart(),
+        false => vec![layered],
+    };
+    parts
+        .iter()
+        .try_for_each(|part| together(part, &arrays, timeline, broken))
+}
+
+/// One of the acts that taking prepared snapshots consists of.
+type Act<'a> = &'a dyn Fn() -> Result<(), SnapshotError>;
+
+fn together(
+    layered: &Layered,
+    arrays: &[&PlannedArray],
+    timeline: &Timeline,
+    broken: &CancellationToken,
+) -> Result<(), PictureError> {
+    let expose = || {
+        let sys = Path::new(SYS);
+        arrays.iter().try_for_each(|array| array.holds(sys))?;
+        layered.expose()
+    };
+    let acts: [(&str, Act<'_>); 4] = [
+        ("load", &|| layered.load()),
+        ("suspend", &|| layered.suspend()),
+        ("expose", &expose),
+        ("resume", &|| layered.go_on()),
+    ];
+    let all = || {
+        for (name, act) in acts {
+            let running = timeline.begin(Step::Snapshot, format!("{}: {name}", layered.origins()));
+            let done = act();
+            running.end();
+            done?;
+            // The guard may have resumed the origins, and what is done after that is worth nothing.
+            if broken.is_cancelled() {
+                return Err(PictureError::Interrupted);
+            }
+        }
+        Ok(())
+    };
+    all().inspect_err(|_| layered.withdraw())
+}
