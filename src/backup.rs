@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::human;
+use crate::ids::BackupId;
 use crate::manifest::{Intent, Manifest};
 use crate::progress::{Meter, Progress};
 use crate::store::{SharedStore, Store};
@@ -108,7 +109,7 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
         plan.picture.provider(),
         human::duration(plan.expected)
     );
-    let (uploading, upload) = begin(run, &contents, plan.expected, env).await?;
+    let (uploading, upload) = begin(run, &contents, plan.expected, None, env).await?;
     let (closed, upload) = match &plan.picture {
         PicturePlan::Snapshots(planned) => {
             let mut pictures = Pictures::plan(run, planned, env)?;
@@ -131,11 +132,12 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
     publish(run, &contents, &closed, (&uploading, upload), env).await
 }
 
-/// Takes the leases and begins the set.
+/// Takes the leases and begins the set, which is named by the moment `of` which its data is; by now without it.
 pub(crate) async fn begin(
     run: &mut Run,
     contents: &Contents,
     expected: Duration,
+    of: Option<Timestamp>,
     env: &Environment,
 ) -> Result<(Vec<Entry>, Upload), BackupError> {
     // What is half written when we are killed can be told from what other hosts write there.
@@ -144,7 +146,7 @@ pub(crate) async fn begin(
     take_leases(run, contents, expected, store.as_ref()).await?;
     tracing::debug!("took the lease on {}", contents.deployment.id);
     let id = run.id();
-    begin_set(run, &store, |started| contents.intent(id, started)).await
+    begin_set(run, &store, of, |set| contents.intent(id, set)).await
 }
 
 /// Proves what was uploaded and makes the set a backup.
@@ -199,10 +201,11 @@ async fn take_leases(
 async fn begin_set(
     run: &mut Run,
     store: &SharedStore,
-    intent: impl Fn(Timestamp) -> Intent,
+    mut of: Option<Timestamp>,
+    intent: impl Fn(BackupId) -> Intent,
 ) -> Result<(Vec<Entry>, Upload), BackupError> {
     loop {
-        let intent = intent(upload::free_second(store.as_ref()).await?);
+        let intent = intent(upload::free_name(store.as_ref(), of).await?);
         let uploading = run.plan_one(Resource::Upload {
             store: store.url(),
             server: store.server(),
@@ -212,6 +215,7 @@ async fn begin_set(
         match Upload::begin(store.clone(), intent).await {
             Err(UploadError::SetTaken { id }) => {
                 tracing::debug!(%id, "another host has begun it");
+                of = of.map(upload::next_second);
                 run.settled(&uploading)?;
             }
             begun => return Ok((uploading, begun?)),

@@ -80,19 +80,19 @@ impl Contents {
         }
     }
 
-    /// The statement of intent of run `run`, beginning at `started`.
-    pub fn intent(&self, run: RunId, started: Timestamp) -> Intent {
+    /// The statement of intent of run `run`, which begins the set `id` now.
+    pub fn intent(&self, run: RunId, id: BackupId) -> Intent {
         let member = |member: &Subject| IntentMember {
             shard: member.shard.clone(),
             address: member.address.clone(),
         };
         Intent {
             format: self.format(),
-            id: BackupId::at(started),
+            id,
             run,
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             host: host::name(),
-            started,
+            started: Timestamp::now(),
             deployment: self.deployment.clone(),
             members: self.members.iter().map(member).collect(),
         }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -102,23 +102,34 @@ struct Packed {
     record: ArchiveRecord,
 }
 
-/// Waits for a second that no set in `store` is named by: two short backups in a row may begin in the same one.
+/// A name that no set in `store` has: that of the first free second from `of` on, the moment that the data is of; without it that of now, waited for where
+/// it is taken: two short backups in a row may begin in the same second.
 ///
 /// # Errors
 /// [`UploadError`] when the store cannot be listed.
-pub async fn free_second(store: &dyn Store) -> Result<Timestamp, UploadError> {
+pub async fn free_name(
+    store: &dyn Store,
+    mut of: Option<Timestamp>,
+) -> Result<BackupId, UploadError> {
     loop {
-        let now = Timestamp::now();
-        if store
-            .list(&format!("{}/", BackupId::at(now)))
-            .await?
-            .is_empty()
-        {
-            return Ok(now);
+        let second = of.unwrap_or_else(Timestamp::now);
+        let id = BackupId::at(second);
+        if store.list(&format!("{id}/")).await?.is_empty() {
+            return Ok(id);
         }
-        let left = 1_000_000_000 - now.subsec_nanosecond().clamp(0, 999_999_999);
-        tokio::time::sleep(Duration::from_nanos(left.unsigned_abs().into())).await;
+        match &mut of {
+            Some(of) => *of = next_second(*of),
+            None => {
+                let left = 1_000_000_000 - second.subsec_nanosecond().clamp(0, 999_999_999);
+                tokio::time::sleep(Duration::from_nanos(left.unsigned_abs().into())).await;
+            }
+        }
     }
+}
+
+/// The same again at the end of all time.
+pub fn next_second(of: Timestamp) -> Timestamp {
+    of.checked_add(SignedDuration::from_secs(1)).unwrap_or(of)
 }
 
 /// One member's data, ready to be archived.

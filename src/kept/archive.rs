@@ -27,11 +27,11 @@ async fn make(run: &mut Run, env: &Environment, which: &str) -> Result<Manifest,
     let condition = off_thread(move || look(&exec, &looked_at)).await;
     condition.usable(&kept)?;
     env.progress.say(&format!(
-        "the data is that of {:.0}; as a backup it is the newest, and so `latest`",
+        "the data is that of {:.0}, and so is the backup's name: `latest` may be another",
         kept.taken
     ));
     let expected = Duration::from_secs(kept.expected_seconds);
-    let (uploading, upload) = begin(run, &kept.contents, expected, env).await?;
+    let (uploading, upload) = begin(run, &kept.contents, expected, Some(kept.taken), env).await?;
     let mut pictures = Pictures::kept(run, &kept.pictures, env)?;
     pictures.watch()?;
     let upload = archive_pictures(run, &kept.contents, &mut pictures, upload, env).await?;
