@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{Context, Failure, print};
 use crate::backup::Environment;
+use crate::backup::window::Locking;
 use crate::blocking::off_thread;
 use crate::catalog::render::{age, columns};
 use crate::cli::{SnapshotArgs, SnapshotVerb, WhichKept};
@@ -92,7 +93,7 @@ struct ListedMember {
 
 impl Listed {
     fn new(kept: Kept, condition: Condition) -> Self {
-        let exact = kept.window.record.held_us > 0;
+        let exact = kept.contents.locking == Locking::Locked;
         let members = kept.contents.members.iter();
         Self {
             members: members

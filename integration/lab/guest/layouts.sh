@@ -1,0 +1,91 @@
+# Sourced by jobs after lib.sh and freezeframe.sh: mongod's data on each of the layouts that are one snapshot for each file system.
+# shellcheck shell=bash
+
+disks=(/dev/ubd[b-e])
+
+# make LAYOUT: /data/db, and where it is a place of its own the journal; sets `drawn`, what check's tree must show
+make() {
+    mkdir -p /data /journal
+    "make_$1"
+    mkdir -p /data/db
+    if mountpoint -q /journal; then
+        mkdir -p /journal/j
+        ln -s /journal/j /data/db/journal
+    fi
+}
+make_thin() {
+    must pvcreate -qq -y "${disks[@]}"
+    must vgcreate -qq data "${disks[@]}"
+    must lvcreate -qq -y --type thin-pool -L 1G -i 4 --poolmetadatasize 16M -n pool data
+    for lv in mongo journal; do
+        must lvcreate -qq -y --thin -V 3G -n $lv data/pool
+        must mkfs.xfs -q /dev/data/$lv
+    done
+    must mount /dev/data/mongo /data
+    must mount /dev/data/journal /journal
+    drawn='logical volume data/journal'
+}
+make_linear() {
+    must pvcreate -qq -y "${disks[@]}"
+    must vgcreate -qq data "${disks[@]}"
+    must lvcreate -qq -y -L 768M -n mongo data
+    must lvcreate -qq -y -i 2 -L 512M -n journal data
+    for lv in mongo journal; do must mkfs.xfs -q /dev/data/$lv; done
+    must mount /dev/data/mongo /data
+    must mount /dev/data/journal /journal
+    drawn='logical volume data/journal'
+}
+make_raid() {
+    must pvcreate -qq -y "${disks[@]}"
+    must vgcreate -qq data "${disks[@]}"
+    must lvcreate -qq -y --type "$@" -L 768M -n mongo data
+    must lvcreate -qq -y -L 512M -n journal data
+    must mkfs.ext4 -q /dev/data/mongo
+    must mkfs.xfs -q /dev/data/journal
+    must mount /dev/data/mongo /data
+    must mount /dev/data/journal /journal
+    drawn='rimage_1'
+}
+make_raid1() { make_raid raid1 -m 1; }
+make_raid10() { make_raid raid10 -m 1 -i 2; }
+make_on-md() {
+    must mdadm --quiet --create /dev/md7 --run --metadata=1.2 --level=10 --raid-devices=4 "${disks[@]}"
+    must pvcreate -qq -y /dev/md7
+    must vgcreate -qq data /dev/md7
+    must lvcreate -qq -y -L 1G -n mongo data
+    must lvcreate -qq -y -L 512M -n journal data
+    for lv in mongo journal; do must mkfs.xfs -q /dev/data/$lv; done
+    must mount /dev/data/mongo /data
+    must mount /dev/data/journal /journal
+    drawn='md raid10'
+}
+make_btrfs() {
+    must mkfs.btrfs -q -f -d raid0 -m raid1 "${disks[@]:0:2}"
+    must mount "${disks[0]}" /data
+    # mongod's directories as subvolumes: dbPath itself, and the journal in it
+    must btrfs -q subvolume create /data/db
+    must btrfs -q subvolume create /data/db/journal
+    drawn='disk ubdc'
+}
+make_reflink() {
+    must mkfs.xfs -q -f -m reflink=1 "${disks[0]}"
+    must mkfs.xfs -q -f -m reflink=1 "${disks[1]}"
+    must mount "${disks[0]}" /data
+    must mount "${disks[1]}" /journal
+    drawn='disk ubdb'
+}
+unmake() {
+    for at in /data /journal; do ! mountpoint -q $at || must umount $at; done
+    ! vgs data &>/dev/null || must vgremove -qq -y --force data
+    if [[ -e /dev/md7 ]]; then
+        must pvremove -qq -y /dev/md7
+        must mdadm --quiet --stop /dev/md7
+        must mdadm --quiet --zero-superblock "${disks[@]}"
+    fi
+    must wipefs -q -a "${disks[@]}"
+}
+
+# No snapshot of btrfs either, and no clones.
+nothing_left() {
+    ff_nothing_left && [[ -z $(find /data /journal -name '.freezeframe-*') ]]
+}
