@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use freezeframe::backup::contents::Subject;
 use freezeframe::backup::plan::{PicturePlan, Plan, PlannedMember};
+use freezeframe::backup::preflight::Verdict;
+use freezeframe::backup::preflight::examine::{Aim, examine};
 use freezeframe::backup::release::Tools;
 use freezeframe::backup::run::Run;
 use freezeframe::backup::volumes::{PlannedFilesystem, PlannedSet, backup};
 use freezeframe::backup::window::Locking;
 use freezeframe::backup::{BACKUP, BackupError, Environment};
 use freezeframe::catalog::{self, Recorded};
-use freezeframe::config::Config;
+use freezeframe::config::{Config, ProviderChoice};
 use freezeframe::ebs::patience::Patience;
 use freezeframe::exec::SystemExec;
-use freezeframe::ids::MemberAddr;
+use freezeframe::ids::{MemberAddr, RunId};
 use freezeframe::manifest::Deployment;
 use freezeframe::manifest::snapshots::{FilesystemRecord, SnapshotManifest};
 use freezeframe::mongo::{Access, Mongod, connect};
@@ -25,7 +27,7 @@ use freezeframe::verify::snapshots::verify_snapshots;
 use freezeframe::volume::{HostView, resolve};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::Request;
+use crate::http::{Reply, Request};
 use crate::moto::Moto;
 use crate::support::mongod::{Member, Options, ReplicaSet};
 
@@ -264,6 +266,50 @@ async fn a_snapshot_that_nobody_asked_for_goes_and_the_others_stay() {
     assert_eq!(manifest.snapshots.volumes.len(), 2);
     assert_eq!(scene.moto.snapshots().await.len(), 2);
     assert_eq!(scene.moto.proxy.count("DeleteSnapshot"), 1);
+}
+
+/// No disk of a host that tests run on is a volume of moto's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_asks_ec2_and_refuses_disks_that_are_no_volumes() {
+    let mut scene = Scene::new(1, 1).await;
+    scene.env.config.window.provider = ProviderChoice::Ebs;
+    scene.env.config.mongodb.members = vec![scene.member().clone()];
+    let examine = async |aim| examine(&scene.env, RunId::random(), aim).await.unwrap();
+    let examined = examine(Aim::Backup).await;
+    let line = |check: &str| {
+        let mut findings = examined.findings.iter();
+        findings.find(|one| one.check == check).unwrap()
+    };
+    assert_eq!(line("ec2").verdict, Verdict::Ok);
+    assert!(
+        line("ec2").detail.contains("2 volumes"),
+        "{:?}",
+        line("ec2")
+    );
+    assert_eq!(line("volume").verdict, Verdict::Refused);
+    assert!(examined.into_plan().is_err());
+    let kept = examine(Aim::Keep(Duration::from_secs(60))).await;
+    assert!(
+        kept.findings
+            .iter()
+            .any(|one| one.detail.contains("are backups"))
+    );
+    assert!(scene.moto.snapshots().await.is_empty());
+
+    scene
+        .moto
+        .proxy
+        .now(|_| Reply::error(403, "UnauthorizedOperation"));
+    let denied = examine(Aim::Backup).await;
+    let todo = denied
+        .findings
+        .iter()
+        .find(|one| one.check == "ec2")
+        .unwrap();
+    assert!(
+        todo.sentence().contains("ec2:DescribeInstances"),
+        "{todo:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -90,7 +91,7 @@ pub async fn backup(
     env: &Environment,
 ) -> Result<SnapshotManifest, BackupError> {
     let contents = plan.contents();
-    take_leases(run, &contents, plan.expected, env.store.as_ref()).await?;
+    take_leases(run, &contents, expected(plan, env), env.store.as_ref()).await?;
     let (uploading, intent) = begin_set(run, &contents, env).await?;
     let order = ordered(planned, &contents, &intent);
     let mut made = MadeSet {
@@ -159,6 +160,12 @@ pub async fn backup(
         tracing::warn!(%error, "the journal does not know yet that the backup is complete");
     }
     Ok(manifest)
+}
+
+/// How long it may take, for the lease, which counts for four times as long: the snapshots are waited for under it.
+fn expected(plan: &Plan, env: &Environment) -> Duration {
+    let completing = env.config.ebs.complete_within.0 / 4;
+    completing.saturating_add(plan.expected)
 }
 
 /// The window: one call. With an error comes whether nothing was made for sure.

@@ -24,7 +24,7 @@ use crate::restore::fetch::Fetch;
 use crate::restore::prove::{Proof, Proving, prove};
 use crate::snapshot::mount::make_dir;
 use crate::store::SharedStore;
-use crate::verify::snapshots::verify_snapshots;
+use crate::verify::snapshots::{Unasked, verify_snapshots};
 use crate::verify::{VerifyReport, verify};
 
 /// What `verify --json` prints.
@@ -86,7 +86,8 @@ async fn of_snapshots(context: &Context, recorded: Recorded, deep: bool) -> Resu
         }
     };
     let access = &context.tools.ebs;
-    let ec2 = access.open_at(&manifest.snapshots.place).await?;
+    let ec2 = access.open_at(&manifest.snapshots.place).await;
+    let ec2 = ec2.map_err(Unasked::from)?;
     let patience = Patience::new(access.settings().retry_for.0, context.cancel.clone());
     let report = verify_snapshots(&manifest, ec2.as_ref(), &patience).await?;
     print(context.json, &report, || {

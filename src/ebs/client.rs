@@ -19,7 +19,6 @@ use aws_sdk_ec2::types::{
     Filter, InstanceSpecification, ResourceType, SnapshotState, Tag, TagSpecification,
 };
 
-use super::error::kind;
 use super::ids::{InstanceId, SnapshotId};
 use super::order::Order;
 use super::{
@@ -388,7 +387,7 @@ where
                 (code, "") => format!("{code} (status {status})"),
                 (code, message) => format!("{code}: {message}"),
             };
-            CallFailed::new(call, kind(status, code), detail)
+            CallFailed::new(call, Kind::of(status, code), detail)
         }
         SdkError::ConstructionFailure(_) => CallFailed::new(call, Kind::Refused, chain(error)),
         _ => {

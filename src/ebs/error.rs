@@ -33,46 +33,48 @@ pub enum Kind {
     Interrupted,
 }
 
-/// What a status and EC2's error code mean (EC2 API reference, "Error codes for the Amazon EC2 API").
-pub(super) fn kind(status: u16, code: &str) -> Kind {
-    match code {
-        "RequestLimitExceeded"
-        | "Throttling"
-        | "ThrottlingException"
-        | "RequestThrottled"
-        | "EC2ThrottledException"
-        | "SlowDown"
-        | "TooManyRequestsException" => Kind::Throttled,
-        "SnapshotCreationPerVolumeRateExceeded"
-        | "ConcurrentSnapshotLimitExceeded"
-        | "SnapshotLimitExceeded"
-        | "ResourceLimitExceeded"
-        | "PendingSnapshotLimitExceeded" => Kind::Limit,
-        "UnauthorizedOperation"
-        | "AuthFailure"
-        | "AccessDenied"
-        | "AccessDeniedException"
-        | "InvalidClientTokenId"
-        | "SignatureDoesNotMatch"
-        | "ExpiredToken"
-        | "ExpiredTokenException"
-        | "RequestExpired"
-        | "UnrecognizedClientException"
-        | "OptInRequired"
-        | "Blocked"
-        | "PendingVerification" => Kind::Denied,
-        code if code.ends_with(".NotFound") => Kind::NotFound,
-        "InternalError" | "InternalFailure" | "ServiceUnavailable" | "Unavailable" => {
-            Kind::Unanswered
+impl Kind {
+    /// What a status and EC2's error code mean (EC2 API reference, "Error codes for the Amazon EC2 API").
+    pub fn of(status: u16, code: &str) -> Self {
+        match code {
+            "RequestLimitExceeded"
+            | "Throttling"
+            | "ThrottlingException"
+            | "RequestThrottled"
+            | "EC2ThrottledException"
+            | "SlowDown"
+            | "TooManyRequestsException" => Kind::Throttled,
+            "SnapshotCreationPerVolumeRateExceeded"
+            | "ConcurrentSnapshotLimitExceeded"
+            | "SnapshotLimitExceeded"
+            | "ResourceLimitExceeded"
+            | "PendingSnapshotLimitExceeded" => Kind::Limit,
+            "UnauthorizedOperation"
+            | "AuthFailure"
+            | "AccessDenied"
+            | "AccessDeniedException"
+            | "InvalidClientTokenId"
+            | "SignatureDoesNotMatch"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "RequestExpired"
+            | "UnrecognizedClientException"
+            | "OptInRequired"
+            | "Blocked"
+            | "PendingVerification" => Kind::Denied,
+            code if code.ends_with(".NotFound") => Kind::NotFound,
+            "InternalError" | "InternalFailure" | "ServiceUnavailable" | "Unavailable" => {
+                Kind::Unanswered
+            }
+            _ => match status {
+                429 => Kind::Throttled,
+                401 | 403 => Kind::Denied,
+                408 => Kind::Unanswered,
+                400..=499 => Kind::Refused,
+                // Also a success whose words are not understood: it was carried out.
+                _ => Kind::Unanswered,
+            },
         }
-        _ => match status {
-            429 => Kind::Throttled,
-            401 | 403 => Kind::Denied,
-            408 => Kind::Unanswered,
-            400..=499 => Kind::Refused,
-            // Also a success whose words are not understood: it was carried out.
-            _ => Kind::Unanswered,
-        },
     }
 }
 
@@ -256,7 +258,7 @@ impl Explain for EbsError {
                 "give the instance a role (packaging/ebs-policy.json), and set [ebs] region where the instance cannot tell its own".into(),
             ),
             Self::OtherPlace { written, .. } => Some(format!(
-                "set [ebs] region and endpoint to those of {written}, then run `freezeframe recover`"
+                "set [ebs] endpoint to that of {written}, or remove it where there is none, and ask again"
             )),
             Self::Partial { .. } => Some("a volume that is detached during a backup is not in it; make the backup again".into()),
             Self::Failed { .. } => {
@@ -272,10 +274,12 @@ impl Explain for EbsError {
     fn exit(&self) -> Exit {
         match self {
             Self::Call(error) => error.exit(),
-            Self::Metadata(_) | Self::Device(_) | Self::NotBuiltIn | Self::NoClient { .. } => {
-                Exit::Refused
-            }
-            Self::OtherPlace { .. } | Self::Stay { .. } => Exit::StillHeld,
+            Self::Metadata(_)
+            | Self::Device(_)
+            | Self::NotBuiltIn
+            | Self::NoClient { .. }
+            | Self::OtherPlace { .. } => Exit::Refused,
+            Self::Stay { .. } => Exit::StillHeld,
             Self::Partial { .. }
             | Self::Failed { .. }
             | Self::Gone { .. }
@@ -312,7 +316,7 @@ mod tests {
             (400, "InvalidParameterValue", Kind::Refused, true),
             (429, "", Kind::Throttled, true),
         ] {
-            let failed = CallFailed::new(Call::CreateSnapshots, kind(status, code), "x");
+            let failed = CallFailed::new(Call::CreateSnapshots, Kind::of(status, code), "x");
             assert_eq!(failed.kind, expected, "{status} {code}");
             assert_eq!(failed.nothing_was_made(), made_nothing, "{status} {code}");
         }

@@ -36,11 +36,11 @@ struct Inner {
 }
 
 impl FakeEc2 {
-    /// With volumes `vol-00000001` and on, attached as `/dev/sdb` and on.
+    /// With volumes `vol-00000001` and on, each attached by a name of its own.
     pub fn with_volumes(count: u32) -> Self {
         let volume = |n: u32| Volume {
             id: format!("vol-{n:08x}").parse().unwrap(),
-            attached_as: format!("/dev/sd{}", char::from(b'a' + n as u8)),
+            attached_as: format!("/dev/sd{n}"),
             bytes: 1 << 30,
             volume_type: Some("gp3".into()),
             iops: None,

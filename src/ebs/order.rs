@@ -6,9 +6,8 @@ use super::ids::{InstanceId, SnapshotId, VolumeId};
 use super::{EbsError, Instance, RUN_TAG, Snapshot, State, TAG, Volume};
 use crate::ids::{BackupId, DeploymentId, RunId, ShardName};
 
-/// Data volumes that one call can leave out (EC2 API reference, `InstanceSpecification`): an instance has at most so many besides its boot
-/// volume.
-pub const MOST_EXCLUDED: usize = 127;
+/// Data volumes that one call can leave out (EC2 API reference, `InstanceSpecification`).
+pub const MOST_EXCLUDED: usize = 40;
 /// A tag's value has at most so many characters (EC2 user guide, "Tag restrictions").
 const LONGEST_VALUE: usize = 256;
 /// Tag with the deployment's id.

@@ -1,10 +1,12 @@
 //! Whether the snapshots of a set are there. No byte of them is read: that would take volumes made of them.
 
 use serde::Serialize;
+use thiserror::Error;
 
 use super::{Finding, VerifyError};
 use crate::ebs::patience::Patience;
 use crate::ebs::{EbsError, Ec2, Snapshot, State};
+use crate::error::{Exit, Explain};
 use crate::ids::BackupId;
 use crate::manifest::snapshots::SnapshotManifest;
 
@@ -19,6 +21,25 @@ pub struct SnapshotReport {
     pub snapshots: u64,
     /// Bytes of them that were read: none.
     pub bytes: u64,
+}
+
+/// EC2 could not be asked, so there is no verdict.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct Unasked(#[from] EbsError);
+
+impl Explain for Unasked {
+    fn hint(&self) -> Option<String> {
+        self.0.hint()
+    }
+
+    fn exit(&self) -> Exit {
+        match self.0.exit() {
+            exit @ (Exit::Refused | Exit::Interrupted) => exit,
+            // EC2 is to such a set what the store is to archives.
+            _ => Exit::Store,
+        }
+    }
 }
 
 impl SnapshotReport {
@@ -40,15 +61,16 @@ impl SnapshotReport {
 /// Asks EC2 for every snapshot that `manifest` names.
 ///
 /// # Errors
-/// [`EbsError`] where EC2 does not answer; what it answers is in the report.
+/// [`Unasked`] where EC2 does not answer; what it answers is in the report.
 pub async fn verify_snapshots(
     manifest: &SnapshotManifest,
     ec2: &dyn Ec2,
     patience: &Patience,
-) -> Result<SnapshotReport, EbsError> {
+) -> Result<SnapshotReport, Unasked> {
     let volumes = &manifest.snapshots.volumes;
     let ids: Vec<_> = volumes.iter().map(|one| one.snapshot.clone()).collect();
-    let shown = patience.call(|| ec2.snapshots(&ids)).await?;
+    let shown = patience.call(|| ec2.snapshots(&ids)).await;
+    let shown = shown.map_err(EbsError::from)?;
     Ok(SnapshotReport {
         id: manifest.id,
         findings: compare(manifest, &shown),

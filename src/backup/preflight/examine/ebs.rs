@@ -198,10 +198,50 @@ fn refused(subject: String, check: &'static str, error: &dyn Explain) -> Finding
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::backup::preflight::Verdict;
+    use crate::ebs::Kind;
     use crate::ebs::fake::FakeEc2;
     use crate::volume::fake::FakeHost;
     use crate::volume::resolve;
+
+    #[tokio::test]
+    async fn the_rehearsal_says_what_permission_lacks() {
+        let set = |ec2: FakeEc2, count: usize| PlannedSet {
+            instance: Instance {
+                id: "i-0123456789abcdef0".parse().unwrap(),
+                root_device: None,
+                zone: None,
+            },
+            attached: ec2.volumes.clone(),
+            filesystems: vec![PlannedFilesystem {
+                device: DevNumber { major: 9, minor: 0 },
+                record: FilesystemRecord {
+                    mount_point: "/data".into(),
+                    kind: "xfs".into(),
+                    stack: String::new(),
+                    volumes: ec2.volumes[..count]
+                        .iter()
+                        .map(|one| one.id.clone())
+                        .collect(),
+                },
+            }],
+            ec2: Arc::new(ec2),
+        };
+        let run = RunId::random();
+        let fine = rehearse(&set(FakeEc2::with_volumes(3), 2), run).await;
+        assert_eq!(fine.verdict, Verdict::Ok);
+        assert!(fine.detail.contains("2 of 3 volumes"), "{fine:?}");
+        let ec2 = FakeEc2::with_volumes(1);
+        ec2.refuses(Kind::Denied);
+        let denied = rehearse(&set(ec2, 1), run).await;
+        assert_eq!(denied.verdict, Verdict::Refused);
+        assert!(denied.todo.unwrap().contains("ec2:CreateSnapshots"));
+        let many = rehearse(&set(FakeEc2::with_volumes(42), 1), run).await;
+        assert_eq!((many.verdict, many.check), (Verdict::Refused, "limits"));
+    }
 
     #[test]
     fn every_volume_under_an_array_is_taken_and_one_unknown_refuses_all() {
