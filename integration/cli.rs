@@ -21,6 +21,8 @@ mod help;
 mod members;
 #[path = "cli/scene.rs"]
 mod scene;
+#[path = "cli/snapshots.rs"]
+mod snapshots;
 #[path = "cli/stored.rs"]
 mod stored;
 mod support;

@@ -66,6 +66,7 @@ impl Scene {
             access: set.access(),
             timeout: Duration::from_secs(10),
             stores: Default::default(),
+            ebs: Default::default(),
             systemd: None,
             program: env!("CARGO_BIN_EXE_freezeframe").into(),
             config,

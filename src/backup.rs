@@ -18,6 +18,7 @@ pub mod resource;
 pub mod run;
 pub mod timeline;
 pub mod upload;
+pub mod volumes;
 pub mod window;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog::Recorded;
 use crate::config::Config;
 use crate::human;
 use crate::ids::BackupId;
@@ -36,7 +38,7 @@ use contents::{Contents, Subject, View};
 pub use error::BackupError;
 use journal::Entry;
 use picture::Pictures;
-use plan::{PicturePlan, Plan};
+use plan::{PicturePlan, Plan, PlannedPicture};
 use preflight::examine::Aim;
 use read_back::ReadBack;
 use release::Tools;
@@ -66,7 +68,7 @@ pub struct Environment {
 ///
 /// # Errors
 /// [`BackupError`]; there is no backup then, and nothing is held, unless it is [`BackupError::StillHeld`].
-pub async fn backup(env: &Environment) -> Result<Manifest, BackupError> {
+pub async fn backup(env: &Environment) -> Result<Recorded, BackupError> {
     let begun = Run::begin_alone(&env.config.host.state_dir, BACKUP);
     let mut run = begun.map_err(BackupError::NotBegun)?;
     let made = make(&mut run, env).await;
@@ -96,7 +98,7 @@ pub(crate) async fn conclude<T>(
     }
 }
 
-async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError> {
+async fn make(run: &mut Run, env: &Environment) -> Result<Recorded, BackupError> {
     let examined = preflight::examine(env, run.id(), Aim::Backup).await?;
     for finding in examined.left_lying() {
         tracing::warn!("{}", finding.sentence());
@@ -109,12 +111,36 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
         plan.picture.provider(),
         human::duration(plan.expected)
     );
-    let (uploading, upload) = begin(run, &contents, plan.expected, None, env).await?;
-    let (closed, upload) = match &plan.picture {
+    match &plan.picture {
+        PicturePlan::Volumes(planned) => {
+            let made = volumes::backup(run, &plan, planned, env).await?;
+            Ok(Recorded::Snapshots(made))
+        }
         PicturePlan::Snapshots(planned) => {
+            let made = archive_all(run, &plan, Some(planned), env).await?;
+            Ok(Recorded::Archives(made))
+        }
+        PicturePlan::Hold => {
+            let made = archive_all(run, &plan, None, env).await?;
+            Ok(Recorded::Archives(made))
+        }
+    }
+}
+
+/// Makes a backup of archives: of pictures, or of the live directories while the window is open.
+async fn archive_all(
+    run: &mut Run,
+    plan: &Plan,
+    pictures: Option<&Vec<PlannedPicture>>,
+    env: &Environment,
+) -> Result<Manifest, BackupError> {
+    let contents = plan.contents();
+    let (uploading, upload) = begin(run, &contents, plan.expected, None, env).await?;
+    let (closed, upload) = match pictures {
+        Some(planned) => {
             let mut pictures = Pictures::plan(run, planned, env)?;
             pictures.prepare(&env.cancel).await?;
-            let (closed, ()) = hold_still(run, &plan, env, |timeline, broken| {
+            let (closed, ()) = hold_still(run, plan, env, |timeline, broken| {
                 pictures.take(timeline, broken)
             })
             .await?
@@ -123,7 +149,7 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Manifest, BackupError>
             let upload = archive_pictures(run, &contents, &mut pictures, upload, env).await?;
             (closed, upload)
         }
-        PicturePlan::Hold => hold_still(run, &plan, env, |_, broken| {
+        None => hold_still(run, plan, env, |_, broken| {
             archive_live(&contents, upload, env, broken)
         })
         .await?

@@ -2,6 +2,7 @@
 //!
 //! A set is complete when its manifest is there, sound, and every object it names has its size.
 
+mod recorded;
 pub mod render;
 pub mod summary;
 pub mod verification;
@@ -16,6 +17,7 @@ use crate::manifest::seal::{self, SealError};
 use crate::manifest::{INTENT, Intent, MANIFEST, Manifest};
 use crate::store::{ObjectInfo, Store, StoreError};
 
+pub use recorded::{Recorded, read_recorded, render as render_snapshots, write_snapshots};
 pub use summary::{SetState, SetSummary, list};
 pub use verification::write_verification;
 pub use write::{write_intent, write_manifest};
@@ -57,6 +59,14 @@ pub enum CatalogError {
     Unfinished {
         /// The set.
         id: BackupId,
+    },
+    /// There are no archives in it.
+    #[error("backup {id} is a set of EBS snapshots in {place}, and holds no archives")]
+    InSnapshots {
+        /// The set.
+        id: BackupId,
+        /// Where the snapshots are.
+        place: String,
     },
     /// One of the set's documents cannot be read.
     #[error("backup {id}: {document}: {source}")]
@@ -170,6 +180,10 @@ impl Explain for CatalogError {
             Self::Unfinished { .. } => Some(
                 "wait for the run that makes it; if none does, `freezeframe recover` cleans up".into(),
             ),
+            Self::InSnapshots { id, .. } => Some(format!(
+                "`freezeframe show {id}` names the snapshots, `freezeframe verify {id}` asks whether they are there; how data is restored \
+                 from them by hand is told in doc/ebs.md"
+            )),
             Self::TooLarge { .. }
             | Self::OtherSet { .. }
             | Self::Inconsistent { .. }
@@ -194,6 +208,7 @@ impl Explain for CatalogError {
             Self::Store(error) => error.exit(),
             Self::Document { source, .. } => source.exit(),
             Self::BadId { .. } => Exit::Usage,
+            Self::InSnapshots { .. } => Exit::Refused,
             Self::Unsure { source, .. } => source.exit(),
             Self::NoSuchSet { .. }
             | Self::NoSets { .. }
@@ -266,25 +281,9 @@ pub async fn load(store: &dyn Store, id: BackupId) -> Result<Manifest, CatalogEr
     }
 }
 
-/// The manifest of `id`, checked in itself; what it names may still be missing.
+/// The manifest of `id`, which has to be a backup of archives, checked in itself; what it names may still be missing.
 pub async fn read_manifest(store: &dyn Store, id: BackupId) -> Result<Manifest, CatalogError> {
-    let manifest: Manifest = match read_document(store, id, MANIFEST).await {
-        Err(CatalogError::Store(StoreError::NotFound { .. })) => {
-            return Err(match store.list(&format!("{id}/")).await?.is_empty() {
-                true => CatalogError::NoSuchSet {
-                    store: store.url(),
-                    id,
-                },
-                false => CatalogError::Unfinished { id },
-            });
-        }
-        read => read?,
-    };
-    belongs(id, MANIFEST, manifest.id)?;
-    manifest
-        .check()
-        .map_err(|source| CatalogError::Inconsistent { id, source })?;
-    Ok(manifest)
+    read_recorded(store, id).await?.archives()
 }
 
 /// The intent of `id`.
@@ -331,6 +330,14 @@ async fn read_document<T: serde::de::DeserializeOwned>(
     id: BackupId,
     document: &str,
 ) -> Result<T, CatalogError> {
+    decode(id, document, &read_bytes(store, id, document).await?)
+}
+
+async fn read_bytes(
+    store: &dyn Store,
+    id: BackupId,
+    document: &str,
+) -> Result<Vec<u8>, CatalogError> {
     let key = key(id, document);
     let size = store.size(&key).await?;
     if size > DOCUMENT_MAX {
@@ -340,8 +347,15 @@ async fn read_document<T: serde::de::DeserializeOwned>(
             size,
         });
     }
-    let bytes = store.read(&key, 0..size).await?;
-    seal::open(&bytes).map_err(|source| CatalogError::Document {
+    Ok(store.read(&key, 0..size).await?)
+}
+
+fn decode<T: serde::de::DeserializeOwned>(
+    id: BackupId,
+    document: &str,
+    bytes: &[u8],
+) -> Result<T, CatalogError> {
+    seal::open(bytes).map_err(|source| CatalogError::Document {
         id,
         document: document.to_owned(),
         source,

@@ -149,6 +149,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
             access: config.access().map_err(ConfigError::from)?,
             timeout: config.mongodb.timeout.0,
             stores: Stores::new(stores.clone()),
+            ebs: crate::ebs::connect::Access::new(config.ebs.clone()),
             systemd: Systemd::detect(),
         },
         stores,

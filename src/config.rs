@@ -3,6 +3,7 @@
 
 pub mod access;
 mod archive;
+pub mod ebs;
 pub mod s3;
 mod value;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::ebs::EbsConfig;
 use self::s3::{ProxyUrl, S3Config};
 use crate::archive::Method;
 use crate::error::{Exit, Explain};
@@ -42,6 +44,9 @@ pub struct Config {
     /// LVM snapshots.
     #[serde(default)]
     pub lvm: LvmConfig,
+    /// EBS snapshots.
+    #[serde(default)]
+    pub ebs: EbsConfig,
     /// How archives are made.
     #[serde(default)]
     pub archive: ArchiveConfig,
@@ -177,6 +182,8 @@ pub enum ProviderChoice {
     Btrfs,
     /// Clones of files alone, on XFS and btrfs.
     Reflink,
+    /// EBS snapshots of the instance's volumes, which are the backup; never by "auto".
+    Ebs,
     /// No picture: the lock is held while the archive is made.
     Hold,
 }
@@ -344,6 +351,7 @@ impl Config {
             mongodb: MongoConfig::default(),
             window: WindowConfig::default(),
             lvm: LvmConfig::default(),
+            ebs: EbsConfig::default(),
             archive: ArchiveConfig::default(),
             host: HostConfig::default(),
             restore: RestoreConfig::default(),

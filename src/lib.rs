@@ -3,6 +3,7 @@
 //! The way of the data, and where to find each step, is told in `doc/architecture.md`.
 
 pub mod archive;
+pub mod aws;
 pub mod backup;
 pub mod blocking;
 pub mod catalog;
@@ -10,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod ebs;
 pub mod error;
 pub mod exec;
 pub mod host;

@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod seal;
+pub mod snapshots;
 pub mod table;
 
 use std::path::PathBuf;
@@ -15,10 +16,14 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{BackupId, DeploymentId, Hash, MemberAddr, OpTime, RunId, ShardName};
 
 /// The newest format that this program reads and writes. Older ones stay readable, newer ones are refused.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// The format of documents that say nothing a reader of the first one would misunderstand: of sets whose members were locked, and of
 /// verification records.
 pub const FORMAT_FIRST: u32 = 1;
+/// The format of sets with members that were not locked.
+pub const FORMAT_UNLOCKED: u32 = 2;
+/// The format of sets that are volume snapshots, and hold no archive: [`snapshots::SnapshotManifest`].
+pub const FORMAT_SNAPSHOTS: u32 = 3;
 
 /// Object name of the manifest inside a backup set.
 pub const MANIFEST: &str = "manifest.json";

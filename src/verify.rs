@@ -4,6 +4,7 @@
 //! work; what ends it is a store that fails, or being cancelled.
 
 mod objects;
+pub mod snapshots;
 mod walk;
 
 use std::num::NonZeroUsize;

@@ -61,7 +61,7 @@ fn a_manifest_that_is_damaged_torn_or_of_the_future_is_told_apart() {
     let whole = std::fs::read(scene.object("manifest.json")).unwrap();
     let text = String::from_utf8(whole.clone()).unwrap();
     let edited = text.replace("\"0badcafe\"", "\"0badc0de\"");
-    let future = text.replacen("\"format\": 1", "\"format\": 3", 1);
+    let future = text.replacen("\"format\": 1", "\"format\": 4", 1);
     // A seal that is right: the format is really another.
     let body = &future[..future.len() - 81];
     let future = format!(
@@ -142,15 +142,15 @@ error: backup mongo_backup-20260131_020000: manifest.json: line 1, column 0: EOF
 $ freezeframe list
 BACKUP                        AGE  SIZE     LOCK  STATE         MEMBERS
 mongo_backup-20260131_020000  AGE  6.8 KiB  -     newer format  rs0, rs1
-backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 3; this one reads up to 2)
+backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 4; this one reads up to 3)
 => 0
 $ freezeframe restore latest --to to --shard rs0
-TIME ERROR not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 3; this one reads up to 2)
+TIME ERROR not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 4; this one reads up to 3)
 error: file://DIR/store holds no sound backup
   hint: make one with `freezeframe backup`; where `freezeframe list` shows a damaged one it can be named by its date
 => 5
 $ freezeframe restore 20260131_020000 --to to --shard rs0
-error: backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 3; this one reads up to 2)
+error: backup mongo_backup-20260131_020000: manifest.json: made by a newer freezeframe (format 4; this one reads up to 3)
   hint: upgrade freezeframe on this host
 => 3
 

@@ -183,7 +183,7 @@ error: DIR/freezeframe.toml: TOML parse error at line 6, column 2
   |
 6 | [windw]
   |  ^^^^^
-unknown field `windw`, expected one of `store`, `s3`, `mongodb`, `window`, `lvm`, `archive`, `host`, `restore`
+unknown field `windw`, expected one of `store`, `s3`, `mongodb`, `window`, `lvm`, `ebs`, `archive`, `host`, `restore`
   hint: every key is explained in the shipped freezeframe.toml; only [store] url must be there
 => 2
 $ freezeframe list
@@ -264,6 +264,11 @@ max_hold = "10m"
 snapshot_size = "auto"
 snapshot_floor = "1GiB"
 window = "lvm"
+
+[ebs]
+retry_for = "5m"
+timeout = "30s"
+complete_within = "1day"
 
 [archive]
 profile = "portable"

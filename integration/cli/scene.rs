@@ -27,9 +27,14 @@ impl Scene {
 
     /// A store that holds the frozen set.
     pub fn with_set() -> Self {
+        Self::with_set_of(1)
+    }
+
+    /// The same, of another format.
+    pub fn with_set_of(format: u32) -> Self {
         let scene = Self::new("");
         let from = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("integration/fixtures/format-1")
+            .join(format!("integration/fixtures/format-{format}"))
             .join(SET);
         std::fs::create_dir(scene.object("")).unwrap();
         for entry in std::fs::read_dir(from).unwrap() {

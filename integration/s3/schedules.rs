@@ -281,6 +281,7 @@ pub fn tools_with(stores: StoreSettings) -> Tools {
         timeout: Duration::from_secs(10),
         systemd: None,
         stores: Stores::new(stores),
+        ebs: Default::default(),
         program: "/nonexistent".into(),
         config: "/nonexistent".into(),
     }

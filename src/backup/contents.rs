@@ -13,8 +13,8 @@ use crate::backup::window::{Closed, Locking};
 use crate::host;
 use crate::ids::{BackupId, MemberAddr, RunId, ShardName};
 use crate::manifest::{
-    ArchiveRecord, Deployment, FORMAT_FIRST, FORMAT_VERSION, FileTableRecord, Intent, IntentMember,
-    Manifest, MemberRecord, Role, StorageLayout,
+    ArchiveRecord, Deployment, FORMAT_FIRST, FORMAT_SNAPSHOTS, FORMAT_UNLOCKED, FileTableRecord,
+    Intent, IntentMember, Manifest, MemberRecord, Role, StorageLayout,
 };
 use crate::mongo::MemberFacts;
 use crate::volume::{DataLayout, DevNumber, Filesystem};
@@ -26,6 +26,9 @@ pub struct Contents {
     pub deployment: Deployment,
     /// Whether the members are locked while the picture is taken.
     pub locking: Locking,
+    /// Whether the snapshots themselves are the backup, and nothing is archived.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_snapshots: bool,
     /// The members, one archive each.
     pub members: Vec<Subject>,
 }
@@ -75,8 +78,9 @@ impl Contents {
     /// The oldest format that says all there is to say of this backup.
     fn format(&self) -> u32 {
         match self.locking {
+            _ if self.in_snapshots => FORMAT_SNAPSHOTS,
             Locking::Locked => FORMAT_FIRST,
-            Locking::Unlocked => FORMAT_VERSION,
+            Locking::Unlocked => FORMAT_UNLOCKED,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::backup::preflight::PreflightError;
 use crate::backup::run::Unreleased;
 use crate::backup::upload::UploadError;
 use crate::backup::window::WindowError;
+use crate::ebs::EbsError;
 use crate::error::{Exit, Explain};
 use crate::ids::MemberAddr;
 use crate::kept::KeptError;
@@ -34,6 +35,9 @@ pub enum BackupError {
     /// A snapshot could not be mounted, overflowed or could not be removed.
     #[error(transparent)]
     Picture(#[from] PictureError),
+    /// The volumes' snapshots were not made, or are not complete.
+    #[error(transparent)]
+    Ebs(#[from] EbsError),
     /// The set could not be written.
     #[error(transparent)]
     Upload(#[from] UploadError),
@@ -104,6 +108,7 @@ impl Explain for BackupError {
             Self::Lease(error) => error.hint(),
             Self::Window(error) => error.hint(),
             Self::Picture(error) => error.hint(),
+            Self::Ebs(error) => error.hint(),
             Self::Upload(error) => error.hint(),
             Self::Kept(error) => error.hint(),
             Self::NoPicture { .. } => None,
@@ -131,6 +136,7 @@ impl Explain for BackupError {
             Self::Lease(error) => error.exit(),
             Self::Window(error) => error.exit(),
             Self::Picture(error) => error.exit(),
+            Self::Ebs(error) => error.exit(),
             Self::Upload(error) => match error.exit() {
                 // Nothing stored is damaged: it was not stored.
                 Exit::Failed => Exit::BackupFailed,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::contents::{Contents, Subject};
 use crate::backup::resource::Resource;
+use crate::backup::volumes::PlannedSet;
 use crate::backup::window::Locking;
 use crate::config::LockChoice;
 use crate::manifest::Deployment;
@@ -47,6 +48,8 @@ pub struct PlannedMember {
 pub enum PicturePlan {
     /// From snapshots taken in the window.
     Snapshots(Vec<PlannedPicture>),
+    /// Not at all: snapshots of the volumes are the backup.
+    Volumes(Box<PlannedSet>),
     /// From the live directories, while the window is open.
     Hold,
 }
@@ -56,6 +59,7 @@ impl PicturePlan {
     pub fn provider(&self) -> String {
         let pictures = match self {
             Self::Hold => return "hold".to_owned(),
+            Self::Volumes(_) => return "ebs".to_owned(),
             Self::Snapshots(pictures) => pictures,
         };
         let names: BTreeSet<_> = pictures.iter().map(PlannedPicture::order).collect();
@@ -67,6 +71,8 @@ impl PicturePlan {
 /// Whether the lock is taken for `picture`. By choice it is left out where one snapshot holds everything: of two the second is later.
 pub fn locking(choice: LockChoice, picture: &PicturePlan) -> Locking {
     match (choice, picture) {
+        // One call for all volumes.
+        (LockChoice::Auto, PicturePlan::Volumes(_)) => Locking::Unlocked,
         (LockChoice::Auto, PicturePlan::Snapshots(pictures)) if matches!(pictures.as_slice(), [one] if one.is_atomic()) => {
             Locking::Unlocked
         }
@@ -180,6 +186,7 @@ impl Plan {
         Contents {
             deployment: self.deployment.clone(),
             locking: self.locking,
+            in_snapshots: matches!(self.picture, PicturePlan::Volumes(_)),
             members: self
                 .members
                 .iter()

@@ -5,8 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use thiserror::Error;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::backup::guard::Expectation;
 use crate::backup::guard::give_back::give_back;
@@ -14,6 +16,9 @@ use crate::backup::lease;
 use crate::backup::resource::Resource;
 use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError};
+use crate::ebs::patience::Patience;
+use crate::ebs::set::MadeSet;
+use crate::ebs::{self, EbsError};
 use crate::error::{Exit, Explain};
 use crate::exec::{ExecError, SharedExec};
 use crate::host::Systemd;
@@ -36,6 +41,8 @@ const UNLOCK_PATIENCE: Duration = Duration::from_secs(60);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
 /// Pause between two such tries.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+/// How long a call that gives back EBS snapshots is tried.
+const GIVING_BACK: Duration = Duration::from_secs(60);
 /// How giving back introduces itself to mongod.
 const APP_NAME: &str = "freezeframe-recover";
 
@@ -52,6 +59,8 @@ pub struct Tools {
     pub systemd: Option<Systemd>,
     /// How to reach stores.
     pub stores: Stores,
+    /// How to reach EC2.
+    pub ebs: ebs::connect::Access,
     /// This very program, which guard and timer run.
     pub program: PathBuf,
     /// The configuration file, which guard and timer read.
@@ -80,6 +89,9 @@ pub enum ReleaseError {
     /// Snapshot or mount.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// EC2.
+    #[error(transparent)]
+    Ebs(#[from] EbsError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -114,6 +126,7 @@ impl Explain for ReleaseError {
                  if mongod cannot be reached at all, restarting it ends the lock too"
             )),
             Self::Snapshot(error) => error.hint(),
+            Self::Ebs(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
             Self::Exec(error) => error.hint(),
@@ -172,6 +185,7 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
             let store = store.of_run(*run).unwrap_or(store);
             Ok(lease::give_back(store.as_ref(), scope, *run).await?)
         }
+        Resource::EbsSnapshots(made) => remove_failed_snapshots(made, tools).await,
         Resource::Snapshot(Snapshot::Lvm(snapshot)) => {
             let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
             blocking(move || Lvm::new(exec).remove(&snapshot).map(drop)).await
@@ -266,6 +280,25 @@ async fn remove_failed_set(
     Ok(())
 }
 
+/// Deletes EBS snapshots of a run that never became a backup. Those that a manifest names are one, and stay. Where the store cannot tell,
+/// nothing is deleted: it may be the last good backup.
+async fn remove_failed_snapshots(made: &MadeSet, tools: &Tools) -> Result<(), ReleaseError> {
+    let store = tools.stores.open(&made.store, made.server.as_deref())?;
+    match catalog::read_recorded(store.as_ref(), made.set).await {
+        Ok(recorded) if recorded.run() == made.run => {
+            tracing::info!(set = %made.set, "the snapshots are a backup, and stay");
+            return Ok(());
+        }
+        Ok(_) | Err(CatalogError::NoSuchSet { .. } | CatalogError::Unfinished { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let ec2 = tools.ebs.open_at(&made.place).await?;
+    let patience = Patience::new(GIVING_BACK, CancellationToken::new());
+    let (now, quiet) = (Timestamp::now(), tools.ebs.quiet());
+    ebs::set::give_back(ec2.as_ref(), made, &patience, now, quiet).await?;
+    Ok(())
+}
+
 async fn unlock(
     member: &MemberAddr,
     process: &mongo::ServerProcess,
@@ -351,6 +384,7 @@ impl Tools {
             timeout: Duration::from_secs(1),
             systemd: None,
             stores: Stores::default(),
+            ebs: ebs::connect::Access::default(),
             program: "/nonexistent".into(),
             config: "/nonexistent".into(),
         }

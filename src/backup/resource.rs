@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::lease::Scope;
+use crate::ebs::set::MadeSet;
 use crate::ids::{BackupId, MemberAddr, RunId};
 use crate::mongo::{HostProcess, ServerProcess};
 use crate::snapshot::Snapshot;
@@ -44,6 +45,8 @@ pub enum Resource {
         /// The run that has it; another's is not ours to give back.
         run: RunId,
     },
+    /// EBS snapshots of an instance's volumes, unless they are a backup.
+    EbsSnapshots(MadeSet),
     /// A snapshot, of whatever provider.
     Snapshot(Snapshot),
     /// The transient systemd timer that runs `recover`.
@@ -97,6 +100,7 @@ impl std::fmt::Display for Resource {
             Self::Snapshot(Snapshot::Clones(clones)) => {
                 write!(f, "clones in {}", clones.path().display())
             }
+            Self::EbsSnapshots(made) => made.fmt(f),
             Self::Timer { unit } => write!(f, "timer {unit}"),
             Self::Lock { member, .. } => write!(f, "lock on {member}"),
             Self::Directory { path } => write!(f, "directory {}", path.display()),

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::summary::{SetState, SetSummary, Verdict};
 use crate::human;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, WindowRecord};
 
 /// A table of sets, oldest first, with ages as of `now`.
 pub fn table(sets: &[SetSummary], now: Timestamp) -> String {
@@ -43,7 +43,11 @@ fn row(set: &SetSummary, now: Timestamp) -> [String; 6] {
     [
         set.id.to_string(),
         age(now.duration_since(set.started)),
-        human::size(set.size),
+        match set.snapshots {
+            0 => human::size(set.size),
+            1 => "1 snapshot".to_owned(),
+            count => format!("{count} snapshots"),
+        },
         set.held_us.map_or_else(|| "-".into(), lock_length),
         state(set).to_owned(),
         match members.is_empty() {
@@ -139,9 +143,34 @@ pub fn set(set: &SetSummary, manifest: &Manifest) -> String {
             archive.files,
         ));
     }
-    text.push_str("\nwindow\n");
-    let rows: Vec<[String; 4]> = manifest
-        .window
+    text.push_str(&window(&manifest.window));
+    text
+}
+
+/// What every set is told of first.
+pub(super) fn heading(set: &SetSummary, format: u32, tool: &str) -> String {
+    let mut lines = vec![
+        ("backup", set.id.to_string()),
+        ("state", state(set).to_owned()),
+        ("started", set.started.to_string()),
+        ("tool", format!("freezeframe {tool}, format {format}")),
+        ("lock", set.held_us.map_or_else(|| "-".into(), lock_length)),
+    ];
+    lines.extend(
+        set.deployment
+            .iter()
+            .map(|id| ("deployment", id.to_string())),
+    );
+    lines.extend(set.reason.iter().map(|reason| ("reason", reason.clone())));
+    lines
+        .into_iter()
+        .map(|(name, value)| format!("{name:<12}{value}\n"))
+        .collect()
+}
+
+/// The steps of the window.
+pub(super) fn window(window: &WindowRecord) -> String {
+    let rows: Vec<[String; 4]> = window
         .steps
         .iter()
         .map(|step| {
@@ -153,8 +182,7 @@ pub fn set(set: &SetSummary, manifest: &Manifest) -> String {
             ]
         })
         .collect();
-    text.push_str(&columns(&rows));
-    text
+    format!("\nwindow\n{}", columns(&rows))
 }
 
 /// The largest unit that fits, so that a column of ages reads at a glance.

@@ -221,21 +221,6 @@ pub(crate) fn manifest() -> Manifest {
     }
 }
 
-/// The manifest of the same set in the format that knows members that were not locked.
-pub(crate) fn unlocked() -> Manifest {
-    let mut manifest = manifest();
-    manifest.format = 2;
-    manifest.window.held_us = 0;
-    manifest
-        .window
-        .steps
-        .retain(|step| !step.step.ends_with("lock"));
-    for member in &mut manifest.members {
-        (member.locked, member.locked_us) = (false, 0);
-    }
-    manifest
-}
-
 /// Everything but the manifest.
 pub(crate) async fn begin(store: &dyn Store) {
     begin_as(store, &intent()).await;
@@ -258,18 +243,6 @@ async fn begin_as(store: &dyn Store, intent: &Intent) {
 pub(crate) async fn write(store: &SharedStore) -> Manifest {
     begin(store.as_ref()).await;
     let manifest = manifest();
-    write_manifest(store.as_ref(), &manifest).await.unwrap();
-    manifest
-}
-
-/// A whole set of members that were not locked.
-pub(crate) async fn write_unlocked(store: &SharedStore) -> Manifest {
-    let manifest = unlocked();
-    let intent = Intent {
-        format: manifest.format,
-        ..intent()
-    };
-    begin_as(store.as_ref(), &intent).await;
     write_manifest(store.as_ref(), &manifest).await.unwrap();
     manifest
 }

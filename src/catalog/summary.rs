@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::verification::{Outcome, Verification, VerificationKind, read_verifications};
-use super::{CatalogError, missing_objects, read_intent, read_manifest};
+use super::{CatalogError, Recorded, missing_objects, read_intent, read_recorded};
 use crate::backup::journal::Owner;
 use crate::error::{Exit, Explain};
 use crate::ids::{BackupId, DeploymentId, MemberAddr, ShardName};
-use crate::manifest::{Intent, Manifest};
+use crate::manifest::Intent;
 use crate::store::{ObjectInfo, Store, StoreError};
 
 /// Sets that are read at the same time.
@@ -30,6 +30,9 @@ pub struct SetSummary {
     pub finished: Option<Timestamp>,
     /// Bytes of all objects in the set, finished or not.
     pub size: u64,
+    /// Snapshots of volumes that are the backup; 0 in one of archives.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub snapshots: u64,
     /// What was backed up.
     pub deployment: Option<DeploymentId>,
     /// The members: from the manifest, or from the intent where there is none.
@@ -42,6 +45,10 @@ pub struct SetSummary {
     pub verification: VerificationState,
     /// The run of this host that is making it now, where one is. The store does not know; whoever lists may.
     pub at_work: Option<Owner>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// One member of a set.
@@ -153,8 +160,8 @@ async fn summarise(
         read => read?,
     };
     let base = blank(id, &objects, &records);
-    match read_manifest(store, id).await {
-        Ok(manifest) => Ok(with_manifest(base, &manifest, &objects)),
+    match read_recorded(store, id).await {
+        Ok(recorded) => Ok(with_manifest(base, &recorded, &objects)),
         Err(CatalogError::Store(error)) if is_denied(&error) => Ok(closed(id, &objects, &error)),
         Err(CatalogError::Store(error)) => Err(error),
         Err(error) => {
@@ -206,6 +213,7 @@ fn blank(
         size: objects
             .iter()
             .fold(0u64, |sum, info| sum.saturating_add(info.size)),
+        snapshots: 0,
         deployment: None,
         members: Vec::new(),
         provider: None,
@@ -215,30 +223,53 @@ fn blank(
     }
 }
 
-fn with_manifest(base: SetSummary, manifest: &Manifest, objects: &[ObjectInfo]) -> SetSummary {
-    let problems = missing_objects(manifest, objects);
+fn with_manifest(base: SetSummary, recorded: &Recorded, objects: &[ObjectInfo]) -> SetSummary {
+    let problems = match recorded {
+        Recorded::Archives(manifest) => missing_objects(manifest, objects),
+        // Whether the snapshots are there only EC2 knows, and a store is listed without it.
+        Recorded::Snapshots(_) => Vec::new(),
+    };
     let verified = (base.verification.verdict == Verdict::Damaged)
         .then(|| format!("backup {}: its last verification found damage", base.id));
     let reason = problems.first().map(ToString::to_string).or(verified);
-    SetSummary {
+    let base = SetSummary {
         state: match reason {
             None => SetState::Complete,
             Some(_) => SetState::Damaged,
         },
         reason,
-        finished: Some(manifest.finished),
-        deployment: Some(manifest.deployment.id.clone()),
-        members: manifest
-            .members
-            .iter()
-            .map(|member| MemberSummary {
-                shard: member.shard.clone(),
-                address: member.address.clone(),
-            })
-            .collect(),
-        provider: Some(manifest.window.provider.clone()),
-        held_us: Some(manifest.window.held_us),
         ..base
+    };
+    let summary = |shard: &ShardName, address: &MemberAddr| MemberSummary {
+        shard: shard.clone(),
+        address: address.clone(),
+    };
+    match recorded {
+        Recorded::Archives(manifest) => SetSummary {
+            finished: Some(manifest.finished),
+            deployment: Some(manifest.deployment.id.clone()),
+            members: manifest
+                .members
+                .iter()
+                .map(|member| summary(&member.shard, &member.address))
+                .collect(),
+            provider: Some(manifest.window.provider.clone()),
+            held_us: Some(manifest.window.held_us),
+            ..base
+        },
+        Recorded::Snapshots(manifest) => SetSummary {
+            finished: Some(manifest.finished),
+            snapshots: manifest.snapshots.volumes.len() as u64,
+            deployment: Some(manifest.deployment.id.clone()),
+            members: manifest
+                .members
+                .iter()
+                .map(|member| summary(&member.shard, &member.address))
+                .collect(),
+            provider: Some(manifest.window.provider.clone()),
+            held_us: Some(manifest.window.held_us),
+            ..base
+        },
     }
 }
 

@@ -263,7 +263,7 @@ async fn a_later_format_is_refused_with_the_way_out() {
     let error = load(store.as_ref(), id()).await.unwrap_err();
     let message = error.to_string();
     assert!(
-        message.contains("newer freezeframe (format 7; this one reads up to 2)"),
+        message.contains("newer freezeframe (format 7; this one reads up to 3)"),
         "{message}"
     );
     assert_eq!(error.exit(), Exit::Refused);
@@ -519,11 +519,11 @@ async fn freeze_the_current_format() {
     std::fs::create_dir_all(&root).unwrap();
     assert!(!root.join(sample::ID).exists(), "it is frozen already");
     let folder: SharedStore = Arc::new(crate::store::local::LocalStore::open(&root).unwrap());
-    sample::write_unlocked(&folder).await;
-    let checked = record(
-        "2026-02-01T00:00:00Z",
-        VerificationKind::Hashes,
-        Outcome::Passed,
-    );
-    write_verification(folder.as_ref(), &checked).await.unwrap();
+    let intent = Intent {
+        format: crate::manifest::FORMAT_SNAPSHOTS,
+        ..sample::intent()
+    };
+    write_intent(folder.as_ref(), &intent).await.unwrap();
+    let manifest = crate::manifest::snapshots::sample::snapshots();
+    write_snapshots(folder.as_ref(), &manifest).await.unwrap();
 }

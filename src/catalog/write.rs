@@ -38,14 +38,22 @@ pub async fn write_manifest(store: &dyn Store, manifest: &Manifest) -> Result<()
     if let Some(problem) = missing_objects(manifest, &listed).into_iter().next() {
         return Err(problem);
     }
-    let sent = sealed(id, MANIFEST, manifest)?;
+    put_manifest(store, id, &sealed(id, MANIFEST, manifest)?).await
+}
+
+/// Puts the sealed manifest of `id`, and looks whether it is there.
+pub(super) async fn put_manifest(
+    store: &dyn Store,
+    id: BackupId,
+    sent: &[u8],
+) -> Result<(), CatalogError> {
     let key = key(id, MANIFEST);
-    let put = match store.put(&key, &sent).await {
+    let put = match store.put(&key, sent).await {
         Err(error @ StoreError::Exists { .. }) => return Err(error.into()),
         put => put,
     };
     // Also after a failure: it may have come after the object.
-    match (put, holds(store, &key, &sent).await) {
+    match (put, holds(store, &key, sent).await) {
         (Ok(_), Ok(Some(true))) => Ok(()),
         // The intent says that the set is ours, and nobody else writes in it.
         (_, Ok(Some(false))) => Err(CatalogError::OtherManifest {
@@ -91,7 +99,7 @@ pub(super) async fn write_document<T: Serialize>(
     Ok(())
 }
 
-fn sealed<T: Serialize>(
+pub(super) fn sealed<T: Serialize>(
     id: BackupId,
     document: &str,
     content: &T,

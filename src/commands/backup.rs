@@ -6,12 +6,14 @@ use jiff::Timestamp;
 
 use super::{Context, Failure, print};
 use crate::backup::backup;
+use crate::catalog::Recorded;
 use crate::cli::BackupArgs;
 use crate::error::Exit;
 use crate::human;
 use crate::kept::archive::archive;
 use crate::kept::remove::remove_overdue;
-use crate::manifest::Manifest;
+use crate::manifest::snapshots::SnapshotManifest;
+use crate::manifest::{Manifest, WindowRecord};
 use crate::service::under_watch;
 
 pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failure> {
@@ -21,14 +23,17 @@ pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
 async fn watched(context: Context, arguments: BackupArgs) -> Result<Exit, Failure> {
     let (json, store) = (context.json, context.store()?);
     let env = context.environment(store);
-    let manifest = match &arguments.from {
-        Some(which) => archive(&env, which).await?,
+    let made = match &arguments.from {
+        Some(which) => Recorded::Archives(archive(&env, which).await?),
         None => {
             remove_overdue(&env, Timestamp::now()).await;
             backup(&env).await?
         }
     };
-    print(json, &manifest, || render(&manifest))?;
+    print(json, &made, || match &made {
+        Recorded::Archives(manifest) => render(manifest),
+        Recorded::Snapshots(manifest) => render_snapshots(manifest),
+    })?;
     Ok(Exit::Done)
 }
 
@@ -38,20 +43,41 @@ fn render(manifest: &Manifest) -> String {
         data = data.saturating_add(member.archive.data_size);
         stored = stored.saturating_add(member.archive.size);
     }
-    let took = manifest.finished.duration_since(manifest.started);
-    let took = Duration::from_millis(took.as_millis().try_into().unwrap_or_default());
     format!(
         "{}  {} archived to {} in {}, {}\n",
         manifest.id,
         human::size(data),
         human::size(stored),
-        human::duration(took),
-        match manifest.window.held_us {
-            0 => "database not locked".to_owned(),
-            us => format!(
-                "database held {}",
-                human::duration(Duration::from_micros(us))
-            ),
-        },
+        took(manifest.started, manifest.finished),
+        held(&manifest.window),
     )
+}
+
+fn render_snapshots(manifest: &SnapshotManifest) -> String {
+    let volumes = &manifest.snapshots.volumes;
+    format!(
+        "{}  {} EBS snapshots of {} complete in {}, {}\n",
+        manifest.id,
+        volumes.len(),
+        human::size(volumes.iter().map(|one| one.volume.bytes).sum()),
+        took(manifest.started, manifest.finished),
+        held(&manifest.window),
+    )
+}
+
+fn took(started: Timestamp, finished: Timestamp) -> String {
+    let took = finished.duration_since(started);
+    human::duration(Duration::from_millis(
+        took.as_millis().try_into().unwrap_or_default(),
+    ))
+}
+
+fn held(window: &WindowRecord) -> String {
+    match window.held_us {
+        0 => "database not locked".to_owned(),
+        us => format!(
+            "database held {}",
+            human::duration(Duration::from_micros(us))
+        ),
+    }
 }

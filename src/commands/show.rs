@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Context, Failure, print};
 use crate::archive::ArchiveError;
 use crate::blocking::off_thread;
-use crate::catalog::{self, render};
+use crate::catalog::{self, Recorded, render};
 use crate::cli::ShowArgs;
 use crate::error::Exit;
 use crate::manifest::table::TableReader;
@@ -19,6 +19,16 @@ use crate::verify::check_table;
 pub async fn run(context: Context, arguments: ShowArgs) -> Result<Exit, Failure> {
     let store = context.store()?;
     let id = catalog::resolve(store.as_ref(), &arguments.which.id).await?;
+    if let Recorded::Snapshots(manifest) = catalog::read_recorded(store.as_ref(), id).await?
+        && !arguments.files
+    {
+        let sets = catalog::list(store.as_ref()).await?;
+        let summary = sets.iter().find(|set| set.id == id);
+        print(context.json, &manifest, || {
+            summary.map_or_else(String::new, |set| catalog::render_snapshots(set, &manifest))
+        })?;
+        return Ok(Exit::Done);
+    }
     let manifest = catalog::load(store.as_ref(), id).await?;
     if arguments.files {
         check_table(&store, &manifest, &context.terminal, &context.cancel).await?;

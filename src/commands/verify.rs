@@ -11,8 +11,9 @@ use super::{Context, Failure, print};
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
 use crate::catalog::verification::{Outcome, Verification, VerificationKind};
-use crate::catalog::{self, write_verification};
+use crate::catalog::{self, Recorded, write_verification};
 use crate::cli::VerifyArgs;
+use crate::ebs::patience::Patience;
 use crate::error::Exit;
 use crate::host;
 use crate::human;
@@ -23,6 +24,7 @@ use crate::restore::fetch::Fetch;
 use crate::restore::prove::{Proof, Proving, prove};
 use crate::snapshot::mount::make_dir;
 use crate::store::SharedStore;
+use crate::verify::snapshots::{Unasked, verify_snapshots};
 use crate::verify::{VerifyReport, verify};
 
 /// What `verify --json` prints.
@@ -40,6 +42,10 @@ pub async fn run(context: Context, arguments: VerifyArgs) -> Result<Exit, Failur
         "latest" => catalog::newest(store.as_ref()).await?,
         id => catalog::resolve(store.as_ref(), id).await?,
     };
+    // What cannot be read is damage, which verifying archives tells better.
+    if let Ok(Recorded::Snapshots(manifest)) = catalog::read_recorded(store.as_ref(), id).await {
+        return of_snapshots(&context, Recorded::Snapshots(manifest), arguments.deep).await;
+    }
     // Before a terabyte is read in vain.
     let binary = match arguments.deep {
         true => Some(mongod_for(&context, &store, id, &arguments).await?),
@@ -66,6 +72,39 @@ pub async fn run(context: Context, arguments: VerifyArgs) -> Result<Exit, Failur
     if let Some(proof) = proof {
         proof.verdict()?;
     }
+    Ok(Exit::Done)
+}
+
+/// EC2 is asked whether every snapshot is there. That no byte was read is said, and no verification is recorded.
+async fn of_snapshots(context: &Context, recorded: Recorded, deep: bool) -> Result<Exit, Failure> {
+    let manifest = match (recorded, deep) {
+        (Recorded::Snapshots(manifest), false) => manifest,
+        // There is nothing to unpack.
+        (recorded, _) => {
+            recorded.archives()?;
+            return Ok(Exit::Done);
+        }
+    };
+    let access = &context.tools.ebs;
+    let ec2 = access.open_at(&manifest.snapshots.place).await;
+    let ec2 = ec2.map_err(Unasked::from)?;
+    let patience = Patience::new(access.settings().retry_for.0, context.cancel.clone());
+    let report = verify_snapshots(&manifest, ec2.as_ref(), &patience).await?;
+    print(context.json, &report, || {
+        let mut text: String = report
+            .findings
+            .iter()
+            .map(|finding| format!("DAMAGED  {finding}\n"))
+            .collect();
+        if text.is_empty() {
+            text = format!(
+                "{}  EC2 shows all {} snapshots, complete and of the volumes they should be of; no byte of them was read\n",
+                report.id, report.snapshots
+            );
+        }
+        text
+    })?;
+    report.into_result()?;
     Ok(Exit::Done)
 }
 

@@ -55,6 +55,11 @@ fn known_keys() -> Vec<String> {
     config.archive.level = Some(1);
     config.archive.threads = std::num::NonZeroUsize::new(2);
     config.restore.mongod = path();
+    config.ebs.instance = Some("i-0123456789abcdef0".parse().unwrap());
+    config.ebs.region = Some("eu-central-1".into());
+    config.ebs.endpoint = Some("http://x".parse().unwrap());
+    config.ebs.metadata = Some("http://x".parse().unwrap());
+    config.ebs.profile = Some("backup".into());
     config.restore.scratch_dir = path();
     let text = config.to_toml().unwrap();
     text.lines()

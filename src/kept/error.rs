@@ -48,7 +48,7 @@ pub enum KeptError {
         run: RunId,
     },
     /// The provider takes no pictures.
-    #[error("provider \"hold\" takes no picture that could be kept")]
+    #[error("the provider takes no picture that could be kept")]
     NoPicture,
     /// What is kept is worth nothing any more.
     #[error("{name} cannot be used: {reason}")]

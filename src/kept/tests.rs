@@ -20,6 +20,7 @@ pub(super) fn kept(label: &str) -> Kept {
     let of = Taken {
         taken: "2026-01-31T02:00:00Z".parse().unwrap(),
         contents: Contents {
+            in_snapshots: false,
             deployment: sample::intent().deployment,
             locking: Locking::Locked,
             members: Vec::new(),

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use thiserror::Error;
 
-use super::{FORMAT_FIRST, INTENT, Intent, MANIFEST, Manifest};
-use crate::ids::ShardName;
+use super::{Deployment, FORMAT_FIRST, INTENT, Intent, MANIFEST, Manifest};
+use crate::ids::{BackupId, RunId, ShardName};
 
 /// A rule of the format that a manifest breaks.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum Inconsistent {
     #[error("run {run} set out to back up {planned}, and the manifest lists {listed}")]
     NotAsPlanned {
         /// The run in the intent.
-        run: crate::ids::RunId,
+        run: RunId,
         /// Replica sets in the intent.
         planned: String,
         /// Replica sets in the manifest.
@@ -60,6 +60,12 @@ pub enum Inconsistent {
         format: u32,
         /// The replica set.
         shard: ShardName,
+    },
+    /// The snapshots of a set do not lead to every file.
+    #[error("its snapshots are not whole: {reason}")]
+    Snapshots {
+        /// What does not fit.
+        reason: String,
     },
     /// The intent is another run's.
     #[error("the intent is of {intent} and the manifest of {manifest}")]
@@ -140,25 +146,11 @@ impl Manifest {
 
     /// Checks that this is the manifest of what `intent` set out to do.
     pub fn check_against(&self, intent: &Intent) -> Result<(), Inconsistent> {
-        if (intent.id, intent.run, &intent.deployment) != (self.id, self.run, &self.deployment) {
-            return Err(Inconsistent::OtherRun {
-                intent: format!(
-                    "{} run {} of {}",
-                    intent.id, intent.run, intent.deployment.id
-                ),
-                manifest: format!("{} run {} of {}", self.id, self.run, self.deployment.id),
-            });
-        }
-        let planned = sorted(intent.members.iter().map(|member| &member.shard));
-        let listed = sorted(self.members.iter().map(|member| &member.shard));
-        if planned == listed {
-            return Ok(());
-        }
-        Err(Inconsistent::NotAsPlanned {
-            run: intent.run,
-            planned: planned.join(", "),
-            listed: listed.join(", "),
-        })
+        as_planned(
+            (self.id, self.run, &self.deployment),
+            self.members.iter().map(|member| &member.shard),
+            intent,
+        )
     }
 
     /// Every object the manifest names, with its size: archives in the members' order, then the file table.
@@ -171,6 +163,33 @@ impl Manifest {
                 self.files.size,
             )))
     }
+}
+
+/// Whether a manifest of this set, run and deployment, which lists these replica sets, is that of what `intent` set out to do.
+pub(super) fn as_planned<'a>(
+    (id, run, deployment): (BackupId, RunId, &Deployment),
+    listed: impl Iterator<Item = &'a ShardName>,
+    intent: &Intent,
+) -> Result<(), Inconsistent> {
+    if (intent.id, intent.run, &intent.deployment) != (id, run, deployment) {
+        return Err(Inconsistent::OtherRun {
+            intent: format!(
+                "{} run {} of {}",
+                intent.id, intent.run, intent.deployment.id
+            ),
+            manifest: format!("{id} run {run} of {}", deployment.id),
+        });
+    }
+    let planned = sorted(intent.members.iter().map(|member| &member.shard));
+    let listed = sorted(listed);
+    if planned == listed {
+        return Ok(());
+    }
+    Err(Inconsistent::NotAsPlanned {
+        run: intent.run,
+        planned: planned.join(", "),
+        listed: listed.join(", "),
+    })
 }
 
 fn sorted<'a>(shards: impl Iterator<Item = &'a ShardName>) -> Vec<String> {

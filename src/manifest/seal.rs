@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_later_version_is_refused_whatever_its_seal_is_like() {
-        let message = "made by a newer freezeframe (format 7; this one reads up to 2)";
+        let message = "made by a newer freezeframe (format 7; this one reads up to 3)";
         for bytes in [
             seal(&json!({"format": 7, "unknown": true})).unwrap(),
             br#"{"format": 7, "sealed": "in another way"}"#.to_vec(),

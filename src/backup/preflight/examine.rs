@@ -1,5 +1,6 @@
 //! Looks at everything a backup will need, and makes the plan of it where nothing stands in the way.
 
+mod ebs;
 mod members;
 mod pace;
 mod volumes;

@@ -10,6 +10,7 @@ fn summary(state: SetState, verdict: Verdict) -> SetSummary {
         reason: None,
         started: manifest.id.started(),
         finished: Some(manifest.finished),
+        snapshots: 0,
         size: 6 << 20,
         deployment: Some(manifest.deployment.id.clone()),
         members: ["rs0", "rs1"]

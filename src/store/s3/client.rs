@@ -13,14 +13,13 @@ use aws_sdk_s3::config::{
     Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
 };
 use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_http_client::tls::TrustStore;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::retry::{Failure, Kind, chain};
+use crate::aws::INSTANCE_METADATA;
 use crate::config::s3::{Checksums, S3Config};
 use crate::error::Explain;
 use crate::secret::refuse_exposed;
@@ -28,8 +27,6 @@ use crate::store::without_secrets;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Where instance credentials come from; no proxy stands before it.
-const INSTANCE_METADATA: &str = "169.254.169.254,169.254.170.2,fd00:ec2::254";
 
 /// A client by the settings and the standard credential chain.
 ///
@@ -147,27 +144,13 @@ fn http_client(settings: &S3Config) -> Result<SharedHttpClient, String> {
             .map_err(|reason| format!("ca_file {}: {reason}", path.display()))?;
         trusted = trusted.with_pem_certificate(pem);
     }
-    let tls = TlsContext::builder()
-        .with_trust_store(trusted)
-        .build()
-        .map_err(|error| chain(&error))?;
     let proxy = match &settings.proxy {
         Some(proxy) => ProxyConfig::all(proxy.reveal())
             .map_err(|_| format!("the proxy {proxy} is no address"))?
             .no_proxy(INSTANCE_METADATA),
         None => ProxyConfig::from_env(),
     };
-    Ok(
-        Builder::new().build_with_connector_fn(move |settings, runtime| {
-            let mut builder = Connector::builder()
-                .tls_provider(Provider::Rustls(CryptoMode::Ring))
-                .tls_context(tls.clone())
-                .proxy_config(proxy.clone());
-            builder.set_connector_settings(settings.cloned());
-            builder.set_sleep_impl(runtime.and_then(|runtime| runtime.sleep_impl()));
-            builder.build()
-        }),
-    )
+    crate::aws::http_client(trusted, proxy)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::limit::Limit;
+pub(super) use crate::aws::chain;
 use crate::store::Ending;
 
 /// The first pause; each further one is twice as long, up to [`LONGEST_PAUSE`], and a random share of that.
@@ -352,21 +353,6 @@ fn kind(status: u16, code: &str) -> Kind {
         (401 | 403, _) => Kind::Denied,
         _ => Kind::Refused,
     }
-}
-
-/// The error and its causes, each said once.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::super::storage::{self, OwnPath, Place};
 use super::super::subvolumes;
 use super::super::{Finding, Others, acts, clones, hold};
+use super::ebs::look_at_ebs;
 use super::members::Member;
 use super::pace::Pace;
 use super::{Aim, Examination};
@@ -48,6 +49,7 @@ pub(super) async fn look_at_volumes(
 ) -> Examination {
     let host = HostView::real();
     let hold = env.config.window.provider == ProviderChoice::Hold;
+    let ebs = env.config.window.provider == ProviderChoice::Ebs;
     let mut planned_members = Vec::new();
     let pace = Pace::learn(env, aim).await;
     // Holes take no time.
@@ -106,7 +108,8 @@ pub(super) async fn look_at_volumes(
         .iter()
         .map(|member| member.subject.data_size)
         .max();
-    if aim == Aim::Backup {
+    // Of snapshots only the manifest goes to the store.
+    if aim == Aim::Backup && !ebs {
         findings.extend(look_at_spool(env, largest.unwrap_or(0)));
     }
     let own = own_paths(env, &host, &mut findings);
@@ -127,6 +130,11 @@ pub(super) async fn look_at_volumes(
         let limit = env.config.max_window();
         findings.extend(hold::judge(expected, known, limit));
         (Some(PicturePlan::Hold), 0)
+    } else if ebs {
+        let (planned, lines) = look_at_ebs(env, run, aim, &layouts, &own, &host).await;
+        findings.extend(lines);
+        let planned = planned.map(|planned| PicturePlan::Volumes(Box::new(planned)));
+        (planned, 0)
     } else {
         let (planned, lines) =
             look_at_pictures(env, run, others, layouts.clone(), live_for, own, window).await;
@@ -278,7 +286,7 @@ fn taker(choice: ProviderChoice, filesystem: &Filesystem) -> Option<Taker> {
         Taker::Lvm
     };
     match choice {
-        ProviderChoice::Auto | ProviderChoice::Hold => Some(by_itself),
+        ProviderChoice::Auto | ProviderChoice::Hold | ProviderChoice::Ebs => Some(by_itself),
         ProviderChoice::Reflink => reflink::is_fit(filesystem).then_some(Taker::Reflink),
         ProviderChoice::Btrfs => (by_itself == Taker::Btrfs).then_some(Taker::Btrfs),
         // What LVM says of what lies on no volume is worth hearing.

@@ -1,0 +1,164 @@
+//! moto in a process of its own, with an instance that has a boot volume and data volumes.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::{BehaviorVersion, Region};
+use aws_sdk_ec2::types::{Filter, InstanceType};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::TrustStore;
+use freezeframe::config::Period;
+use freezeframe::config::ebs::EbsConfig;
+use freezeframe::ebs::connect::Access;
+use freezeframe::ebs::ids::{InstanceId, VolumeId};
+
+use crate::http::{Reply, Request, Server};
+use crate::support::mongod::until;
+
+pub const REGION: &str = "eu-central-1";
+
+/// EC2, and a proxy before it.
+pub struct Moto {
+    child: Child,
+    pub proxy: Server,
+    pub client: Client,
+    pub instance: InstanceId,
+    /// Data volumes, in the order of their names.
+    pub volumes: Vec<VolumeId>,
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Moto {
+    /// With an instance that has this many data volumes besides its boot volume.
+    pub async fn with_volumes(count: usize) -> Self {
+        let program = std::env::var_os("FREEZEFRAME_TEST_MOTO").expect(
+            "FREEZEFRAME_TEST_MOTO must name moto_server; integration/s3/fetch-moto gets it",
+        );
+        let port = TcpListener::bind(("127.0.0.1", 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let child = Command::new(program)
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("moto answers", async || {
+            tokio::net::TcpStream::connect(address).await.is_ok()
+        })
+        .await;
+        let client = client(&format!("http://{address}"));
+        let made = client
+            .run_instances()
+            .image_id("ami-12c6146b")
+            .instance_type(InstanceType::M5Large)
+            .min_count(1)
+            .max_count(1)
+            .send()
+            .await
+            .unwrap();
+        let instance = made.instances()[0].instance_id().unwrap().to_owned();
+        let mut volumes = Vec::new();
+        for letter in ('f'..).take(count) {
+            let volume = client
+                .create_volume()
+                .availability_zone(format!("{REGION}a"))
+                .size(10)
+                .send()
+                .await
+                .unwrap();
+            let id = volume.volume_id().unwrap().to_owned();
+            client
+                .attach_volume()
+                .instance_id(&instance)
+                .volume_id(&id)
+                .device(format!("/dev/sd{letter}"))
+                .send()
+                .await
+                .unwrap();
+            volumes.push(id.parse().unwrap());
+        }
+        Self {
+            child,
+            proxy: Server::start(Some(address), |_| Reply::Pass).await,
+            client,
+            instance: instance.parse().unwrap(),
+            volumes,
+        }
+    }
+
+    pub fn settings(&self) -> EbsConfig {
+        EbsConfig {
+            instance: Some(self.instance.clone()),
+            region: Some(REGION.into()),
+            endpoint: Some(self.proxy.url().parse().unwrap()),
+            retry_for: Period(Duration::from_secs(20)),
+            timeout: Period(Duration::from_secs(5)),
+            ..EbsConfig::default()
+        }
+    }
+
+    /// The way to it through the proxy.
+    pub fn access(&self) -> Access {
+        has_credentials();
+        Access::new(self.settings())
+    }
+
+    /// Snapshots that are there, by their own account.
+    pub async fn snapshots(&self) -> Vec<aws_sdk_ec2::types::Snapshot> {
+        // moto has snapshots of its own images, too.
+        let ours = Filter::builder()
+            .name("tag-key")
+            .values("freezeframe")
+            .build();
+        let found = self.client.describe_snapshots().filters(ours).send().await;
+        found.unwrap().snapshots().to_vec()
+    }
+
+    /// Answers the first `count` requests of `action` by `reply`, and passes the rest.
+    pub fn first(&self, count: usize, action: &'static str, reply: Reply) {
+        let done = std::sync::atomic::AtomicUsize::new(0);
+        self.proxy.now(move |request: &Request| {
+            let hit = request.action() == action
+                && !request.is_dry_run()
+                && done.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < count;
+            if hit { reply.clone() } else { Reply::Pass }
+        });
+    }
+}
+
+/// moto checks no signature, but the SDK makes none without a key.
+pub fn has_credentials() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the tests of this program read these through the SDK alone, and not before they were set here.
+        unsafe {
+            std::env::set_var("AWS_ACCESS_KEY_ID", "test");
+            std::env::set_var("AWS_SECRET_ACCESS_KEY", "test");
+        }
+    });
+}
+
+fn client(endpoint: &str) -> Client {
+    let http = freezeframe::aws::http_client(TrustStore::default(), ProxyConfig::disabled());
+    let config = aws_sdk_ec2::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http.unwrap())
+        .region(Region::new(REGION))
+        .endpoint_url(endpoint)
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .build();
+    Client::from_conf(config)
+}

@@ -1,0 +1,192 @@
+//! Amazon EBS: every volume of an instance pictured by one call.
+//!
+//! The design, with what was found of AWS's documentation, is `doc/ebs.md`. What calls EC2 is behind the trait [`Ec2`]; the SDK is known to
+//! `client` alone, which the cargo feature `ebs` brings in. [`devices`] and [`order`] decide and call nobody.
+
+#[cfg(feature = "ebs")]
+mod client;
+pub mod connect;
+pub mod devices;
+mod error;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod ids;
+pub mod metadata;
+pub mod order;
+pub mod patience;
+pub mod set;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::RunId;
+pub use error::{CallFailed, EbsError, Kind};
+use ids::{InstanceId, SnapshotId, VolumeId};
+use order::Order;
+
+/// Tag on every snapshot this program makes; its value is the backup set's name.
+pub const TAG: &str = "freezeframe";
+/// Tag that names the run, by which a set is found again whose making was not answered.
+pub const RUN_TAG: &str = "freezeframe-run";
+
+/// The calls that are made, each by the name it has in EC2's API.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::EnumIter, strum::IntoStaticStr,
+)]
+pub enum Call {
+    /// What the instance's boot volume and zone are.
+    DescribeInstances,
+    /// Which volumes are attached.
+    DescribeVolumes,
+    /// The one call under the lock, and its rehearsal (`DryRun`) before.
+    CreateSnapshots,
+    /// How far snapshots are, and which a run made.
+    DescribeSnapshots,
+    /// A snapshot's place, for people.
+    CreateTags,
+    /// Giving back.
+    DeleteSnapshot,
+}
+
+impl Call {
+    /// The permission in IAM, which for all of these is named as the call is.
+    pub fn permission(self) -> String {
+        format!("ec2:{self}")
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.into())
+    }
+}
+
+/// An instance, as far as its snapshots need to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// The name its boot volume is attached by, such as `/dev/xvda`; none where it boots from no volume.
+    pub root_device: Option<String>,
+    /// Availability zone, such as `eu-central-1a`.
+    pub zone: Option<String>,
+}
+
+/// A volume attached to the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its id.
+    pub id: VolumeId,
+    /// The name it is attached by, such as `/dev/sdf`: what the operator said when attaching it, not what the kernel calls it.
+    pub attached_as: String,
+    /// Size in bytes, a multiple of a GiB.
+    pub bytes: u64,
+    /// Type, such as `gp3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_type: Option<String>,
+    /// Provisioned operations a second, where its type has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iops: Option<u32>,
+    /// Provisioned MiB a second, where its type has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<u32>,
+    /// Whether it is encrypted, and so its snapshots.
+    #[serde(default)]
+    pub encrypted: bool,
+}
+
+/// How far a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Its blocks are on their way; what it shows is fixed already.
+    Pending,
+    /// All of it is there.
+    Completed,
+    /// It will never be.
+    Error,
+    /// Something else, such as being brought back out of an archive.
+    Other,
+}
+
+/// A snapshot as EC2 tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its id.
+    pub id: SnapshotId,
+    /// What it is a picture of.
+    pub volume: VolumeId,
+    /// Size of the volume in bytes when the picture was taken.
+    pub bytes: u64,
+    /// How far it is.
+    pub state: State,
+    /// What EC2 says of the state, where it does; of an error the cause.
+    pub reason: Option<String>,
+    /// The share of it that is there, 0 to 100.
+    pub percent: u8,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Snapshot {
+    /// Whether this program made it, in the run `run`.
+    pub fn is_of(&self, run: RunId) -> bool {
+        self.tags.contains_key(TAG) && self.tags.get(RUN_TAG) == Some(&run.to_string())
+    }
+}
+
+/// EC2, as far as it is needed. Each method is one attempt; [`patience::Patience`] tries again where that may help.
+#[async_trait]
+pub trait Ec2: fmt::Debug + Send + Sync {
+    /// The region or endpoint, as the run journal records it.
+    fn place(&self) -> Place;
+
+    /// The instance `id`.
+    async fn instance(&self, id: &InstanceId) -> Result<Instance, CallFailed>;
+
+    /// The volumes attached to it.
+    async fn attached(&self, id: &InstanceId) -> Result<Vec<Volume>, CallFailed>;
+
+    /// Whether `order` would be allowed: a `DryRun`.
+    async fn may_create(&self, order: &Order) -> Result<(), CallFailed>;
+
+    /// Does what `order` says. Never to be tried again: see [`CallFailed::nothing_was_made`].
+    async fn create(&self, order: &Order) -> Result<Vec<Snapshot>, CallFailed>;
+
+    /// Those of `ids` that EC2 shows.
+    async fn snapshots(&self, ids: &[SnapshotId]) -> Result<Vec<Snapshot>, CallFailed>;
+
+    /// Those that `run` made, as far as EC2 shows them yet.
+    async fn made_by(&self, run: RunId) -> Result<Vec<Snapshot>, CallFailed>;
+
+    /// Adds a tag.
+    async fn tag(&self, snapshot: &SnapshotId, key: &str, value: &str) -> Result<(), CallFailed>;
+
+    /// Deletes one. False where EC2 shows none, which it may not do yet.
+    async fn delete(&self, snapshot: &SnapshotId) -> Result<bool, CallFailed>;
+}
+
+/// EC2, shared.
+pub type SharedEc2 = Arc<dyn Ec2>;
+
+/// Where snapshots are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Region, such as `eu-central-1`.
+    pub region: String,
+    /// The server, where it is not AWS's own of that region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.endpoint {
+            None => f.write_str(&self.region),
+            Some(endpoint) => write!(f, "{} at {endpoint}", self.region),
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! EC2 by its SDK. Every call is one attempt, ended by `[ebs] timeout`.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::http::HttpResponse;
+use aws_sdk_ec2::config::{Region, SharedHttpClient};
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::operation::create_snapshots::builders::CreateSnapshotsFluentBuilder;
+use aws_sdk_ec2::types::{
+    Filter, InstanceSpecification, ResourceType, SnapshotState, Tag, TagSpecification,
+};
+
+use super::ids::{InstanceId, SnapshotId};
+use super::order::Order;
+use super::{
+    Call, CallFailed, EbsError, Ec2, Instance, Kind, Place, RUN_TAG, SharedEc2, Snapshot, State,
+    TAG, Volume,
+};
+use crate::aws::chain;
+use crate::config::ebs::EbsConfig;
+use crate::ids::RunId;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+/// What EC2 answers to a rehearsal that would have been allowed.
+const WOULD_HAVE_SUCCEEDED: &str = "DryRunOperation";
+/// EC2 counts sizes of volumes in these.
+const GIB: u64 = 1 << 30;
+/// Values that one filter takes (EC2 API reference, `DescribeSnapshots`).
+const FILTER_VALUES: usize = 200;
+
+/// A client by the settings and the standard credential chain.
+///
+/// # Errors
+/// [`EbsError::NoClient`] says what is missing.
+pub(super) async fn connect(
+    settings: &EbsConfig,
+    place: Place,
+    http: SharedHttpClient,
+) -> Result<SharedEc2, EbsError> {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).build();
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .timeout_config(timeouts)
+        .region(Region::new(place.region.clone()))
+        .retry_config(RetryConfig::disabled());
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
+    let shared = loader.load().await;
+    let credentials = shared
+        .credentials_provider()
+        .ok_or_else(|| EbsError::NoClient {
+            reason: "no AWS credentials were found".into(),
+            passing: false,
+        })?;
+    // Here, and not under the lock; what is found is kept until shortly before it ends.
+    credentials
+        .provide_credentials()
+        .await
+        .map_err(|error| EbsError::NoClient {
+            passing: matches!(
+                error,
+                CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)
+            ),
+            reason: format!("no AWS credentials: {}", chain(&error)),
+        })?;
+    let mut config = aws_sdk_ec2::config::Builder::from(&shared);
+    if let Some(endpoint) = &place.endpoint {
+        config = config.endpoint_url(endpoint);
+    }
+    Ok(std::sync::Arc::new(Api {
+        client: Client::from_conf(config.build()),
+        place,
+        timeout: settings.timeout.0,
+    }))
+}
+
+#[derive(Debug)]
+struct Api {
+    client: Client,
+    place: Place,
+    timeout: Duration,
+}
+
+impl Api {
+    async fn attempt<T, E>(
+        &self,
+        call: Call,
+        sending: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, CallFailed>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        match tokio::time::timeout(self.timeout, sending).await {
+            Ok(sent) => sent.map_err(|error| failed(call, &error)),
+            Err(_) => Err(CallFailed::new(
+                call,
+                Kind::Unanswered,
+                format!("no answer in {} s", self.timeout.as_secs()),
+            )),
+        }
+    }
+
+    fn order(&self, order: &Order) -> CreateSnapshotsFluentBuilder {
+        let instance = InstanceSpecification::builder()
+            .instance_id(order.instance.as_str())
+            .exclude_boot_volume(order.exclude_boot);
+        let instance = order.exclude.iter().fold(instance, |instance, volume| {
+            instance.exclude_data_volume_ids(volume.as_str())
+        });
+        let tags = order
+            .tags
+            .iter()
+            .fold(TagSpecification::builder(), |tags, (key, value)| {
+                tags.tags(Tag::builder().key(key).value(value).build())
+            });
+        self.client
+            .create_snapshots()
+            .instance_specification(instance.build())
+            .tag_specifications(tags.resource_type(ResourceType::Snapshot).build())
+    }
+
+    async fn described(&self, filters: Vec<Filter>) -> Result<Vec<Snapshot>, CallFailed> {
+        let mut found = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let asking = self
+                .client
+                .describe_snapshots()
+                .owner_ids("self")
+                .set_filters(Some(filters.clone()))
+                .set_next_token(token.clone())
+                .send();
+            let page = self.attempt(Call::DescribeSnapshots, asking).await?;
+            for snapshot in page.snapshots() {
+                found.push(read_snapshot(snapshot)?);
+            }
+            token = page
+                .next_token()
+                .filter(|token| !token.is_empty())
+                .map(str::to_owned);
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Ec2 for Api {
+    fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    async fn instance(&self, id: &InstanceId) -> Result<Instance, CallFailed> {
+        let call = Call::DescribeInstances;
+        let asking = self
+            .client
+            .describe_instances()
+            .instance_ids(id.as_str())
+            .send();
+        let found = self.attempt(call, asking).await?;
+        let mut instances = found
+            .reservations()
+            .iter()
+            .flat_map(|reservation| reservation.instances());
+        let instance = instances
+            .find(|one| one.instance_id() == Some(id.as_str()))
+            .ok_or_else(|| CallFailed::new(call, Kind::NotFound, format!("no instance {id}")))?;
+        Ok(Instance {
+            id: id.clone(),
+            root_device: instance.root_device_name().map(str::to_owned),
+            zone: instance
+                .placement()
+                .and_then(|placement| placement.availability_zone())
+                .map(str::to_owned),
+        })
+    }
+
+    async fn attached(&self, id: &InstanceId) -> Result<Vec<Volume>, CallFailed> {
+        let call = Call::DescribeVolumes;
+        let mut found = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let asking = self
+                .client
+                .describe_volumes()
+                .filters(filter("attachment.instance-id", [id.to_string()]))
+                .set_next_token(token.clone())
+                .send();
+            let page = self.attempt(call, asking).await?;
+            for volume in page.volumes() {
+                // One of several instances' has an attachment for each.
+                let attached = volume
+                    .attachments()
+                    .iter()
+                    .find(|one| one.instance_id() == Some(id.as_str()));
+                let Some(attached) = attached else {
+                    continue;
+                };
+                found.push(Volume {
+                    id: parse(call, volume.volume_id())?,
+                    attached_as: attached.device().unwrap_or_default().to_owned(),
+                    bytes: bytes(volume.size()),
+                    volume_type: volume.volume_type().map(|kind| kind.as_str().to_owned()),
+                    iops: volume.iops().and_then(|iops| iops.try_into().ok()),
+                    throughput: volume.throughput().and_then(|rate| rate.try_into().ok()),
+                    encrypted: volume.encrypted().unwrap_or(false),
+                });
+            }
+            token = page
+                .next_token()
+                .filter(|token| !token.is_empty())
+                .map(str::to_owned);
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn may_create(&self, order: &Order) -> Result<(), CallFailed> {
+        let call = Call::CreateSnapshots;
+        let asking = self.order(order).dry_run(true).send();
+        match tokio::time::timeout(self.timeout, asking).await {
+            Ok(Err(SdkError::ServiceError(error)))
+                if error.err().code() == Some(WOULD_HAVE_SUCCEEDED) =>
+            {
+                Ok(())
+            }
+            Ok(Err(error)) => Err(failed(call, &error)),
+            Ok(Ok(_)) => Err(CallFailed::new(
+                call,
+                Kind::Refused,
+                "the server does not know DryRun, and may have made snapshots",
+            )),
+            Err(_) => Err(CallFailed::new(call, Kind::Unanswered, "no answer in time")),
+        }
+    }
+
+    async fn create(&self, order: &Order) -> Result<Vec<Snapshot>, CallFailed> {
+        let call = Call::CreateSnapshots;
+        let made = self.attempt(call, self.order(order).send()).await?;
+        // What is answered here was made: an answer that is not understood must not look like a refusal.
+        let read = |made: &aws_sdk_ec2::types::SnapshotInfo| {
+            Ok(Snapshot {
+                id: parse(call, made.snapshot_id())?,
+                volume: parse(call, made.volume_id())?,
+                bytes: bytes(made.volume_size()),
+                state: made.state().map_or(State::Pending, state),
+                reason: None,
+                percent: percent(made.progress()),
+                tags: tags(made.tags()),
+            })
+        };
+        made.snapshots().iter().map(read).collect()
+    }
+
+    async fn snapshots(&self, ids: &[SnapshotId]) -> Result<Vec<Snapshot>, CallFailed> {
+        let mut found = Vec::new();
+        // By filter: asked for by id, one that is not shown yet would make an error of all.
+        for some in ids.chunks(FILTER_VALUES) {
+            let ids = filter("snapshot-id", some.iter().map(ToString::to_string));
+            found.extend(self.described(vec![ids]).await?);
+        }
+        Ok(found)
+    }
+
+    async fn made_by(&self, run: RunId) -> Result<Vec<Snapshot>, CallFailed> {
+        let filters = vec![
+            filter(&format!("tag:{RUN_TAG}"), [run.to_string()]),
+            filter("tag-key", [TAG.to_owned()]),
+        ];
+        let found = self.described(filters).await?;
+        // A server that passes over filters must not make us delete what is not ours.
+        Ok(found.into_iter().filter(|one| one.is_of(run)).collect())
+    }
+
+    async fn tag(&self, snapshot: &SnapshotId, key: &str, value: &str) -> Result<(), CallFailed> {
+        let asking = self
+            .client
+            .create_tags()
+            .resources(snapshot.as_str())
+            .tags(Tag::builder().key(key).value(value).build())
+            .send();
+        self.attempt(Call::CreateTags, asking).await.map(drop)
+    }
+
+    async fn delete(&self, snapshot: &SnapshotId) -> Result<bool, CallFailed> {
+        let asking = self
+            .client
+            .delete_snapshot()
+            .snapshot_id(snapshot.as_str())
+            .send();
+        match self.attempt(Call::DeleteSnapshot, asking).await {
+            Err(error) if error.kind == Kind::NotFound => Ok(false),
+            deleted => deleted.map(|_| true),
+        }
+    }
+}
+
+fn filter(name: &str, values: impl IntoIterator<Item = String>) -> Filter {
+    let values = values.into_iter().collect();
+    Filter::builder()
+        .name(name)
+        .set_values(Some(values))
+        .build()
+}
+
+fn read_snapshot(snapshot: &aws_sdk_ec2::types::Snapshot) -> Result<Snapshot, CallFailed> {
+    let call = Call::DescribeSnapshots;
+    Ok(Snapshot {
+        id: parse(call, snapshot.snapshot_id())?,
+        volume: parse(call, snapshot.volume_id())?,
+        bytes: bytes(snapshot.volume_size()),
+        state: snapshot.state().map_or(State::Other, state),
+        reason: snapshot
+            .state_message()
+            .filter(|message| !message.is_empty())
+            .map(str::to_owned),
+        percent: percent(snapshot.progress()),
+        tags: tags(snapshot.tags()),
+    })
+}
+
+fn state(state: &SnapshotState) -> State {
+    match state {
+        SnapshotState::Completed => State::Completed,
+        SnapshotState::Error => State::Error,
+        SnapshotState::Pending => State::Pending,
+        _ => State::Other,
+    }
+}
+
+fn tags(tags: &[Tag]) -> BTreeMap<String, String> {
+    let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()));
+    tags.iter().filter_map(pair).collect()
+}
+
+fn bytes(gib: Option<i32>) -> u64 {
+    let gib = gib.and_then(|gib| u64::try_from(gib).ok());
+    gib.unwrap_or(0).saturating_mul(GIB)
+}
+
+/// "42%", and "" where nothing is known.
+fn percent(text: Option<&str>) -> u8 {
+    let text = text.unwrap_or_default().trim_end_matches('%');
+    text.parse().map_or(0, |percent: u8| percent.min(100))
+}
+
+fn parse<T: std::str::FromStr<Err = crate::ids::InvalidId>>(
+    call: Call,
+    text: Option<&str>,
+) -> Result<T, CallFailed> {
+    // Nothing is known of what it did: the answer is no answer.
+    text.unwrap_or_default()
+        .parse()
+        .map_err(|error: crate::ids::InvalidId| {
+            CallFailed::new(
+                call,
+                Kind::Unanswered,
+                format!("its answer is not understood: {error}"),
+            )
+        })
+}
+
+fn failed<E>(call: Call, error: &SdkError<E, HttpResponse>) -> CallFailed
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    match error {
+        SdkError::ServiceError(service) => {
+            let status = service.raw().status().as_u16();
+            let code = service.err().code().unwrap_or_default();
+            let message = service.err().message().unwrap_or_default();
+            let detail = match (code, message) {
+                ("", _) => format!("status {status}"),
+                (code, "") => format!("{code} (status {status})"),
+                (code, message) => format!("{code}: {message}"),
+            };
+            CallFailed::new(call, Kind::of(status, code), detail)
+        }
+        SdkError::ConstructionFailure(_) => CallFailed::new(call, Kind::Refused, chain(error)),
+        _ => {
+            let detail = chain(error);
+            // The TLS library's words for every certificate it does not accept.
+            let kind = match detail.contains("invalid peer certificate") {
+                true => Kind::Untrusted,
+                false => Kind::Unanswered,
+            };
+            CallFailed::new(call, kind, detail)
+        }
+    }
+}
