@@ -278,7 +278,7 @@ pub fn open(
 }
 
 /// The address without user information and query, which may carry secrets.
-fn without_secrets(url: &str) -> String {
+pub(crate) fn without_secrets(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };

@@ -94,6 +94,10 @@ pub async fn backup(
     take_leases(run, &contents, expected(plan, env), env.store.as_ref()).await?;
     let (uploading, intent) = begin_set(run, &contents, env).await?;
     let order = ordered(planned, &contents, &intent);
+    let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());
+    // Once more, so that the connection is open and the credentials are fresh when the lock is taken.
+    let rehearsed = patience.call(|| planned.ec2.may_create(&order)).await;
+    rehearsed.map_err(EbsError::from)?;
     let mut made = MadeSet {
         place: planned.ec2.place(),
         instance: planned.instance.id.clone(),
@@ -105,13 +109,6 @@ pub async fn backup(
         snapshots: Vec::new(),
     };
     let mut entries = run.plan_one(Resource::EbsSnapshots(made.clone()))?;
-    // Once more, so that the connection is open and the credentials are fresh when the lock is taken.
-    planned
-        .ec2
-        .may_create(&order)
-        .await
-        .map_err(EbsError::from)?;
-
     let taken = take(run, plan, planned, &order, env).await;
     let (closed, snapshots) = match taken {
         Ok(taken) => taken,
@@ -128,7 +125,6 @@ pub async fn backup(
     run.settled(&entries)?;
     entries = known;
 
-    let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());
     let answer = order::compare(&order, snapshots)?;
     if !answer.surplus.is_empty() {
         tracing::warn!(

@@ -75,8 +75,8 @@ pub(super) async fn connect(
             reason: format!("no AWS credentials: {}", chain(&error)),
         })?;
     let mut config = aws_sdk_ec2::config::Builder::from(&shared);
-    if let Some(endpoint) = &place.endpoint {
-        config = config.endpoint_url(endpoint);
+    if let Some(endpoint) = &settings.endpoint {
+        config = config.endpoint_url(endpoint.as_str());
     }
     Ok(std::sync::Arc::new(Api {
         client: Client::from_conf(config.build()),

@@ -11,6 +11,7 @@ use super::metadata::Metadata;
 use super::{EbsError, Place, SharedEc2};
 use crate::aws;
 use crate::config::ebs::EbsConfig;
+use crate::store::without_secrets;
 
 /// Until so long nothing new has come nothing more is looked for of a call that was not answered.
 const QUIET: Duration = Duration::from_secs(60);
@@ -93,8 +94,15 @@ impl Access {
         self.in_region(place.region.clone()).await
     }
 
+    /// The server, where it is not AWS's own: by the settings, or by the environment as the SDK reads it.
     fn endpoint(&self) -> Option<String> {
-        self.settings.endpoint.as_ref().map(ToString::to_string)
+        let named = || {
+            let mut names = ["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"].into_iter();
+            // It is written down and shown.
+            names.find_map(|name| Some(without_secrets(&std::env::var(name).ok()?)))
+        };
+        let set = self.settings.endpoint.as_ref().map(ToString::to_string);
+        set.or_else(named)
     }
 
     async fn in_region(&self, region: String) -> Result<SharedEc2, EbsError> {

@@ -33,6 +33,8 @@ struct Inner {
     /// Whether `create` does anything.
     create_refused: bool,
     delete_denied: bool,
+    /// When looks are not answered.
+    silent: Option<(Instant, Duration)>,
 }
 
 impl FakeEc2 {
@@ -77,6 +79,11 @@ impl FakeEc2 {
         let mut inner = self.inner();
         inner.create_fails = Some(CallFailed::new(Call::CreateSnapshots, kind, "no"));
         inner.create_refused = true;
+    }
+
+    /// Answers no look from `after` on, for `length`.
+    pub fn is_silent(&self, after: Duration, length: Duration) {
+        self.inner().silent = Some((Instant::now() + after, length));
     }
 
     pub fn denies_deletion(&self) {
@@ -191,6 +198,12 @@ impl Ec2 for FakeEc2 {
 
     async fn snapshots(&self, ids: &[SnapshotId]) -> Result<Vec<Snapshot>, CallFailed> {
         self.inner().calls.push(Call::DescribeSnapshots);
+        if let Some((from, length)) = self.inner().silent
+            && (from..from + length).contains(&Instant::now())
+        {
+            let call = Call::DescribeSnapshots;
+            return Err(CallFailed::new(call, Kind::Unanswered, "silent"));
+        }
         Ok(self.shown(|one| ids.contains(&one.id)))
     }
 

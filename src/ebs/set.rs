@@ -96,8 +96,18 @@ pub async fn complete(
     let mut pause = FIRST_LOOK;
     let (mut done, mut of) = (0, 0);
     loop {
-        let seen = patience.call(|| ec2.snapshots(&ids)).await?;
-        match condition(set, &seen)? {
+        let looked = patience.call(|| ec2.snapshots(&ids)).await;
+        let now = match looked {
+            Ok(seen) => condition(set, &seen)?,
+            // Hours of pending outlast a network that is gone for some minutes: the snapshots go on without us.
+            Err(error) if matches!(error.kind, Kind::Unanswered | Kind::Throttled) => {
+                tracing::warn!(%error, "cannot look how far the snapshots are");
+                last_shown = Instant::now();
+                Condition::Pending { done, of }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match now {
             Condition::Completed => return Ok(()),
             Condition::Pending { done: now, of: all } => {
                 last_shown = Instant::now();

@@ -8,9 +8,10 @@ use serde::de::DeserializeOwned;
 use crate::archive::ArchivePath;
 use crate::backup::lease::{self, Scope};
 use crate::catalog::verification::Verification;
-use crate::catalog::{self, render};
+use crate::catalog::{self, Recorded, render};
 use crate::ids::{DeploymentId, RunId, ShardName};
 use crate::manifest::seal::{self, seal_body};
+use crate::manifest::snapshots::SnapshotManifest;
 use crate::manifest::table::TableReader;
 use crate::manifest::{FILES, INTENT, Intent, MANIFEST, Manifest};
 use crate::store::Store;
@@ -46,8 +47,16 @@ pub(super) fn manifest(data: &[u8]) -> usize {
         let _ = seal::seal(&manifest);
         read += 1;
     }
+    let mut of_snapshots = None;
+    for manifest in opened::<SnapshotManifest>(data) {
+        let _ = manifest.check();
+        let _ = seal::seal(&manifest);
+        of_snapshots = Some(manifest.id);
+        read += 1;
+    }
     // As `list`, `show` and `latest` read it.
-    if let Some(id) = opened::<Manifest>(data).last().map(|manifest| manifest.id) {
+    let of_archives = opened::<Manifest>(data).last().map(|manifest| manifest.id);
+    if let Some(id) = of_archives.or(of_snapshots) {
         let store = MemoryStore::new();
         store.replace(&catalog::key(id, MANIFEST), reseal(data));
         store.replace(&catalog::key(id, FILES), Vec::new());
@@ -141,8 +150,12 @@ fn look(store: &MemoryStore) {
         };
         let _ = render::table(&sets, jiff::Timestamp::UNIX_EPOCH);
         for set in &sets {
-            if let Ok(manifest) = catalog::read_manifest(store, set.id).await {
-                let _ = render::set(set, &manifest);
+            match catalog::read_recorded(store, set.id).await {
+                Ok(Recorded::Archives(manifest)) => drop(render::set(set, &manifest)),
+                Ok(Recorded::Snapshots(manifest)) => {
+                    drop(catalog::render_snapshots(set, &manifest));
+                }
+                Err(_) => {}
             }
         }
         let _ = catalog::latest(store).await;

@@ -84,6 +84,19 @@ async fn hours_of_pending_are_waited_for_and_late_showing_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_network_that_is_gone_for_an_hour_spoils_no_set_that_is_pending_for_two() {
+    let ec2 = FakeEc2::with_volumes(2);
+    ec2.completes_after(Duration::from_secs(7200));
+    ec2.is_silent(Duration::from_secs(600), Duration::from_secs(3600));
+    let set = taken(&ec2).await;
+    waited(&ec2, &set, 24 * 3600).await.unwrap();
+    // But not for longer than is waited at all.
+    ec2.is_silent(Duration::ZERO, Duration::from_secs(48 * 3600));
+    let error = waited(&ec2, &set, 3600).await.unwrap_err();
+    assert!(matches!(error, EbsError::Overdue { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_fails_is_deleted_or_takes_too_long_is_no_set() {
     let ec2 = FakeEc2::with_volumes(2);
     ec2.completes_after(Duration::from_secs(3600));

@@ -50,7 +50,7 @@ pub(super) async fn look_at_ebs(
             Err(error) => findings.push(refused(subject, "volume", &error)),
         }
     }
-    let (ec2, instance, attached) = match ask(env).await {
+    let (ec2, instance, attached) = match ask(env, run).await {
         Ok(asked) => asked,
         Err(error) => {
             findings.push(refused(EBS.into(), "ec2", &error));
@@ -88,7 +88,8 @@ pub(super) async fn look_at_ebs(
         filesystems: planned,
     };
     if complete && !set.filesystems.is_empty() {
-        findings.push(rehearse(&set, run).await);
+        let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());
+        findings.push(rehearse(&set, run, &patience).await);
     }
     (complete.then_some(set), findings)
 }
@@ -103,13 +104,18 @@ fn each_once(layouts: &[DataLayout]) -> BTreeMap<DevNumber, Filesystem> {
     once
 }
 
-async fn ask(env: &Environment) -> Result<(SharedEc2, Instance, Vec<Volume>), EbsError> {
+async fn ask(
+    env: &Environment,
+    run: RunId,
+) -> Result<(SharedEc2, Instance, Vec<Volume>), EbsError> {
     let access = &env.tools.ebs;
     let id = access.instance().await?;
     let ec2 = access.open().await?;
     let patience = Patience::new(access.settings().retry_for.0, env.cancel.clone());
     let instance = patience.call(|| ec2.instance(&id)).await?;
     let attached = patience.call(|| ec2.attached(&id)).await?;
+    // Whether we may, which nobody wants to learn when the snapshots are made: a new run has none.
+    patience.call(|| ec2.made_by(run)).await?;
     Ok((ec2, instance, attached))
 }
 
@@ -159,7 +165,7 @@ fn store_among(own: &[OwnPath], filesystems: &BTreeMap<DevNumber, Filesystem>) -
 }
 
 /// Whether EC2 would do it.
-async fn rehearse(set: &PlannedSet, run: RunId) -> Finding {
+async fn rehearse(set: &PlannedSet, run: RunId, patience: &Patience) -> Finding {
     // What the set will be called is not known yet; EC2's policies may look at which tags there are.
     let id = BackupId::at(Timestamp::now());
     let tags = [(TAG, id.to_string()), (RUN_TAG, run.to_string())];
@@ -177,7 +183,7 @@ async fn rehearse(set: &PlannedSet, run: RunId) -> Finding {
             "detach volumes that nobody needs",
         );
     }
-    match set.ec2.may_create(&order).await {
+    match patience.call(|| set.ec2.may_create(&order)).await {
         Ok(()) => Finding::ok(
             subject,
             "permission",
@@ -199,6 +205,9 @@ fn refused(subject: String, check: &'static str, error: &dyn Explain) -> Finding
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::backup::preflight::Verdict;
@@ -231,15 +240,16 @@ mod tests {
             ec2: Arc::new(ec2),
         };
         let run = RunId::random();
-        let fine = rehearse(&set(FakeEc2::with_volumes(3), 2), run).await;
+        let patience = Patience::new(Duration::ZERO, CancellationToken::new());
+        let fine = rehearse(&set(FakeEc2::with_volumes(3), 2), run, &patience).await;
         assert_eq!(fine.verdict, Verdict::Ok);
         assert!(fine.detail.contains("2 of 3 volumes"), "{fine:?}");
         let ec2 = FakeEc2::with_volumes(1);
         ec2.refuses(Kind::Denied);
-        let denied = rehearse(&set(ec2, 1), run).await;
+        let denied = rehearse(&set(ec2, 1), run, &patience).await;
         assert_eq!(denied.verdict, Verdict::Refused);
         assert!(denied.todo.unwrap().contains("ec2:CreateSnapshots"));
-        let many = rehearse(&set(FakeEc2::with_volumes(42), 1), run).await;
+        let many = rehearse(&set(FakeEc2::with_volumes(42), 1), run, &patience).await;
         assert_eq!((many.verdict, many.check), (Verdict::Refused, "limits"));
     }
 
