@@ -158,6 +158,18 @@ pub enum SnapshotError {
         /// How long it was waited for.
         patience: Duration,
     },
+    /// Where LVM keeps its locks cannot be told.
+    #[error("`lvmconfig global/locking_dir` does not name a directory: {said}")]
+    NoLocks {
+        /// What it printed.
+        said: String,
+    },
+    /// A volume is on its way to another place.
+    #[error("{origin} is being moved (pvmove)")]
+    Moving {
+        /// The volume.
+        origin: Origin,
+    },
     /// LVM's lock on a group cannot be asked for.
     #[error("cannot lock {}, which is LVM's lock on a volume group: {source}", path.display())]
     GroupLock {
@@ -259,6 +271,7 @@ impl Explain for SnapshotError {
             Self::Volume(error) => error.hint(),
             Self::Unfit { .. } => Some(
                 "provider \"lvm\" wants each file system, XFS or ext4, directly on a logical volume (linear, striped, raid or thin) or on an md array (raid0, raid1, raid10) of linear or striped ones; \
+                 provider \"reflink\" clones files on XFS and btrfs wherever they lie; \
                  provider \"hold\" needs no volume manager but holds the database for the whole backup"
                     .into(),
             ),
@@ -289,8 +302,14 @@ impl Explain for SnapshotError {
                 "see which it is (`fuser -v` on V_{vg} in LVM's locking directory, normally /run/lock/lvm), and run the backup when it has ended"
             )),
             Self::ArrayChanged { array, .. } => Some(format!(
-                "see `mdadm --detail /dev/{array}`, and run the backup again when its members are in sync"
+                "see `mdadm --detail /dev/{array}` and /proc/mdstat; run the backup again when nothing changes there any more"
             )),
+            Self::NoLocks { .. } => Some(
+                "nothing keeps LVM's commands out of a prepared snapshot without its locks: see `lvmconfig --typeconfig full global/locking_dir`".into(),
+            ),
+            Self::GroupLock { .. } => Some("run freezeframe as root, with LVM's locking directory writable".into()),
+            Self::Moving { .. } => Some("wait until `lvs -a -o name,move_pv` shows no move any more".into()),
+            Self::Device { .. } => Some("the kernel's log (`dmesg`) says why".into()),
             Self::Unlike { .. } => Some("set [lvm] window = \"lvm\"".into()),
             Self::Unmounted { point, .. } => Some(format!(
                 "mount it on {} again, then run `freezeframe recover`",
@@ -310,7 +329,7 @@ impl Explain for SnapshotError {
             Self::NotMerging { name } => Some(format!("end what has the origin of {name} open, unmount it, run `lvchange --refresh` on it, and ask again")),
             Self::NoNode { .. } => Some("see `systemctl status systemd-udevd`: it makes the nodes of new devices".into()),
             Self::Mount { .. } => Some("the kernel's log (`dmesg`) says why".into()),
-            Self::Clone { .. } | Self::Exchange { .. } | Self::Flush { .. } | Self::Device { .. } | Self::GroupLock { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
+            Self::Clone { .. } | Self::Exchange { .. } | Self::Flush { .. } | Self::Report { .. } | Self::Rate { .. } | Self::Directory { .. } | Self::WrongDevice { .. } => None,
         }
     }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # ordered.py FILE write|read: writes block after block of a file that lies across the members of an array, each on disk before the next begins, over and over, until
-# /run/ordered.stop is there; or tells whether a picture of it is of one moment: then no block is newer than the one before it. No name and no size of the file
+# /run/ordered.stop is there; or tells whether a picture of it is of one moment: then no block is newer than the one before it; it ends with 3 where it is not. No name and no size of the file
 # system changes meanwhile: it writes past caches to blocks that are there.
 import mmap, os, struct, sys
 CHUNK = 64 << 10
@@ -13,7 +13,8 @@ if mode == "read":
     print(pairs)
     # All pairs are one chain: 0A 0B 1A 1B ... Each number is as new as the one before it, or one round older; never newer.
     chain = [n for pair in pairs for n in pair]
-    sys.exit(any(later > earlier for earlier, later in zip(chain, chain[1:])) or chain[0] > chain[-1] + 1)
+    torn = any(later > earlier for earlier, later in zip(chain, chain[1:])) or chain[0] > chain[-1] + 1
+    sys.exit(3 if torn else 0)
 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DIRECT | os.O_DSYNC)
 block = mmap.mmap(-1, CHUNK)
 for at in range(16):

@@ -1,5 +1,6 @@
 //! What happens to volumes in the window.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
@@ -61,7 +62,6 @@ pub(super) fn prepared(
     broken: &CancellationToken,
 ) -> Result<(), PictureError> {
     let arrays: Vec<_> = planned.iter().filter_map(PlannedPicture::array).collect();
-    let _held = layered.hold_groups()?;
     let parts = match test_switch::is_off(Rope::Together) {
         true => layered.apart(),
         false => vec![layered],
@@ -80,13 +80,19 @@ fn together(
     timeline: &Timeline,
     broken: &CancellationToken,
 ) -> Result<(), PictureError> {
+    // Held until all is done, or withdrawn.
+    let groups = RefCell::new(None);
+    let load = || {
+        groups.replace(Some(layered.hold_groups()?));
+        layered.load()
+    };
     let expose = || {
         let sys = Path::new(SYS);
         arrays.iter().try_for_each(|array| array.holds(sys))?;
         layered.expose()
     };
     let acts: [(&str, Act<'_>); 4] = [
-        ("load", &|| layered.load()),
+        ("load", &load),
         ("suspend", &|| layered.suspend()),
         ("expose", &expose),
         ("resume", &|| layered.go_on()),

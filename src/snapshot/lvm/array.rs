@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use self::assembly::Assembly;
 use super::facts::LvmFacts;
-use super::plan::{Planned, can_be_prepared};
+use super::plan::{Planned, can_be_prepared, fit_group, fit_volume};
 use super::prepared::{Names, device};
 use super::{Lvm, command, control};
 use crate::ids::RunId;
@@ -90,7 +90,12 @@ fn is_array(filesystem: &Filesystem) -> bool {
 
 fn is_usable(layer: &Layer, lvm: &LvmFacts) -> bool {
     match &layer.kind {
-        LayerKind::LogicalVolume { vg, lv } => lvm.volume(vg, lv).is_some_and(can_be_prepared),
+        LayerKind::LogicalVolume { vg, lv } => {
+            let group = lvm.group(vg);
+            let volume = lvm.volume(vg, lv);
+            volume.is_some_and(|volume| can_be_prepared(volume) && fit_volume(volume).is_ok())
+                && group.is_some_and(|group| fit_group(group).is_ok())
+        }
         _ => false,
     }
 }
@@ -180,7 +185,8 @@ impl PlannedArray {
     /// # Errors
     /// [`SnapshotError::ArrayChanged`].
     pub fn holds(&self, sys: &Path) -> Result<(), SnapshotError> {
-        let now = facts::read(sys, self.device).map_err(|error| error.to_string());
+        let now =
+            facts::read(sys, self.device).map_err(|error| format!("cannot be looked at: {error}"));
         now.and_then(|facts| self.assembly.holds(&facts))
             .map_err(|reason| SnapshotError::ArrayChanged {
                 array: self.assembly.array.clone(),

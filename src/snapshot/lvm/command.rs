@@ -293,6 +293,11 @@ pub fn inactive_tables() -> Command {
     lvm("dmsetup", &["table", "--inactive"]).urgent()
 }
 
+/// The names of the devices that a device lies on, as `dmsetup deps` prints them.
+pub fn below(name: &str) -> Command {
+    lvm("dmsetup", &["deps", "--options", "devname", name])
+}
+
 /// `major:minor` of a device.
 pub fn number(name: &str) -> Command {
     lvm(
@@ -331,9 +336,9 @@ pub fn exchange(name: &str) -> Command {
     lvm("dmsetup", &["resume", "--nolockfs", "--noudevsync", name])
 }
 
-/// Resumes one device.
+/// Resumes one device. Nobody waits for udev: it may be what hangs, and others wait to be resumed.
 pub fn resume(device: &str) -> Command {
-    lvm("dmsetup", &["resume", device])
+    lvm("dmsetup", &["resume", "--noudevsync", device])
 }
 
 fn lvm(program: &'static str, args: &[&str]) -> Command {

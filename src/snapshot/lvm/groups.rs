@@ -15,8 +15,6 @@ use crate::snapshot::SnapshotError;
 
 /// How often a lock that somebody else has is asked for again.
 const AGAIN: Duration = Duration::from_millis(5);
-/// LVM's default (`lvm.conf(5)`, `global/locking_dir`).
-const DEFAULT_DIR: &str = "/run/lock/lvm";
 
 /// Groups that may be locked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,14 +39,18 @@ impl Lvm {
     /// The groups `names`, and where their locks lie. One command.
     ///
     /// # Errors
-    /// [`SnapshotError::Exec`].
+    /// [`SnapshotError::Exec`], [`SnapshotError::NoLocks`].
     pub(super) fn groups<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
     ) -> Result<Groups, SnapshotError> {
         let said = self.exec.run(&command::locking_dir())?;
+        // A guess would be a lock that LVM never looks at.
+        let dir = locking_dir(&said).ok_or_else(|| SnapshotError::NoLocks {
+            said: said.trim().to_owned(),
+        })?;
         Ok(Groups {
-            dir: locking_dir(&said).into(),
+            dir: dir.into(),
             names: names.map(str::to_owned).collect(),
         })
     }
@@ -120,12 +122,10 @@ impl Drop for GroupLock {
 }
 
 /// The directory as `lvmconfig` prints it: `locking_dir="/run/lock/lvm"`.
-fn locking_dir(text: &str) -> &str {
-    let value = text.trim().strip_prefix("locking_dir=");
-    let value = value.and_then(|value| value.strip_prefix('"')?.strip_suffix('"'));
-    value
-        .filter(|value| value.starts_with('/'))
-        .unwrap_or(DEFAULT_DIR)
+fn locking_dir(text: &str) -> Option<&str> {
+    let value = text.trim().strip_prefix("locking_dir=")?;
+    let value = value.strip_prefix('"')?.strip_suffix('"')?;
+    value.starts_with('/').then_some(value)
 }
 
 #[cfg(test)]
@@ -181,7 +181,7 @@ mod tests {
     fn the_directory_is_read_as_lvm_prints_it() {
         assert_eq!(
             locking_dir("locking_dir=\"/var/lock/lvm\"\n"),
-            "/var/lock/lvm"
+            Some("/var/lock/lvm")
         );
         for other in [
             "",
@@ -189,7 +189,7 @@ mod tests {
             "locking_dir=\"\"",
             "locking_type=\"/x\"",
         ] {
-            assert_eq!(locking_dir(other), DEFAULT_DIR, "{other:?}");
+            assert_eq!(locking_dir(other), None, "{other:?}");
         }
     }
 }

@@ -289,7 +289,7 @@ fn fitting<'a>(filesystem: &Filesystem, facts: &'a LvmFacts) -> Result<Fit<'a>, 
     })
 }
 
-fn fit_group(group: &VolumeGroup) -> Result<(), String> {
+pub(super) fn fit_group(group: &VolumeGroup) -> Result<(), String> {
     let name = &group.name;
     let flag = |index| group.attr.chars().nth(index).unwrap_or('?');
     if flag(0) != 'w' {
@@ -310,7 +310,7 @@ fn fit_group(group: &VolumeGroup) -> Result<(), String> {
     Ok(())
 }
 
-fn fit_volume(volume: &LogicalVolume) -> Result<(), String> {
+pub(super) fn fit_volume(volume: &LogicalVolume) -> Result<(), String> {
     let name = volume.full_name();
     let kind = volume.layout.join(",");
     let plain =

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use super::groups::{GroupLocks, Groups};
 use super::{Lvm, command, control};
+use crate::exec::Command;
 use crate::snapshot::{LvmSnapshot, SnapshotError, Space};
 use crate::volume::sysfs::join_lvm_name;
 
@@ -28,6 +29,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The target that passes everything on to another device, and has that one's snapshots keep what is overwritten.
 const ORIGIN: &str = "snapshot-origin";
+
+/// Which of a device's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Live,
+    Waiting,
+}
 
 /// The device-mapper names that one prepared snapshot has to do with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,10 +131,10 @@ impl Layered {
     /// # Errors
     /// [`SnapshotError::Exec`] and [`SnapshotError::Reloaded`].
     pub fn load(&self) -> Result<(), SnapshotError> {
-        let exec = &self.lvm.exec;
+        let names = self.origin_names();
         let (live, waiting) = (
-            exec.run(&command::tables())?,
-            exec.run(&command::inactive_tables())?,
+            self.lvm.tables(&names, Which::Live)?,
+            self.lvm.tables(&names, Which::Waiting)?,
         );
         for layer in &self.layers {
             let name = &layer.names.origin;
@@ -136,7 +144,7 @@ impl Layered {
         }
         for layer in &self.layers {
             let load = command::load(&layer.names.origin, &layer.ours).urgent();
-            exec.run(&load)?;
+            self.lvm.exec.run(&load)?;
         }
         Ok(())
     }
@@ -201,6 +209,8 @@ impl Lvm {
     /// [`SnapshotError::Exec`], [`SnapshotError::Device`] and [`SnapshotError::Unlike`]; [`Lvm::remove`] clears up.
     pub fn layer(&self, snapshots: Vec<LvmSnapshot>) -> Result<Layered, SnapshotError> {
         let groups = self.groups(snapshots.iter().map(|one| one.origin.vg.as_str()))?;
+        // What keeps them from being locked is better known now than in the window.
+        drop(groups.lock(PATIENCE)?);
         let layers = snapshots.into_iter().map(|snapshot| self.lay(snapshot));
         Ok(Layered {
             layers: layers.collect::<Result<_, _>>()?,
@@ -218,6 +228,16 @@ impl Lvm {
         };
         if !may_be_doubled(&own) {
             return Err(unlike());
+        }
+        // LVM gives it another table when the move ends, and could not take its own devices away while ours lie on them.
+        if self
+            .exec
+            .run(&command::below(&names.origin))?
+            .contains("-pvmove")
+        {
+            return Err(SnapshotError::Moving {
+                origin: snapshot.origin,
+            });
         }
         let sectors = sectors(&own).ok_or_else(unlike)?;
         self.exec.run(&command::make_device(&names.real))?;
@@ -253,8 +273,10 @@ impl Lvm {
         &self,
         snapshots: impl Iterator<Item = &'a LvmSnapshot>,
     ) -> Result<(), SnapshotError> {
-        let waiting = self.exec.run(&command::inactive_tables())?;
-        for names in snapshots.map(Names::of) {
+        let names: Vec<_> = snapshots.map(Names::of).collect();
+        let origins: Vec<_> = names.iter().map(|one| one.origin.clone()).collect();
+        let waiting = self.tables(&origins, Which::Waiting)?;
+        let clear = |names: &Names| {
             let found = table_of(&waiting, &names.origin);
             if let [line] = found.as_slice()
                 && target(line) == Some(ORIGIN)
@@ -262,8 +284,30 @@ impl Lvm {
             {
                 self.exec.run(&command::clear(&names.origin))?;
             }
+            Ok(())
+        };
+        // Every one is tried.
+        let cleared: Vec<_> = names.iter().map(clear).collect();
+        cleared.into_iter().collect()
+    }
+
+    /// The tables of `names`, each line after `name: `. By one command for all devices of the host; where that fails, as it does when any of them goes away
+    /// meanwhile, by one for each.
+    fn tables(&self, names: &[String], which: Which) -> Result<String, SnapshotError> {
+        let (all, one): (_, fn(&str) -> Command) = match which {
+            Which::Live => (command::tables(), command::table),
+            Which::Waiting => (command::inactive_tables(), command::inactive_table),
+        };
+        if let Ok(text) = self.exec.run(&all) {
+            return Ok(text);
         }
-        Ok(())
+        let mut text = String::new();
+        for name in names {
+            for line in self.exec.run(&one(name))?.lines() {
+                text.push_str(&format!("{name}: {line}\n"));
+            }
+        }
+        Ok(text)
     }
 
     /// Sees to it that the origin still writes past the picture.

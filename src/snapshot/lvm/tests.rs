@@ -108,8 +108,8 @@ fn a_thin_snapshot_is_as_full_as_its_pool_and_its_origin_goes_on_with_it() {
     assert_eq!(
         seen(&exec, "dmsetup resume"),
         [
-            "dmsetup resume data--1-pool-tpool",
-            "dmsetup resume data--1-thin1"
+            "dmsetup resume --noudevsync data--1-pool-tpool",
+            "dmsetup resume --noudevsync data--1-thin1"
         ]
     );
 }
@@ -313,7 +313,7 @@ impl crate::exec::Exec for Suspended {
 fn an_origin_left_suspended_is_resumed_first() {
     for (cure, ok) in [
         ("lvchange --refresh", true),
-        ("dmsetup resume data--1-mongo--db", true),
+        ("dmsetup resume --noudevsync data--1-mongo--db", true),
         ("never", false),
     ] {
         let exec = Arc::new(Suspended {
@@ -334,7 +334,7 @@ fn an_origin_left_suspended_is_resumed_first() {
 
 #[test]
 fn what_is_stuck_goes_on_without_lvm() {
-    let resume = "dmsetup resume data--1-mongo--db";
+    let resume = "dmsetup resume --noudevsync data--1-mongo--db";
     let exec = Arc::new(Suspended {
         cure: resume,
         cured: false.into(),

@@ -19,6 +19,10 @@ pub struct Assembly {
     pub sectors: u64,
     /// Sectors in a chunk, where it is striped.
     pub chunk: u64,
+    /// As [`ArrayFacts::layout`].
+    pub layout: i32,
+    /// Places for members.
+    pub slots: u32,
     /// In the order of the stripes.
     pub members: Vec<Member>,
 }
@@ -40,9 +44,9 @@ impl Assembly {
     /// # Errors
     /// Why it cannot be done, to follow "it lies on".
     pub fn of(facts: &ArrayFacts, usable: impl Fn(DevNumber) -> bool) -> Result<Self, String> {
-        let name = format!("{} ({})", facts.name, facts.level);
-        steady(facts).map_err(|reason| format!("{name}, {reason}"))?;
-        let mirrors = mirrors(facts).map_err(|reason| format!("{name}, {reason}"))?;
+        let named = |reason: String| format!("{} ({}), which {reason}", facts.name, facts.level);
+        steady(facts).map_err(named)?;
+        let mirrors = mirrors(facts).map_err(named)?;
         let mut members = Vec::new();
         let groups = facts.slots.checked_div(mirrors).unwrap_or(0);
         for group in 0..groups {
@@ -55,10 +59,10 @@ impl Assembly {
             let Some((member, slot)) = there.find(fit).and_then(|one| Some((one, one.slot?)))
             else {
                 let slots: Vec<_> = slots.map(|slot| slot.to_string()).collect();
-                return Err(format!(
-                    "{name}, of which no member in slot {} is in sync and directly a linear or striped logical volume without other snapshots",
+                return Err(named(format!(
+                    "has no member in slot {} that is in sync and itself a linear or striped logical volume that can be snapshotted",
                     slots.join(" or ")
-                ));
+                )));
             };
             members.push((
                 Member {
@@ -69,12 +73,14 @@ impl Assembly {
                 member.sectors,
             ));
         }
-        fits(facts, &members).map_err(|reason| format!("{name}, {reason}"))?;
+        fits(facts, &members).map_err(named)?;
         Ok(Self {
             array: facts.name.clone(),
             level: facts.level.clone(),
             sectors: facts.sectors,
             chunk: facts.chunk,
+            layout: facts.layout,
+            slots: facts.slots,
             members: members.into_iter().map(|(member, _)| member).collect(),
         })
     }
@@ -85,7 +91,9 @@ impl Assembly {
     /// What has changed, to follow the array's name.
     pub fn holds(&self, facts: &ArrayFacts) -> Result<(), String> {
         steady(facts)?;
-        if (&facts.level, facts.sectors, facts.chunk) != (&self.level, self.sectors, self.chunk) {
+        let shape = (facts.sectors, facts.chunk, facts.layout, facts.slots);
+        if facts.level != self.level || shape != (self.sectors, self.chunk, self.layout, self.slots)
+        {
             return Err("has another shape than before".into());
         }
         for member in &self.members {
@@ -126,7 +134,7 @@ impl Assembly {
 /// Fails while members differ from one another, or the array changes its shape.
 fn steady(facts: &ArrayFacts) -> Result<(), String> {
     if facts.metadata.starts_with("external") {
-        return Err("whose metadata is kept by a program of its own".into());
+        return Err("has metadata that a program of its own keeps".into());
     }
     let at_work = [
         "clean",
@@ -137,17 +145,17 @@ fn steady(facts: &ArrayFacts) -> Result<(), String> {
         "read-auto",
     ];
     if !at_work.contains(&facts.state.as_str()) {
-        return Err(format!("which is in state \"{}\"", facts.state));
+        return Err(format!("is in state \"{}\"", facts.state));
     }
     if let Some(action @ ("resync" | "reshape" | "repair")) = facts.action.as_deref() {
-        return Err(format!("which is at \"{action}\""));
+        return Err(format!("is at \"{action}\""));
     }
     let open = |limit: &Option<String>| limit.as_deref().is_some_and(|limit| limit != "none");
     if open(&facts.resync_start) {
-        return Err("which waits for a resync".into());
+        return Err("waits for a resync".into());
     }
     if open(&facts.reshape_position) {
-        return Err("which is being reshaped".into());
+        return Err("is being reshaped".into());
     }
     Ok(())
 }
@@ -163,19 +171,19 @@ fn mirrors(facts: &ArrayFacts) -> Result<u32, String> {
             let near = u32::try_from(near).unwrap_or(0);
             if far != 1 || near < 2 || !facts.slots.is_multiple_of(near) {
                 return Err(format!(
-                    "whose layout {:#x} over {} members is not \"near\" copies with as many members for each",
+                    "has the layout {:#x} over {} members, not \"near\" copies with as many members for each",
                     facts.layout, facts.slots
                 ));
             }
             Ok(near)
         }
-        _ => Err("a level that is not supported: raid0, raid1 and raid10 are".into()),
+        _ => Err("is of a level that is not supported: raid0, raid1 and raid10 are".into()),
     }
 }
 
 /// Whether the array is what the members, striped, add up to.
 fn fits(facts: &ArrayFacts, members: &[(Member, u64)]) -> Result<(), String> {
-    let odd = || "whose size is not what its members add up to".to_owned();
+    let odd = || "has not the size that its members add up to".to_owned();
     let stripes = u64::try_from(members.len()).map_err(|_| odd())?;
     if stripes == 0 || facts.sectors == 0 {
         return Err(odd());
@@ -185,7 +193,7 @@ fn fits(facts: &ArrayFacts, members: &[(Member, u64)]) -> Result<(), String> {
         return Err(odd());
     }
     if members.iter().any(|(_, sectors)| *sectors < each) {
-        return Err("whose members are not of one size".into());
+        return Err("has members that are not of one size".into());
     }
     Ok(())
 }

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::snapshot::lvm::facts::LogicalVolume;
+use crate::snapshot::lvm::facts::{LogicalVolume, VolumeGroup};
 use crate::volume::fake::FakeHost;
 
 /// md0, a raid1 of two volumes of group "data", as sysfs shows it.
@@ -65,7 +65,14 @@ fn lvm(attrs: [&str; 2]) -> LvmFacts {
     LvmFacts {
         arrays: Arrays::new(),
         pools: Vec::new(),
-        groups: Vec::new(),
+        groups: vec![VolumeGroup {
+            name: "data".into(),
+            attr: "wz--n-".into(),
+            free: 1 << 30,
+            extent: 4 << 20,
+            missing: 0,
+            lock_type: String::new(),
+        }],
         volumes: vec![volume(1, "one", attrs[0]), volume(2, "two", attrs[1])],
     }
 }
@@ -120,8 +127,7 @@ fn the_first_member_that_can_be_snapshotted_stands_for_the_array() {
     let host = host();
     let layout = layout(&host);
     // "one" has a snapshot already.
-    let lvm = lvm(["owi-aos---", "-wi-ao----"]);
-    let arrays = survey(&host.sys(), &[&layout], &lvm);
+    let arrays = survey(&host.sys(), &[&layout], &lvm(["owi-aos---", "-wi-ao----"]));
     let expanded = expand(&layout, &arrays);
     let names: Vec<_> = expanded
         .filesystems
@@ -130,6 +136,10 @@ fn the_first_member_that_can_be_snapshotted_stands_for_the_array() {
         .collect();
     assert_eq!(names, [("dm-2", "/data")]);
     assert_eq!(members(&arrays).len(), 1);
+    // Nor is anything of a group that lacks a disk.
+    let mut lacking = lvm(["-wi-ao----", "-wi-ao----"]);
+    lacking.groups[0].missing = 1;
+    assert!(members(&survey(&host.sys(), &[&layout], &lacking)).is_empty());
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn layered(live: &'static str, waiting: &'static str) -> (Layered, Arc<ScriptedE
         .on("dmsetup load", "")
         .on("dmsetup suspend", "")
         .on("dmsetup resume", "")
-        .on("lvmconfig", "");
+        .on("lvmconfig", "locking_dir=\"/run/lock/lvm\"\n");
     let exec = Arc::new(exec);
     let lvm = Lvm::new(exec.clone());
     let mut second = snapshot();
