@@ -12,6 +12,7 @@ mod merge;
 pub mod plan;
 pub mod prepared;
 pub mod status;
+pub mod undo;
 pub mod watch;
 
 use std::collections::BTreeSet;
@@ -30,11 +31,6 @@ use super::{LvmSnapshot, SnapshotError, Space};
 use crate::exec::{Command, SharedExec};
 use crate::volume::DevNumber;
 use crate::volume::sysfs::join_lvm_name;
-
-/// A device is suspended for less than this by a command that works (0.4 s is the longest stall seen in the laboratory, on a slow kernel).
-pub const MOMENT: Duration = Duration::from_millis(500);
-/// So many moments another command may have the group's lock before an origin that stands still is resumed without it.
-const MOMENTS: u32 = 3;
 
 /// How long a device node may be in coming, and how often it is looked for.
 const NODE_PATIENCE: Duration = Duration::from_secs(30);
@@ -256,6 +252,7 @@ impl Lvm {
         if is_prepared(snapshot) {
             self.take_apart(snapshot)?;
         }
+        self.drop_detached(snapshot)?;
         let Some(found) = self.find(&snapshot.origin.vg, &snapshot.lv)? else {
             return self.sweep(snapshot);
         };
@@ -271,24 +268,9 @@ impl Lvm {
                 tracing::warn!(origin = %snapshot.origin, %error, "cannot refresh the origin; it works, `lvchange --refresh` tidies it");
             }
         }
+        self.resume(snapshot)?;
         self.sweep(snapshot)?;
         Ok(Removal::Removed)
-    }
-
-    /// Removes the kernel's devices of a snapshot that LVM does not know, as an `lvcreate` killed at a bad moment
-    /// leaves them. Their names are the run's own; the kernel refuses to remove one that is in use.
-    fn sweep(&self, snapshot: &LvmSnapshot) -> Result<Removal, SnapshotError> {
-        let own = join_lvm_name(&snapshot.origin.vg, &snapshot.lv);
-        let devices = self.devices()?;
-        let mut removal = Removal::WasAbsent;
-        // The snapshot holds its copy-on-write space open, so it goes first.
-        for device in [own.clone(), format!("{own}-cow")] {
-            if devices.has(&device) {
-                self.exec.run(&command::drop_device(&device))?;
-                removal = Removal::Removed;
-            }
-        }
-        Ok(removal)
     }
 
     fn find(&self, vg: &str, lv: &str) -> Result<Option<LogicalVolume>, SnapshotError> {
@@ -296,84 +278,6 @@ impl Lvm {
         Ok(volumes
             .into_iter()
             .find(|volume| volume.vg == vg && volume.lv == lv))
-    }
-
-    /// Resumes what an `lvcreate` killed between suspend and resume left suspended.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Exec`]; [`SnapshotError::Suspended`] when it stays so.
-    pub fn resume(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
-        if self.suspended(snapshot)?.is_empty() {
-            return Ok(());
-        }
-        // LVM suspends nothing of a prepared one; we did, and nobody is at work on it any more.
-        if is_prepared(snapshot) {
-            return self.resume_devices(snapshot);
-        }
-        // Under the group's lock, so that another command at work is not cut short; but one that hangs with it is waited for in vain.
-        if let Err(error) = self.refresh(snapshot) {
-            tracing::warn!(origin = %snapshot.origin, %error, "LVM cannot resume the origin, trying device-mapper");
-        }
-        self.resume_devices(snapshot)
-    }
-
-    /// Resumes what stands still, by device-mapper alone.
-    fn resume_devices(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
-        for device in self.suspended(snapshot)? {
-            self.exec.run(&command::resume(&device))?;
-        }
-        match self.suspended(snapshot)?.into_iter().next() {
-            Some(device) => Err(SnapshotError::Suspended { device }),
-            None => Ok(()),
-        }
-    }
-
-    /// Resumes what a command that hangs has left suspended, without a word to LVM, whose lock that command may hold. One at work, which
-    /// suspends for a moment, is not cut short.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Exec`].
-    pub fn resume_stuck(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
-        if self.suspended(snapshot)?.is_empty() {
-            return Ok(());
-        }
-        std::thread::sleep(MOMENT);
-        for device in self.suspended(snapshot)? {
-            self.exec.run(&command::resume(&device))?;
-        }
-        Ok(())
-    }
-
-    /// Has LVM refresh the origin as soon as nobody else has the group's lock, for some moments.
-    fn refresh(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
-        let mut left = MOMENTS;
-        loop {
-            match self.exec.run(&command::refresh(&snapshot.origin)) {
-                Err(_) if left > 0 => left -= 1,
-                done => return Ok(done.map(drop)?),
-            }
-            std::thread::sleep(MOMENT);
-        }
-    }
-
-    /// The suspended ones of the devices that a snapshot consists of. The origin comes last, being on top.
-    fn suspended(&self, snapshot: &LvmSnapshot) -> Result<Vec<String>, SnapshotError> {
-        let all = self.devices()?;
-        let vg = &snapshot.origin.vg;
-        let (origin, own) = (
-            join_lvm_name(vg, &snapshot.origin.lv),
-            join_lvm_name(vg, &snapshot.lv),
-        );
-        let below = match &snapshot.space {
-            Space::Own { .. } => vec![format!("{own}-cow"), format!("{origin}-real")],
-            Space::Pool { pool } => vec![command::pool_device(vg, pool)],
-            Space::Prepared { .. } => {
-                let Names { real, picture, .. } = Names::of(snapshot);
-                vec![real, picture]
-            }
-        };
-        let devices = below.into_iter().chain([own, origin]);
-        Ok(devices.filter(|device| all.is_suspended(device)).collect())
     }
 
     /// Every device-mapper device of the host; without LVM's locks.

@@ -18,8 +18,9 @@ use crate::clock::monotonic_us;
 use crate::ids::MemberAddr;
 use crate::mongo::{self, Access, Mongod, ServerProcess};
 use crate::snapshot::LvmSnapshot;
+use crate::snapshot::lvm::Lvm;
 use crate::snapshot::lvm::prepared::is_prepared;
-use crate::snapshot::lvm::{Lvm, MOMENT};
+use crate::snapshot::lvm::undo::MOMENT;
 use crate::test_switch::{self, Rope};
 
 /// Pause before the next look at volumes that stand still, while a member does not answer.

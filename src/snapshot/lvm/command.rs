@@ -226,7 +226,7 @@ pub fn pool_device(vg: &str, pool: &str) -> String {
     format!("{}-tpool", join_lvm_name(vg, pool))
 }
 
-/// Name and state of every device-mapper device, `name:Active` or `name:Suspended`.
+/// Every device-mapper device, whether it stands still, how often it is open, and which tables it has: `name:Active:1:Live`, `name:Suspended:0:Both`.
 pub fn states() -> Command {
     lvm(
         "dmsetup",
@@ -237,7 +237,7 @@ pub fn states() -> Command {
             "--separator",
             ":",
             "--options",
-            "name,suspended",
+            "name,suspended,open,tables_loaded",
         ],
     )
 }

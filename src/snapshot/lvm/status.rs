@@ -121,16 +121,48 @@ pub fn threshold(text: &str) -> Option<u8> {
         .flatten()
 }
 
-/// The names of device-mapper devices, and which of them stand still.
+/// The device-mapper devices, and how each of them is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceStates(BTreeMap<String, bool>);
+pub struct DeviceStates(BTreeMap<String, DeviceState>);
+
+/// How a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DeviceState {
+    /// It stands still.
+    suspended: bool,
+    /// Nobody has it open: no process, no file system, and no table of another device, be it in force or waiting.
+    unused: bool,
+    tables: Tables,
+}
+
+/// Which tables a device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tables {
+    /// None, or what is in force alone.
+    Settled,
+    /// One that was loaded and is not in force; none is.
+    Waiting,
+    /// One in force, and one that would replace it at the next resume.
+    Both,
+}
 
 impl DeviceStates {
-    /// Parses lines of `name:Active` or `name:Suspended`.
+    /// Parses lines of `name:Active:1:Live`: whether it stands still, how often it is open, its tables.
     pub fn parse(text: &str) -> Self {
         let line = |line: &str| {
-            let (name, state) = line.trim().rsplit_once(':')?;
-            Some((name.to_owned(), state == "Suspended"))
+            let (rest, tables) = line.trim().rsplit_once(':')?;
+            let (rest, open) = rest.rsplit_once(':')?;
+            let (name, state) = rest.rsplit_once(':')?;
+            let state = DeviceState {
+                suspended: state == "Suspended",
+                unused: open == "0",
+                tables: match tables {
+                    "Inactive" => Tables::Waiting,
+                    "Both" => Tables::Both,
+                    _ => Tables::Settled,
+                },
+            };
+            Some((name.to_owned(), state))
         };
         Self(text.lines().filter_map(line).collect())
     }
@@ -142,7 +174,26 @@ impl DeviceStates {
 
     /// Whether it stands still.
     pub fn is_suspended(&self, name: &str) -> bool {
-        self.0.get(name) == Some(&true)
+        self.0.get(name).is_some_and(|state| state.suspended)
+    }
+
+    /// Whether it has never had a table in force, but one waits.
+    pub fn is_unborn(&self, name: &str) -> bool {
+        self.has_tables(name, Tables::Waiting)
+    }
+
+    /// Whether a table waits to replace the one in force.
+    pub fn is_changing(&self, name: &str) -> bool {
+        self.has_tables(name, Tables::Both)
+    }
+
+    fn has_tables(&self, name: &str, tables: Tables) -> bool {
+        self.0.get(name).is_some_and(|state| state.tables == tables)
+    }
+
+    /// Whether it is there and nobody has it open.
+    pub fn is_unused(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|state| state.unused)
     }
 }
 

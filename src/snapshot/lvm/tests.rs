@@ -6,9 +6,9 @@ use std::sync::Arc;
 const SNAPSHOTS: &str = include_str!("testdata/snapshots-lvs.json");
 const STATES: &str = include_str!("testdata/states-lvs.json");
 const NONE: &str = r#"{"report":[{"lv":[]}]}"#;
-const ACTIVE: &str = "data--1-mongo--db:Active\n";
+const ACTIVE: &str = "data--1-mongo--db:Active:1:Live\n";
 
-fn snapshot(n: usize, lv: &str) -> LvmSnapshot {
+pub(super) fn snapshot(n: usize, lv: &str) -> LvmSnapshot {
     let run = "0000abcd".parse().unwrap();
     LvmSnapshot {
         origin: Origin {
@@ -23,12 +23,12 @@ fn snapshot(n: usize, lv: &str) -> LvmSnapshot {
     }
 }
 
-fn lvm(exec: ScriptedExec) -> (Lvm, Arc<ScriptedExec>) {
+pub(super) fn lvm(exec: ScriptedExec) -> (Lvm, Arc<ScriptedExec>) {
     let exec = Arc::new(exec);
     (Lvm::new(exec.clone()), exec)
 }
 
-fn seen(exec: &ScriptedExec, prefix: &str) -> Vec<String> {
+pub(super) fn seen(exec: &ScriptedExec, prefix: &str) -> Vec<String> {
     exec.seen
         .lock()
         .unwrap()
@@ -100,7 +100,7 @@ fn a_thin_snapshot_is_as_full_as_its_pool_and_its_origin_goes_on_with_it() {
         matches!(&error, SnapshotError::PoolFull { pool } if pool == "data-1/pool"),
         "{error}"
     );
-    let states = "data--1-pool-tpool:Suspended\ndata--1-thin1:Suspended\ndata--1-other:Suspended\n";
+    let states = "data--1-pool-tpool:Suspended:1:Live\ndata--1-thin1:Suspended:1:Live\ndata--1-other:Suspended:1:Live\n";
     let (lvm, exec) = lvm(ScriptedExec::default()
         .on("dmsetup info", states)
         .on("dmsetup resume", ""));
@@ -179,8 +179,8 @@ fn what_a_killed_lvcreate_left_goes_and_the_origin_is_tidied() {
 
 #[test]
 fn devices_that_lvm_forgot_go_too() {
-    let states = "data--1-freezeframe--0000abcd--1-cow:Active\ndata--1-freezeframe--0000abcd--1:Active\n\
-                  data--1-freezeframe--0000abcd--11-cow:Active\ndata--1-mongo--db:Active\n";
+    let states = "data--1-freezeframe--0000abcd--1-cow:Active:1:Live\ndata--1-freezeframe--0000abcd--1:Active:1:Live\n\
+                  data--1-freezeframe--0000abcd--11-cow:Active:1:Live\ndata--1-mongo--db:Active:1:Live\n";
     let (lvm, exec) = lvm(ScriptedExec::default()
         .on("dmsetup info", states)
         .on("lvs", NONE)
@@ -196,6 +196,49 @@ fn devices_that_lvm_forgot_go_too() {
             "dmsetup remove --retry data--1-freezeframe--0000abcd--1-cow"
         ]
     );
+}
+
+#[test]
+fn what_lies_below_no_origin_any_more_goes_unresumed_and_what_is_in_use_stays() {
+    let linear = "0 2048 linear 8:16 2048\n";
+    for (open, table, removed) in [
+        (
+            "Suspended:0",
+            linear,
+            vec!["dmsetup remove --retry data--1-mongo--db-real"],
+        ),
+        ("Active:2", "0 2048 snapshot-origin 254:2\n", vec![]),
+    ] {
+        let states =
+            format!("data--1-mongo--db-real:{open}:Live\ndata--1-mongo--db:Active:1:Live\n");
+        let (lvm, exec) = lvm(ScriptedExec::default()
+            .on("dmsetup info", &states)
+            .on("dmsetup table data--1-mongo--db", table)
+            .on("lvs", NONE)
+            .on("dmsetup remove", ""));
+        lvm.remove(&snapshot(1, "mongo-db")).unwrap();
+        let unique: std::collections::BTreeSet<_> =
+            seen(&exec, "dmsetup remove").into_iter().collect();
+        assert_eq!(unique.into_iter().collect::<Vec<_>>(), removed);
+        assert!(seen(&exec, "dmsetup resume").is_empty());
+    }
+}
+
+#[test]
+fn a_snapshot_that_the_origin_is_not_below_loses_its_devices_before_lvm_removes_it() {
+    let states = "data--1-freezeframe--0000abcd--1:Active:0:Live\ndata--1-freezeframe--0000abcd--1-cow:Active:1:Live\n\
+                  data--1-mongo--db-real:Active:1:Live\ndata--1-mongo--db:Active:1:Live\n";
+    let (lvm, exec) = lvm(ScriptedExec::default()
+        .on("dmsetup info", states)
+        .on("dmsetup table", "0 2048 linear 8:16 2048\n")
+        .on("dmsetup remove", "")
+        .on("lvs", SNAPSHOTS)
+        .on("lvremove", ""));
+    lvm.remove(&snapshot(1, "mongo-db")).unwrap();
+    let seen = exec.seen.lock().unwrap();
+    let at = |line: &str| seen.iter().position(|one| one.starts_with(line));
+    let dropped = at("dmsetup remove --retry data--1-freezeframe--0000abcd--1").unwrap();
+    assert!(dropped < at("lvremove").unwrap(), "{seen:?}");
 }
 
 #[test]
@@ -301,7 +344,7 @@ impl crate::exec::Exec for Suspended {
         };
         Ok(match command.program {
             "dmsetup" => format!(
-                "data--1-mongo--db-real:Active\ndata--1-mongo--db:{state}\nother:Suspended\n"
+                "data--1-mongo--db-real:Active:1:Live\ndata--1-mongo--db:{state}:1:Live\nother:Suspended:1:Live\n"
             ),
             "lvs" => NONE.into(),
             _ => String::new(),
@@ -312,7 +355,6 @@ impl crate::exec::Exec for Suspended {
 #[test]
 fn an_origin_left_suspended_is_resumed_first() {
     for (cure, ok) in [
-        ("lvchange --refresh", true),
         ("dmsetup resume --noudevsync data--1-mongo--db", true),
         ("never", false),
     ] {

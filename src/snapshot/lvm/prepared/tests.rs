@@ -23,14 +23,14 @@ fn snapshot() -> LvmSnapshot {
 
 /// Device-mapper with the origin's tables as given, and devices of ours if `ours`.
 fn host(live: &str, waiting: &str, ours: bool) -> (Lvm, Arc<ScriptedExec>) {
-    let mut states = "data--1-mongo:Active\n".to_owned();
+    let mut states = "data--1-mongo:Active:1:Live\n".to_owned();
     if ours {
-        states += "freezeframe-0000abcd-1-real:Active\nfreezeframe-0000abcd-1-picture:Active\n";
+        states += "freezeframe-0000abcd-1-real:Active:1:Live\nfreezeframe-0000abcd-1-picture:Active:1:Live\n";
     }
     let locks = std::env::temp_dir();
     let exec = ScriptedExec::default()
         .on(
-            "dmsetup info --columns --noheadings --separator : --options name,suspended",
+            "dmsetup info --columns --noheadings --separator : --options name,suspended,open,tables_loaded",
             states,
         )
         .on(
@@ -200,8 +200,8 @@ fn all_origins_stand_still_by_one_command_and_go_on_by_one() {
 fn withdrawing_resumes_what_stands_still_and_takes_away_what_waits() {
     let exec = ScriptedExec::default()
         .on(
-            "dmsetup info --columns --noheadings --separator : --options name,suspended",
-            "data--1-mongo:Active\n",
+            "dmsetup info --columns --noheadings --separator : --options name,suspended,open,tables_loaded",
+            "data--1-mongo:Active:1:Live\n",
         )
         .on(
             "dmsetup info --columns --noheadings --separator : --options major,minor",
