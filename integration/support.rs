@@ -5,3 +5,4 @@ pub mod access;
 pub mod certs;
 pub mod locked_copy;
 pub mod mongod;
+pub mod moto;

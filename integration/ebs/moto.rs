@@ -1,7 +1,5 @@
 //! moto in a process of its own, with an instance that has a boot volume and data volumes.
 
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
@@ -16,13 +14,13 @@ use freezeframe::ebs::connect::Access;
 use freezeframe::ebs::ids::{InstanceId, VolumeId};
 
 use crate::http::{Reply, Request, Server};
-use crate::support::mongod::until;
+use crate::support::moto::MotoProcess;
 
 pub const REGION: &str = "eu-central-1";
 
 /// EC2, and a proxy before it.
 pub struct Moto {
-    child: Child,
+    _process: MotoProcess,
     pub proxy: Server,
     pub client: Client,
     pub instance: InstanceId,
@@ -30,35 +28,11 @@ pub struct Moto {
     pub volumes: Vec<VolumeId>,
 }
 
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Moto {
     /// With an instance that has this many data volumes besides its boot volume.
     pub async fn with_volumes(count: usize) -> Self {
-        let program = std::env::var_os("FREEZEFRAME_TEST_MOTO").expect(
-            "FREEZEFRAME_TEST_MOTO must name moto_server; integration/s3/fetch-moto gets it",
-        );
-        let port = TcpListener::bind(("127.0.0.1", 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let child = Command::new(program)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        until("moto answers", async || {
-            tokio::net::TcpStream::connect(address).await.is_ok()
-        })
-        .await;
+        let process = MotoProcess::start().await;
+        let address = process.address;
         let client = client(&format!("http://{address}"));
         let made = client
             .run_instances()
@@ -91,7 +65,7 @@ impl Moto {
             volumes.push(id.parse().unwrap());
         }
         Self {
-            child,
+            _process: process,
             proxy: Server::start(Some(address), |_| Reply::Pass).await,
             client,
             instance: instance.parse().unwrap(),

@@ -2,9 +2,8 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::s3s_fs_server::{ACCESS_KEY, Misbehaviour, S3Server, SECRET_KEY};
-use crate::support::mongod::until;
+use crate::support::moto::MotoProcess;
 
 pub const BUCKET: &str = "backups";
 
@@ -63,41 +62,20 @@ impl S3sFs {
     }
 }
 
-/// moto in a process of its own, killed when dropped.
+/// moto, with a bucket.
 pub struct Moto {
-    child: Child,
-    address: SocketAddr,
+    process: MotoProcess,
     home: TempDir,
     stores: AtomicU32,
 }
 
 impl Moto {
     pub async fn start() -> Self {
-        let program = std::env::var_os("FREEZEFRAME_TEST_MOTO").expect(
-            "FREEZEFRAME_TEST_MOTO must name moto_server; integration/s3/fetch-moto gets it",
-        );
-        let port = TcpListener::bind(("127.0.0.1", 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let child = Command::new(program)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
         let moto = Self {
-            child,
-            address,
+            process: MotoProcess::start().await,
             home: TempDir::new().unwrap(),
             stores: AtomicU32::new(0),
         };
-        until("moto answers", async || {
-            tokio::net::TcpStream::connect(address).await.is_ok()
-        })
-        .await;
         // moto checks nobody, so anybody may make the bucket.
         let made = moto.ask("PUT", &format!("/{BUCKET}"), &[], "").await;
         assert!(made.starts_with("HTTP/1.1 200"), "{made}");
@@ -109,7 +87,7 @@ impl Moto {
     }
 
     pub fn settings(&self) -> S3Config {
-        settings(self.address, &self.home)
+        settings(self.process.address, &self.home)
     }
 
     /// The store below `prefix`, reached with `settings`.
@@ -118,7 +96,7 @@ impl Moto {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.process.address
     }
 
     /// As [`Moto::settings`], by way of `endpoint`.
@@ -138,7 +116,7 @@ impl Moto {
         body: &str,
     ) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let address = self.address;
+        let address = self.process.address;
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let headers = headers
             .iter()
@@ -152,13 +130,6 @@ impl Moto {
         let mut reply = String::new();
         stream.read_to_string(&mut reply).await.unwrap();
         reply
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
