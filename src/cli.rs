@@ -109,7 +109,7 @@ pub enum Verb {
 /// `backup`
 #[derive(Debug, Args)]
 pub struct BackupArgs {
-    /// Archive this kept snapshot instead of taking a new picture: its label, its run, or "latest"
+    /// Archive this instead of taking a new picture: a kept snapshot (its label, its run, or "latest"), or a backup that is EBS snapshots (its name)
     #[arg(long, value_name = "SNAPSHOT")]
     pub from: Option<String>,
 }

@@ -36,6 +36,8 @@ impl Assembler {
     pub fn assemble(&mut self) -> Result<Vec<Candidate>, CopyError> {
         let ours: BTreeSet<String> = self.disks.values().map(|disk| disk.name.clone()).collect();
         let mut contents: BTreeMap<String, Option<Content>> = BTreeMap::new();
+        // Physical volumes whose groups are not up yet.
+        let mut physical: Vec<String> = Vec::new();
         for _ in 0..MOST_ROUNDS {
             let layers = stack::above(&self.sys, &ours).map_err(CopyError::read(&self.sys))?;
             let all: BTreeSet<String> = layers.iter().map(|layer| layer.name.clone()).collect();
@@ -55,16 +57,12 @@ impl Assembler {
                 new.iter().filter(is).cloned().collect::<Vec<_>>()
             };
             let members = of_kind(RAID_MEMBER);
+            physical.extend(of_kind(PHYSICAL_VOLUME));
             // A group may lie on arrays that are not up yet.
             if !members.is_empty() {
                 self.arrays(&members, &contents, &all)?;
-            } else if contents.values().flatten().any(is_physical_volume) && !new.is_empty() {
-                let volumes: Vec<String> = contents
-                    .iter()
-                    .filter(|(_, content)| content.as_ref().is_some_and(is_physical_volume))
-                    .map(|(name, _)| name.clone())
-                    .collect();
-                self.groups(&volumes, &all)?;
+            } else if !physical.is_empty() {
+                self.groups(&std::mem::take(&mut physical), &all)?;
             } else {
                 return self.candidates(&layers, &contents, &all);
             }
@@ -164,8 +162,4 @@ impl Assembler {
             .filter_map(candidate)
             .collect())
     }
-}
-
-fn is_physical_volume(content: &Content) -> bool {
-    content.kind == PHYSICAL_VOLUME
 }
