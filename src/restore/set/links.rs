@@ -220,7 +220,7 @@ mod tests {
         symlink(scene.live().join("journal/j"), &link).unwrap();
         let placed = [scene.placed("journal", "journal/j")];
         let written = lead(&scene.root, &scene.home(), &placed).unwrap();
-        assert_eq!(written, [link.clone()]);
+        assert_eq!(written, std::slice::from_ref(&link));
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("../../journal/j"));
         assert_eq!(link.canonicalize().unwrap(), scene.root.join("journal/j"));
         assert!(
