@@ -14,6 +14,8 @@ use super::{EbsError, Ec2, Kind, Place, Volume};
 
 /// How long an attachment, or a detachment, may take.
 const WITHIN: Duration = Duration::from_secs(5 * 60);
+/// After so long a volume that is available can be attached, whatever EC2 said before: its answers are eventually consistent.
+const KNOWN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Volumes that a run is about to attach, or attached; this is what the run journal records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,22 +46,27 @@ pub async fn attach(
     patience: &Patience,
 ) -> Result<(), EbsError> {
     let name = &volume.attached_as;
-    let asked = patience
-        .call(|| ec2.attach(&volume.id, instance, name))
-        .await;
-    match asked {
-        // A call that was not answered, and repeated, has done it: which is looked at next.
-        Err(error) if error.kind == Kind::OtherState => {
-            tracing::debug!(%error, "looking whether it is attached already");
-            let shown = patience
-                .call(|| ec2.volumes(std::slice::from_ref(&volume.id)))
-                .await?;
-            match shown.iter().any(|one| is_attached(one, instance, name)) {
-                true => Ok(()),
-                false => Err(error.into()),
-            }
+    let began = Instant::now();
+    loop {
+        let asked = patience
+            .call(|| ec2.attach(&volume.id, instance, name))
+            .await;
+        let error = match asked {
+            // What was made this moment may not be known everywhere yet; a call that was not answered, and repeated, has done it.
+            Err(error) if matches!(error.kind, Kind::OtherState | Kind::NotFound) => error,
+            asked => return Ok(asked?),
+        };
+        tracing::debug!(%error, "looking whether it is attached already");
+        let shown = patience
+            .call(|| ec2.volumes(std::slice::from_ref(&volume.id)))
+            .await?;
+        if shown.iter().any(|one| is_attached(one, instance, name)) {
+            return Ok(());
         }
-        asked => Ok(asked?),
+        if began.elapsed() >= KNOWN_WITHIN {
+            return Err(error.into());
+        }
+        tokio::time::sleep(FIRST_LOOK).await;
     }
 }
 

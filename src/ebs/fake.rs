@@ -40,6 +40,7 @@ struct Inner {
     lost: Option<(Call, usize)>,
     /// How long volumes are in the state before: creating, attaching, detaching.
     volumes_take: Duration,
+    attachable_after: Duration,
     /// When looks are not answered.
     silent: Option<(Instant, Duration)>,
 }
@@ -122,6 +123,11 @@ impl FakeEc2 {
     /// How long volumes are creating.
     pub fn volumes_take(&self, time: Duration) {
         self.inner().volumes_take = time;
+    }
+
+    /// For how long after its making a volume is refused to be attached, though it is available.
+    pub fn attachable_after(&self, time: Duration) {
+        self.inner().attachable_after = time;
     }
 
     /// Volumes that are there, shown or not.
@@ -336,8 +342,9 @@ impl Ec2 for FakeEc2 {
         instance: &InstanceId,
         name: &str,
     ) -> Result<(), CallFailed> {
-        if let Some((_, _, one)) = self.inner().copies.get_mut(volume) {
-            if !one.attachments.is_empty() {
+        let settles = self.inner().attachable_after;
+        if let Some((made, _, one)) = self.inner().copies.get_mut(volume) {
+            if !one.attachments.is_empty() || made.elapsed() < settles {
                 let call = Call::AttachVolume;
                 return Err(CallFailed::new(call, Kind::OtherState, "VolumeInUse"));
             }

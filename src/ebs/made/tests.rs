@@ -133,6 +133,7 @@ async fn volumes_of_another_run_stay_and_so_do_attached_ones_until_they_are_deta
         volumes: vec![volume(&ids[0], "/dev/sdf"), volume(&ids[1], "/dev/sdg")],
     };
     ec2.loses(Call::AttachVolume, 1);
+    ec2.attachable_after(Duration::from_secs(20));
     for one in &attachments.volumes {
         attach::attach(&ec2, &instance(), one, &patience())
             .await
