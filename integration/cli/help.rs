@@ -31,7 +31,8 @@ Commands:
   show      Show one backup, or the files in it
   verify    Read a backup again and check every hash
   restore   Restore a backup to a directory
-  recover   Give back what a dead run left behind: locks, mounts, snapshots, unfinished uploads
+  recover   Give back what a dead run left behind: locks, mounts, snapshots, volumes, unfinished
+            uploads
   unlock    Unlock a member that is fsyncLocked
   pack      Pack a data directory into an archive, as a backup would
   unpack    Unpack an archive, without its backup's manifest and file table

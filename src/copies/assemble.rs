@@ -107,7 +107,8 @@ impl Assembler {
     /// Activates every group on `devices`.
     fn groups(&mut self, devices: &[String], ours: &BTreeSet<String>) -> Result<(), CopyError> {
         let exec = self.exec.clone();
-        let others = lvm::other_groups(exec.as_ref(), ours)?;
+        let known = Known::ask(exec.as_ref(), ours)?;
+        let others = lvm::other_groups(exec.as_ref(), &known.with(PHYSICAL_VOLUME))?;
         for group in lvm::groups_on(exec.as_ref(), devices)? {
             let Some(name) = lvm::new_name(&group, &others, self.run)? else {
                 self.activate(devices, &group)?;

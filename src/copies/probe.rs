@@ -12,7 +12,7 @@ pub const RAID_MEMBER: &str = "linux_raid_member";
 pub const PHYSICAL_VOLUME: &str = "LVM2_member";
 
 /// What a device says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Content {
     /// "ext4", "xfs", [`RAID_MEMBER`], [`PHYSICAL_VOLUME`], ...
     pub kind: String,
@@ -57,7 +57,7 @@ fn parse(text: &str) -> Option<Content> {
 
 /// What is on the devices of a host, by udev.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Known(BTreeSet<(String, String)>);
+pub struct Known(BTreeSet<(String, Content)>);
 
 impl Known {
     /// Asks udev; `ours` are left out.
@@ -77,9 +77,15 @@ impl Known {
             let Some(name) = named("N: ") else {
                 continue;
             };
-            let kind = named("E: ID_FS_TYPE=").unwrap_or_default();
-            if let (false, Some(uuid)) = (ours.contains(name), named("E: ID_FS_UUID=")) {
-                known.insert((kind.to_owned(), uuid.to_owned()));
+            let Some(kind) = named("E: ID_FS_TYPE=") else {
+                continue;
+            };
+            if !ours.contains(name) {
+                let content = Content {
+                    kind: kind.to_owned(),
+                    uuid: named("E: ID_FS_UUID=").map(str::to_owned),
+                };
+                known.insert((name.to_owned(), content));
             }
         }
         Self(known)
@@ -87,8 +93,13 @@ impl Known {
 
     /// Whether another device holds the same as `content`.
     pub fn has_twin(&self, content: &Content) -> bool {
-        let uuid = content.uuid.clone();
-        uuid.is_some_and(|uuid| self.0.contains(&(content.kind.clone(), uuid)))
+        content.uuid.is_some() && self.0.iter().any(|(_, other)| other == content)
+    }
+
+    /// Devices that hold something of this kind.
+    pub fn with(&self, kind: &str) -> Vec<String> {
+        let of_kind = self.0.iter().filter(|(_, content)| content.kind == kind);
+        of_kind.map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -116,6 +127,7 @@ mod tests {
         assert!(known.has_twin(&content(RAID_MEMBER, "6cd3-1")));
         assert!(known.has_twin(&content("xfs", "77")));
         assert!(!known.has_twin(&content("ext4", "77")));
+        assert_eq!(known.with(RAID_MEMBER), ["nvme1n1"]);
         let known = Known::parse(text, &["md0".to_owned()].into());
         assert!(!known.has_twin(&content("xfs", "77")));
     }
