@@ -12,6 +12,8 @@
 mod api;
 #[path = "ebs/backup.rs"]
 mod backup;
+#[path = "ebs/copies.rs"]
+mod copies;
 #[path = "ebs/faults.rs"]
 mod faults;
 #[path = "ebs/http.rs"]

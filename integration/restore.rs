@@ -52,7 +52,7 @@ async fn settle_it(
 ) -> Result<SettleReport, RestoreError> {
     let settling = Settling {
         db_path,
-        record,
+        record: record.state(),
         member,
         replset: None,
         binary,

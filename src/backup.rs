@@ -6,6 +6,7 @@
 pub mod boundary;
 pub mod contents;
 pub mod error;
+pub mod from_volumes;
 pub mod guard;
 pub mod journal;
 pub mod lease;

@@ -181,8 +181,8 @@ impl Explain for CatalogError {
                 "wait for the run that makes it; if none does, `freezeframe recover` cleans up".into(),
             ),
             Self::InSnapshots { id, .. } => Some(format!(
-                "`freezeframe show {id}` names the snapshots, `freezeframe verify {id}` asks whether they are there; how data is restored \
-                 from them by hand is told in doc/ebs.md"
+                "`freezeframe show {id}` names the snapshots, `freezeframe verify {id}` asks whether they are there, `freezeframe restore {id}` \
+                 brings up volumes made of them"
             )),
             Self::TooLarge { .. }
             | Self::OtherSet { .. }

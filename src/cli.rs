@@ -84,7 +84,7 @@ pub enum Verb {
     Verify(VerifyArgs),
     /// Restore a backup to a directory
     Restore(RestoreArgs),
-    /// Give back what a dead run left behind: locks, mounts, snapshots, unfinished uploads
+    /// Give back what a dead run left behind: locks, mounts, snapshots, volumes, unfinished uploads
     Recover(RecoverArgs),
     /// Unlock a member that is fsyncLocked
     Unlock(UnlockArgs),
@@ -109,7 +109,7 @@ pub enum Verb {
 /// `backup`
 #[derive(Debug, Args)]
 pub struct BackupArgs {
-    /// Archive this kept snapshot instead of taking a new picture: its label, its run, or "latest"
+    /// Archive this instead of taking a new picture: a kept snapshot (its label, its run, or "latest"), or a backup that is EBS snapshots (its name)
     #[arg(long, value_name = "SNAPSHOT")]
     pub from: Option<String>,
 }
@@ -203,7 +203,7 @@ pub struct RestoreArgs {
     #[command(flatten)]
     pub which: Which,
 
-    /// Directory to restore to; must be empty or absent
+    /// Directory to restore to; must be empty or absent. Copies of volumes are mounted below it, at the paths that they had
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
 
@@ -226,6 +226,46 @@ pub struct RestoreArgs {
     /// The mongod binary for settling [default: the configuration's, or the one in PATH]
     #[arg(long, value_name = "FILE", requires = "member")]
     pub mongod: Option<PathBuf>,
+
+    /// How copies of volumes are made
+    #[command(flatten)]
+    pub volumes: VolumeArgs,
+}
+
+/// What volumes are to be like that are made of EBS snapshots.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Backups that are EBS snapshots")]
+pub struct VolumeArgs {
+    /// Type of the volumes that are made [default: as they were]
+    #[arg(long, value_name = "TYPE")]
+    pub volume_type: Option<String>,
+
+    /// Operations a second of each volume (gp3, io1, io2) [default: as they were]
+    #[arg(long, value_name = "N")]
+    pub iops: Option<u32>,
+
+    /// MiB a second of each volume (gp3) [default: as they were]
+    #[arg(long, value_name = "N")]
+    pub throughput: Option<u32>,
+
+    /// Size of each volume [default: as they were]
+    #[arg(long, value_name = "GIB")]
+    pub size: Option<u32>,
+
+    /// Read the volumes through before they are used, so that no block has to come out of S3 later
+    #[arg(long)]
+    pub warm: bool,
+}
+
+impl VolumeArgs {
+    /// Whether any of them was given.
+    pub fn is_some(&self) -> bool {
+        self.warm
+            || self.volume_type.is_some()
+            || self.iops.is_some()
+            || self.throughput.is_some()
+            || self.size.is_some()
+    }
 }
 
 /// `recover`

@@ -3,15 +3,19 @@
 //! The design, with what was found of AWS's documentation, is `doc/ebs.md`. What calls EC2 is behind the trait [`Ec2`]; the SDK is known to
 //! `client` alone, which the cargo feature `ebs` brings in. [`devices`] and [`order`] decide and call nobody.
 
+pub mod attach;
 #[cfg(feature = "ebs")]
 mod client;
 pub mod connect;
 pub mod devices;
+pub mod disks;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod ids;
+pub mod made;
 pub mod metadata;
+pub mod names;
 pub mod order;
 pub mod patience;
 pub mod set;
@@ -26,11 +30,12 @@ use serde::{Deserialize, Serialize};
 use crate::ids::RunId;
 pub use error::{CallFailed, EbsError, Kind};
 use ids::{InstanceId, SnapshotId, VolumeId};
+use made::{MadeVolume, VolumeOrder};
 use order::Order;
 
-/// Tag on every snapshot this program makes; its value is the backup set's name.
+/// Tag on every snapshot and volume this program makes; its value is the backup set's name.
 pub const TAG: &str = "freezeframe";
-/// Tag that names the run, by which a set is found again whose making was not answered.
+/// Tag that names the run, by which what was made is found again where its making was not answered.
 pub const RUN_TAG: &str = "freezeframe-run";
 
 /// The calls that are made, each by the name it has in EC2's API.
@@ -40,7 +45,7 @@ pub const RUN_TAG: &str = "freezeframe-run";
 pub enum Call {
     /// What the instance's boot volume and zone are.
     DescribeInstances,
-    /// Which volumes are attached.
+    /// Which volumes are attached, how far those are that are made, and which a run made.
     DescribeVolumes,
     /// The one call under the lock, and its rehearsal (`DryRun`) before.
     CreateSnapshots,
@@ -48,8 +53,16 @@ pub enum Call {
     DescribeSnapshots,
     /// A snapshot's place, for people.
     CreateTags,
-    /// Giving back.
+    /// Giving a set back that is no backup.
     DeleteSnapshot,
+    /// A copy of a volume, made of a snapshot.
+    CreateVolume,
+    /// It becomes a disk of this instance.
+    AttachVolume,
+    /// And is none any more.
+    DetachVolume,
+    /// Giving it back.
+    DeleteVolume,
 }
 
 impl Call {
@@ -167,6 +180,29 @@ pub trait Ec2: fmt::Debug + Send + Sync {
 
     /// Deletes one. False where EC2 shows none, which it may not do yet.
     async fn delete(&self, snapshot: &SnapshotId) -> Result<bool, CallFailed>;
+
+    /// Makes a volume of a snapshot. With the same token EC2 makes one, however often it is asked.
+    async fn create_volume(&self, order: &VolumeOrder) -> Result<MadeVolume, CallFailed>;
+
+    /// Those of `ids` that EC2 shows.
+    async fn volumes(&self, ids: &[VolumeId]) -> Result<Vec<MadeVolume>, CallFailed>;
+
+    /// Those that `run` made, as far as EC2 shows them yet.
+    async fn volumes_of(&self, run: RunId) -> Result<Vec<MadeVolume>, CallFailed>;
+
+    /// Attaches one by the name `name`, such as `/dev/sdf`.
+    async fn attach(
+        &self,
+        volume: &VolumeId,
+        instance: &InstanceId,
+        name: &str,
+    ) -> Result<(), CallFailed>;
+
+    /// Detaches one. False where it is not attached.
+    async fn detach(&self, volume: &VolumeId, instance: &InstanceId) -> Result<bool, CallFailed>;
+
+    /// Deletes one. False where EC2 shows none.
+    async fn delete_volume(&self, volume: &VolumeId) -> Result<bool, CallFailed>;
 }
 
 /// EC2, shared.

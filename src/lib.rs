@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod copies;
 pub mod ebs;
 pub mod error;
 pub mod exec;

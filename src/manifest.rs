@@ -161,7 +161,48 @@ fn is_yes(value: &bool) -> bool {
 }
 
 impl MemberRecord {
-    /// Whether data whose oplog ends at `top` can be what this record tells of: its very optime, or, of a member that
+    /// Its data, wherever it is kept.
+    pub fn state(&self) -> MemberState<'_> {
+        MemberState {
+            shard: &self.shard,
+            role: self.role,
+            server_version: &self.server_version,
+            layout: &self.layout,
+            optime: self.optime,
+            locked: self.locked,
+        }
+    }
+
+    /// [`MemberState::ends_at`].
+    pub fn ends_at(&self, top: OpTime) -> bool {
+        self.state().ends_at(top)
+    }
+
+    /// [`MemberState::promise`].
+    pub fn promise(&self) -> String {
+        self.state().promise()
+    }
+}
+
+/// What a record tells of a member's data, whether that is in an archive or in snapshots of volumes.
+#[derive(Debug, Clone, Copy)]
+pub struct MemberState<'a> {
+    /// Replica-set name.
+    pub shard: &'a ShardName,
+    /// Role in the deployment.
+    pub role: Role,
+    /// Server version, such as "6.0.5".
+    pub server_version: &'a str,
+    /// How mongod was told to lay out its files.
+    pub layout: &'a StorageLayout,
+    /// [`MemberRecord::optime`].
+    pub optime: OpTime,
+    /// [`MemberRecord::locked`].
+    pub locked: bool,
+}
+
+impl MemberState<'_> {
+    /// Whether data whose oplog ends at `top` can be what this tells of: its very optime, or, of a member that
     /// was not locked, that or a later one.
     pub fn ends_at(&self, top: OpTime) -> bool {
         match self.locked {
@@ -170,7 +211,7 @@ impl MemberRecord {
         }
     }
 
-    /// What the record says of the end of the data, for a message: "(1769824801, 7) t=3".
+    /// What it says of the end of the data, for a message: "(1769824801, 7) t=3".
     pub fn promise(&self) -> String {
         match self.locked {
             true => self.optime.to_string(),

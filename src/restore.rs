@@ -13,6 +13,7 @@ pub(crate) mod log;
 pub mod owner;
 pub mod prove;
 pub mod server;
+pub mod set;
 pub mod settle;
 pub mod target;
 
@@ -26,7 +27,7 @@ use serde::Serialize;
 
 use crate::archive::{ArchiveError, Profile};
 use crate::ids::{BackupId, MemberAddr, OpTime, ShardName};
-use crate::manifest::{Manifest, MemberRecord};
+use crate::manifest::{Manifest, MemberRecord, MemberState};
 
 /// What is to be restored, and how.
 #[derive(Debug)]
@@ -84,7 +85,7 @@ pub async fn restore(
     Profile::known(&record.archive.profile).map_err(unpacking(record))?;
     let binary = match order.member {
         Some(_) => {
-            settle::refuse_role(record)?;
+            settle::refuse_role(&record.state())?;
             let binary = MongodBinary::find(order.mongod).await?;
             binary.fit_for(&record.server_version)?;
             Some(binary)
@@ -106,7 +107,7 @@ pub async fn restore(
             (Some(member), Some(binary)) => {
                 let settling = settle::Settling {
                     db_path: target.path(),
-                    record,
+                    record: record.state(),
                     member,
                     replset: order.replset,
                     binary,
@@ -135,7 +136,13 @@ pub async fn restore(
         files: unpacked.files,
         data_bytes: unpacked.data_size,
         seconds: begun.elapsed().as_secs_f64(),
-        start: start_arguments(order, record),
+        start: match order.only {
+            [] => {
+                let settled = order.member.map(|member| (member, order.replset));
+                start_arguments(order.to, settled, &record.state())
+            }
+            _ => Vec::new(),
+        },
         settled,
     })
 }
@@ -150,15 +157,16 @@ fn unpacking(record: &MemberRecord) -> impl FnOnce(ArchiveError) -> RestoreError
     }
 }
 
-/// How mongod is started on what was restored. Data that is not settled still names the old set's members, so it is started alone.
-fn start_arguments(order: &Order<'_>, record: &MemberRecord) -> Vec<String> {
-    if !order.only.is_empty() {
-        return Vec::new();
-    }
-    let mut arguments = vec!["--dbpath".to_owned(), order.to.display().to_string()];
-    match order.member {
-        Some(member) => {
-            let replset = order.replset.unwrap_or(&record.shard);
+/// How mongod is started on what was restored to `db_path`. Data that is not settled still names the old set's members, so it is started alone.
+fn start_arguments(
+    db_path: &Path,
+    settled: Option<(&MemberAddr, Option<&ShardName>)>,
+    record: &MemberState<'_>,
+) -> Vec<String> {
+    let mut arguments = vec!["--dbpath".to_owned(), db_path.display().to_string()];
+    match settled {
+        Some((member, replset)) => {
+            let replset = replset.unwrap_or(record.shard);
             arguments.extend(["--port".into(), member.port.to_string()]);
             arguments.extend(["--replSet".into(), replset.to_string()]);
         }
@@ -167,7 +175,7 @@ fn start_arguments(order: &Order<'_>, record: &MemberRecord) -> Vec<String> {
             "recoverFromOplogAsStandalone=true".into(),
         ]),
     }
-    arguments.extend(server::layout_arguments(&record.layout));
+    arguments.extend(server::layout_arguments(record.layout));
     arguments
 }
 

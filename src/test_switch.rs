@@ -2,7 +2,7 @@
 //! release build does not look at them.
 //!
 //! - `FREEZEFRAME_SWITCH_FAULT="BOUNDARY N COMMAND"`: the Nth time the run comes to the boundary, the shell runs the command, and
-//!   the run waits for it. The command finds the run's process id in `FREEZEFRAME_RUN_PID`.
+//!   the run waits for it. The command finds the run's process id in `FREEZEFRAME_RUN_PID`. Several are a line each.
 //! - `FREEZEFRAME_SWITCH_TRACE=FILE`: every boundary that is reached, a line each.
 //! - `FREEZEFRAME_SWITCH_OFF="guard,timer"`: the guard does nothing unless told, the timer is not armed. With these the tests
 //!   show that they would notice a database that stays locked.
@@ -41,18 +41,19 @@ pub fn boundary(boundary: Boundary) {
 }
 
 mod debug {
+    use std::collections::BTreeMap;
     use std::fs::OpenOptions;
     use std::io::Write;
     use std::process::{Command, Stdio};
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{Mutex, PoisonError};
 
     use super::Boundary;
 
     const FAULT: &str = "FREEZEFRAME_SWITCH_FAULT";
     const TRACE: &str = "FREEZEFRAME_SWITCH_TRACE";
 
-    /// How often the boundary of the fault was reached.
-    static REACHED: AtomicU32 = AtomicU32::new(0);
+    /// How often the boundary of each fault was reached.
+    static REACHED: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
 
     pub fn listed(variable: &str, name: &str) -> bool {
         std::env::var(variable).is_ok_and(|value| value.split(',').any(|one| one == name))
@@ -69,9 +70,15 @@ mod debug {
     }
 
     pub fn fault(boundary: Boundary) {
-        let Ok(order) = std::env::var(FAULT) else {
+        let Ok(orders) = std::env::var(FAULT) else {
             return;
         };
+        for order in orders.lines() {
+            one(boundary, order);
+        }
+    }
+
+    fn one(boundary: Boundary, order: &str) {
         let mut words = order.splitn(3, ' ');
         let (Some(wanted), Some(nth), Some(command)) = (words.next(), words.next(), words.next())
         else {
@@ -81,7 +88,12 @@ mod debug {
         if wanted != boundary.to_string() {
             return;
         }
-        let reached = REACHED.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let reached = {
+            let mut all = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = all.entry(order.to_owned()).or_default();
+            *count = count.saturating_add(1);
+            *count
+        };
         if nth.parse() != Ok(reached) {
             return;
         }

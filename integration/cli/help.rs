@@ -31,7 +31,8 @@ Commands:
   show      Show one backup, or the files in it
   verify    Read a backup again and check every hash
   restore   Restore a backup to a directory
-  recover   Give back what a dead run left behind: locks, mounts, snapshots, unfinished uploads
+  recover   Give back what a dead run left behind: locks, mounts, snapshots, volumes, unfinished
+            uploads
   unlock    Unlock a member that is fsyncLocked
   pack      Pack a data directory into an archive, as a backup would
   unpack    Unpack an archive, without its backup's manifest and file table
@@ -99,7 +100,8 @@ Arguments:
 Options:
       --config <FILE>       Configuration file [env: FREEZEFRAME_CONFIG] [default:
                             /etc/freezeframe/freezeframe.toml]
-      --to <DIR>            Directory to restore to; must be empty or absent
+      --to <DIR>            Directory to restore to; must be empty or absent. Copies of volumes are
+                            mounted below it, at the paths that they had
       --json                Print data as JSON
       --shard <NAME>        The replica set to restore [default: the only one in the backup]
       --only <PATH>         Just this file, or directory with what is in it; reads only the blocks
@@ -113,6 +115,15 @@ Options:
       --mongod <FILE>       The mongod binary for settling [default: the configuration's, or the one
                             in PATH]
   -h, --help                Print help
+
+Backups that are EBS snapshots:
+      --volume-type <TYPE>  Type of the volumes that are made [default: as they were]
+      --iops <N>            Operations a second of each volume (gp3, io1, io2) [default: as they
+                            were]
+      --throughput <N>      MiB a second of each volume (gp3) [default: as they were]
+      --size <GIB>          Size of each volume [default: as they were]
+      --warm                Read the volumes through before they are used, so that no block has to
+                            come out of S3 later
 => 0
 
 "#]]

@@ -13,7 +13,7 @@ fn a_set_of_snapshots_says_what_it_is() {
             "freezeframe list
             freezeframe show latest
             freezeframe show latest --files
-            freezeframe restore latest --to to --shard rs0
+            freezeframe restore latest --to to --only sizeStorer.wt
             freezeframe verify latest
             freezeframe verify latest --deep --mongod /bin/true"
         ),
@@ -69,19 +69,19 @@ window
 => 0
 $ freezeframe show latest --files
 error: backup mongo_backup-20260131_020000 is a set of EBS snapshots in eu-central-1, and holds no archives
-  hint: `freezeframe show mongo_backup-20260131_020000` names the snapshots, `freezeframe verify mongo_backup-20260131_020000` asks whether they are there; how data is restored from them by hand is told in doc/ebs.md
+  hint: `freezeframe show mongo_backup-20260131_020000` names the snapshots, `freezeframe verify mongo_backup-20260131_020000` asks whether they are there, `freezeframe restore mongo_backup-20260131_020000` brings up volumes made of them
 => 3
-$ freezeframe restore latest --to to --shard rs0
-error: backup mongo_backup-20260131_020000 is a set of EBS snapshots in eu-central-1, and holds no archives
-  hint: `freezeframe show mongo_backup-20260131_020000` names the snapshots, `freezeframe verify mongo_backup-20260131_020000` asks whether they are there; how data is restored from them by hand is told in doc/ebs.md
-=> 3
+$ freezeframe restore latest --to to --only sizeStorer.wt
+error: --only names files of archives, and this backup is of EBS snapshots
+  hint: restore it without --only, and copy the files
+=> 2
 $ freezeframe verify latest
 error: the snapshots are in eu-central-1, and [ebs] leads to eu-central-1 at http://127.0.0.1:1
   hint: set [ebs] endpoint to that of eu-central-1, or remove it where there is none, and ask again
 => 3
 $ freezeframe verify latest --deep --mongod /bin/true
 error: backup mongo_backup-20260131_020000 is a set of EBS snapshots in eu-central-1, and holds no archives
-  hint: `freezeframe show mongo_backup-20260131_020000` names the snapshots, `freezeframe verify mongo_backup-20260131_020000` asks whether they are there; how data is restored from them by hand is told in doc/ebs.md
+  hint: `freezeframe show mongo_backup-20260131_020000` names the snapshots, `freezeframe verify mongo_backup-20260131_020000` asks whether they are there, `freezeframe restore mongo_backup-20260131_020000` brings up volumes made of them
 => 3
 
 "#]]

@@ -130,6 +130,7 @@ impl Scene {
             record: FilesystemRecord {
                 mount_point: home.mount_point.clone(),
                 kind: home.kind.clone(),
+                uuid: None,
                 stack: home.draw(),
                 volumes: self.moto.volumes[..self.wanted].iter().cloned().collect(),
             },

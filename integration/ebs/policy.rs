@@ -1,11 +1,13 @@
-//! The shipped policy names what a backup and its giving back call, and nothing else.
+//! The shipped policy names what a backup, a restore and their giving back call, and nothing else.
 
 use std::collections::BTreeSet;
 
+use freezeframe::backup::run::Run;
 use freezeframe::ebs::Call;
 use strum::IntoEnumIterator;
 
 use crate::backup::Scene;
+use crate::copies;
 
 fn shipped() -> BTreeSet<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/ebs-policy.json");
@@ -25,7 +27,11 @@ async fn the_shipped_policy_is_what_is_used() {
     assert_eq!(known, shipped());
     // One volume more than is wanted, so that something is deleted.
     let scene = Scene::new(3, 2).await;
-    scene.backup().await.unwrap();
+    let manifest = scene.backup().await.unwrap();
+    let mut run = Run::begin(&scene.state(), "restore").unwrap();
+    let plan = copies::planned(&scene, &manifest, run.id()).await;
+    copies::bring_up(&scene, &mut run, &plan).await;
+    assert!(run.finish(&scene.env.tools).await.unwrap().is_empty());
     let used: BTreeSet<_> = scene
         .moto
         .proxy

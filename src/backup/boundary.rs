@@ -27,12 +27,37 @@ pub enum Step {
     Archive,
     /// The set becomes a backup.
     Manifest,
+    /// A volume is made of a snapshot.
+    CreateVolume,
+    /// It is attached.
+    AttachVolume,
+    /// What lies on volumes is brought up.
+    Assemble,
+    /// Symlinks on a copy are led to the copy.
+    Links,
+    /// Volumes are read through.
+    Warm,
+    /// A restored directory becomes a replica set.
+    Settle,
 }
 
 impl Step {
     /// Its name in the manifest.
     pub fn name(self) -> &'static str {
         self.into()
+    }
+
+    /// Whether a backup comes by it.
+    fn is_of_backups(self) -> bool {
+        !matches!(
+            self,
+            Self::CreateVolume
+                | Self::AttachVolume
+                | Self::Assemble
+                | Self::Links
+                | Self::Warm
+                | Self::Settle
+        )
     }
 }
 
@@ -65,9 +90,19 @@ impl std::fmt::Display for Boundary {
 }
 
 impl Boundary {
-    /// Every boundary that the laboratory can reach: it has no EC2, and `integration/ebs` strikes at those of EBS.
+    /// Every boundary that comes without EC2. `integration/ebs` and the laboratory's job `ebs` strike at those of EBS.
     pub fn all() -> impl Iterator<Item = Self> {
-        let here = Kind::iter().filter(|kind| *kind != Kind::EbsSnapshots);
+        let of_ec2 = |kind: &Kind| {
+            matches!(
+                kind,
+                Kind::EbsSnapshots
+                    | Kind::EbsVolumes
+                    | Kind::UdevRule
+                    | Kind::EbsAttachments
+                    | Kind::Stack
+            )
+        };
+        let here = Kind::iter().filter(move |kind| !of_ec2(kind));
         let resources = here.flat_map(|kind| {
             [
                 Self::Planned(kind),
@@ -75,7 +110,8 @@ impl Boundary {
                 Self::Released(kind),
             ]
         });
-        let steps = Step::iter().flat_map(|step| [Self::Begun(step), Self::Ended(step)]);
+        let steps = Step::iter().filter(|step| step.is_of_backups());
+        let steps = steps.flat_map(|step| [Self::Begun(step), Self::Ended(step)]);
         resources.chain(steps)
     }
 

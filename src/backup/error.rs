@@ -9,6 +9,7 @@ use crate::backup::preflight::PreflightError;
 use crate::backup::run::Unreleased;
 use crate::backup::upload::UploadError;
 use crate::backup::window::WindowError;
+use crate::copies::CopyError;
 use crate::ebs::EbsError;
 use crate::error::{Exit, Explain};
 use crate::ids::MemberAddr;
@@ -38,6 +39,9 @@ pub enum BackupError {
     /// The volumes' snapshots were not made, or are not complete.
     #[error(transparent)]
     Ebs(#[from] EbsError),
+    /// Copies of volumes could not be made of a set.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The set could not be written.
     #[error(transparent)]
     Upload(#[from] UploadError),
@@ -109,6 +113,7 @@ impl Explain for BackupError {
             Self::Window(error) => error.hint(),
             Self::Picture(error) => error.hint(),
             Self::Ebs(error) => error.hint(),
+            Self::Copy(error) => error.hint(),
             Self::Upload(error) => error.hint(),
             Self::Kept(error) => error.hint(),
             Self::NoPicture { .. } => None,
@@ -137,6 +142,10 @@ impl Explain for BackupError {
             Self::Window(error) => error.exit(),
             Self::Picture(error) => error.exit(),
             Self::Ebs(error) => error.exit(),
+            Self::Copy(error) => match error.exit() {
+                Exit::Restore => Exit::BackupFailed,
+                exit => exit,
+            },
             Self::Upload(error) => match error.exit() {
                 // Nothing stored is damaged: it was not stored.
                 Exit::Failed => Exit::BackupFailed,

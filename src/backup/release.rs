@@ -16,6 +16,8 @@ use crate::backup::lease;
 use crate::backup::resource::Resource;
 use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError};
+use crate::copies::{CopyError, quiet, stack};
+use crate::ebs::attach::Attachments;
 use crate::ebs::patience::Patience;
 use crate::ebs::set::MadeSet;
 use crate::ebs::{self, EbsError};
@@ -32,6 +34,7 @@ use crate::snapshot::reflink::Reflink;
 use crate::snapshot::{LvmSnapshot, Snapshot, SnapshotError, mount};
 use crate::store::releasing::{Stores, discard_of_run};
 use crate::store::{Store, StoreError};
+use crate::volume::HostView;
 
 /// How long an unlock is tried before `recover` is left to do it.
 const UNLOCK_PATIENCE: Duration = Duration::from_secs(60);
@@ -41,7 +44,7 @@ const UNLOCK_PATIENCE: Duration = Duration::from_secs(60);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
 /// Pause between two such tries.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
-/// How long a call that gives back EBS snapshots is tried.
+/// How long a call that gives back EBS snapshots or volumes is tried.
 const GIVING_BACK: Duration = Duration::from_secs(60);
 /// How giving back introduces itself to mongod.
 const APP_NAME: &str = "freezeframe-recover";
@@ -92,6 +95,9 @@ pub enum ReleaseError {
     /// EC2.
     #[error(transparent)]
     Ebs(#[from] EbsError),
+    /// Copies of volumes.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -127,6 +133,7 @@ impl Explain for ReleaseError {
             )),
             Self::Snapshot(error) => error.hint(),
             Self::Ebs(error) => error.hint(),
+            Self::Copy(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
             Self::Exec(error) => error.hint(),
@@ -186,6 +193,27 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
             Ok(lease::give_back(store.as_ref(), scope, *run).await?)
         }
         Resource::EbsSnapshots(made) => remove_failed_snapshots(made, tools).await,
+        Resource::EbsVolumes(made) => {
+            let ec2 = tools.ebs.open_at(&made.place).await?;
+            let (now, quiet) = (Timestamp::now(), tools.ebs.quiet());
+            let patience = giving_back();
+            Ok(ebs::made::give_back(ec2.as_ref(), made, &patience, now, quiet).await?)
+        }
+        Resource::UdevRule { path, volumes } => {
+            let (path, volumes, exec) = (path.clone(), volumes.clone(), tools.exec.clone());
+            let sys = HostView::real().sys;
+            blocking(move || {
+                stack::await_gone(&sys, &volumes)?;
+                quiet::remove(exec.as_ref(), &path)
+            })
+            .await
+        }
+        Resource::EbsAttachments(attachments) => detach(attachments, tools).await,
+        Resource::Stack(stack) => {
+            let (stack, exec) = (stack.clone(), tools.exec.clone());
+            let sys = HostView::real().sys;
+            blocking(move || stack::take_down(exec.as_ref(), &sys, &stack)).await
+        }
         Resource::Snapshot(Snapshot::Lvm(snapshot)) => {
             let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
             blocking(move || Lvm::new(exec).remove(&snapshot).map(drop)).await
@@ -293,10 +321,23 @@ async fn remove_failed_snapshots(made: &MadeSet, tools: &Tools) -> Result<(), Re
         Err(error) => return Err(error.into()),
     }
     let ec2 = tools.ebs.open_at(&made.place).await?;
-    let patience = Patience::new(GIVING_BACK, CancellationToken::new());
+    let patience = giving_back();
     let (now, quiet) = (Timestamp::now(), tools.ebs.quiet());
     ebs::set::give_back(ec2.as_ref(), made, &patience, now, quiet).await?;
     Ok(())
+}
+
+fn giving_back() -> Patience {
+    Patience::new(GIVING_BACK, CancellationToken::new())
+}
+
+/// Detaches volumes, unless something uses their disks: a file system must not lose its disk under somebody's hands.
+async fn detach(attachments: &Attachments, tools: &Tools) -> Result<(), ReleaseError> {
+    let (sys, volumes) = (HostView::real().sys, attachments.volumes.clone());
+    blocking(move || stack::refuse_used(&sys, &volumes)).await?;
+    let ec2 = tools.ebs.open_at(&attachments.place).await?;
+    let patience = giving_back();
+    Ok(ebs::attach::give_back(ec2.as_ref(), attachments, &patience).await?)
 }
 
 async fn unlock(

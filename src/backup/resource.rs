@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::lease::Scope;
+use crate::copies::stack::Stack;
+use crate::ebs::Volume;
+use crate::ebs::attach::Attachments;
+use crate::ebs::made::MadeVolumes;
 use crate::ebs::set::MadeSet;
 use crate::ids::{BackupId, MemberAddr, RunId};
 use crate::mongo::{HostProcess, ServerProcess};
@@ -47,6 +51,19 @@ pub enum Resource {
     },
     /// EBS snapshots of an instance's volumes, unless they are a backup.
     EbsSnapshots(MadeSet),
+    /// EBS volumes made of snapshots.
+    EbsVolumes(MadeVolumes),
+    /// A rule by which udev leaves copies of volumes alone.
+    UdevRule {
+        /// The file.
+        path: PathBuf,
+        /// The copies: it stays as long as they are attached.
+        volumes: Vec<Volume>,
+    },
+    /// Attachments of EBS volumes to this instance.
+    EbsAttachments(Attachments),
+    /// Whatever lies on the disks of EBS volumes that were made.
+    Stack(Stack),
     /// A snapshot, of whatever provider.
     Snapshot(Snapshot),
     /// The transient systemd timer that runs `recover`.
@@ -101,6 +118,10 @@ impl std::fmt::Display for Resource {
                 write!(f, "clones in {}", clones.path().display())
             }
             Self::EbsSnapshots(made) => made.fmt(f),
+            Self::EbsVolumes(made) => made.fmt(f),
+            Self::UdevRule { path, .. } => write!(f, "udev rule {}", path.display()),
+            Self::EbsAttachments(attachments) => attachments.fmt(f),
+            Self::Stack(stack) => stack.fmt(f),
             Self::Timer { unit } => write!(f, "timer {unit}"),
             Self::Lock { member, .. } => write!(f, "lock on {member}"),
             Self::Directory { path } => write!(f, "directory {}", path.display()),

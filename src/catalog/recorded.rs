@@ -219,6 +219,6 @@ mod tests {
             .unwrap_err();
         assert!(matches!(error, CatalogError::InSnapshots { .. }), "{error}");
         assert_eq!(error.exit(), Exit::Refused);
-        assert!(error.hint().unwrap().contains("doc/ebs.md"));
+        assert!(error.hint().unwrap().contains("freezeframe restore"));
     }
 }

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use super::{Context, Failure, print};
 use crate::backup::backup;
+use crate::backup::from_volumes::archive_from;
 use crate::catalog::Recorded;
 use crate::cli::BackupArgs;
 use crate::error::Exit;
 use crate::human;
-use crate::kept::archive::archive;
 use crate::kept::remove::remove_overdue;
 use crate::manifest::snapshots::SnapshotManifest;
 use crate::manifest::{Manifest, WindowRecord};
@@ -24,7 +24,7 @@ async fn watched(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
     let (json, store) = (context.json, context.store()?);
     let env = context.environment(store);
     let made = match &arguments.from {
-        Some(which) => Recorded::Archives(archive(&env, which).await?),
+        Some(which) => Recorded::Archives(archive_from(&env, which).await?),
         None => {
             remove_overdue(&env, Timestamp::now()).await;
             backup(&env).await?

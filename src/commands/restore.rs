@@ -1,12 +1,14 @@
 //! `restore`.
 
+mod set;
+
 use std::fmt::Write;
 use std::time::Duration;
 
 use super::{Context, Failure, print};
-use crate::catalog;
+use crate::catalog::{self, Recorded};
 use crate::cli::RestoreArgs;
-use crate::error::Exit;
+use crate::error::{Exit, Explain};
 use crate::human;
 use crate::restore::fetch::Fetch;
 use crate::restore::{Order, Restored, restore};
@@ -14,7 +16,13 @@ use crate::restore::{Order, Restored, restore};
 pub async fn run(context: Context, arguments: RestoreArgs) -> Result<Exit, Failure> {
     let store = context.store()?;
     let id = catalog::resolve(store.as_ref(), &arguments.which.id).await?;
+    if let Recorded::Snapshots(manifest) = catalog::read_recorded(store.as_ref(), id).await? {
+        return set::run(context, store, &manifest, arguments).await;
+    }
     let manifest = catalog::load(store.as_ref(), id).await?;
+    if arguments.volumes.is_some() {
+        return Err(OfVolumes.into());
+    }
     let fetch = Fetch {
         store: &store,
         manifest: &manifest,
@@ -38,6 +46,21 @@ pub async fn run(context: Context, arguments: RestoreArgs) -> Result<Exit, Failu
     let restored = restore(&fetch, &order).await?;
     print(context.json, &restored, || render(&restored))?;
     Ok(Exit::Done)
+}
+
+/// Options that mean nothing for archives.
+#[derive(Debug, thiserror::Error)]
+#[error("this backup is of archives: there are no volumes to be made")]
+struct OfVolumes;
+
+impl Explain for OfVolumes {
+    fn hint(&self) -> Option<String> {
+        Some("leave out --volume-type, --iops, --throughput, --size and --warm".into())
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
 }
 
 fn render(restored: &Restored) -> String {

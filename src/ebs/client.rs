@@ -1,5 +1,7 @@
 //! EC2 by its SDK. Every call is one attempt, ended by `[ebs] timeout`.
 
+mod volumes;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
@@ -19,7 +21,8 @@ use aws_sdk_ec2::types::{
     Filter, InstanceSpecification, ResourceType, SnapshotState, Tag, TagSpecification,
 };
 
-use super::ids::{InstanceId, SnapshotId};
+use super::ids::{InstanceId, SnapshotId, VolumeId};
+use super::made::{MadeVolume, VolumeOrder};
 use super::order::Order;
 use super::{
     Call, CallFailed, EbsError, Ec2, Instance, Kind, Place, RUN_TAG, SharedEc2, Snapshot, State,
@@ -302,6 +305,71 @@ impl Ec2 for Api {
             .snapshot_id(snapshot.as_str())
             .send();
         match self.attempt(Call::DeleteSnapshot, asking).await {
+            Err(error) if error.kind == Kind::NotFound => Ok(false),
+            deleted => deleted.map(|_| true),
+        }
+    }
+
+    async fn create_volume(&self, order: &VolumeOrder) -> Result<MadeVolume, CallFailed> {
+        self.make_volume(order).await
+    }
+
+    async fn volumes(&self, ids: &[VolumeId]) -> Result<Vec<MadeVolume>, CallFailed> {
+        let mut found = Vec::new();
+        // By filter, as snapshots are.
+        for some in ids.chunks(FILTER_VALUES) {
+            let ids = filter("volume-id", some.iter().map(ToString::to_string));
+            found.extend(self.described_volumes(vec![ids]).await?);
+        }
+        Ok(found)
+    }
+
+    async fn volumes_of(&self, run: RunId) -> Result<Vec<MadeVolume>, CallFailed> {
+        let filters = vec![
+            filter(&format!("tag:{RUN_TAG}"), [run.to_string()]),
+            filter("tag-key", [TAG.to_owned()]),
+        ];
+        let found = self.described_volumes(filters).await?;
+        // As with snapshots: what is not ours must not be deleted.
+        Ok(found.into_iter().filter(|one| one.is_of(run)).collect())
+    }
+
+    async fn attach(
+        &self,
+        volume: &VolumeId,
+        instance: &InstanceId,
+        name: &str,
+    ) -> Result<(), CallFailed> {
+        let asking = self
+            .client
+            .attach_volume()
+            .volume_id(volume.as_str())
+            .instance_id(instance.as_str())
+            .device(name)
+            .send();
+        self.attempt(Call::AttachVolume, asking).await.map(drop)
+    }
+
+    async fn detach(&self, volume: &VolumeId, instance: &InstanceId) -> Result<bool, CallFailed> {
+        let asking = self
+            .client
+            .detach_volume()
+            .volume_id(volume.as_str())
+            .instance_id(instance.as_str())
+            .send();
+        match self.attempt(Call::DetachVolume, asking).await {
+            Err(error) if error.kind == Kind::NotFound => Ok(false),
+            detached => detached.map(|_| true),
+        }
+    }
+
+    async fn delete_volume(&self, volume: &VolumeId) -> Result<bool, CallFailed> {
+        let asking = self
+            .client
+            .delete_volume()
+            .volume_id(volume.as_str())
+            .send();
+        match self.attempt(Call::DeleteVolume, asking).await {
             Err(error) if error.kind == Kind::NotFound => Ok(false),
             deleted => deleted.map(|_| true),
         }

@@ -15,7 +15,7 @@ use super::Volume;
 use super::ids::VolumeId;
 use crate::error::{Exit, Explain};
 use crate::human;
-use crate::volume::{Filesystem, Layer, LayerKind};
+use crate::volume::{Filesystem, Layer, LayerKind, sysfs};
 
 /// A serial number is some tens of bytes; what is longer is none.
 const LONGEST_SERIAL: usize = 256;
@@ -164,6 +164,23 @@ fn leaves<'a>(layer: &'a Layer, into: &mut BTreeMap<&'a str, &'a Layer>) {
     }
 }
 
+/// The disk `name`; none where it is gone, or has no size yet.
+///
+/// # Errors
+/// What reading `sys` brings.
+pub fn disk(sys: &Path, name: &str) -> io::Result<Option<Disk>> {
+    let sectors = sysfs::attribute(&sys.join("block").join(name), "size")?;
+    let sectors: Option<u64> = sectors.and_then(|text| text.parse().ok());
+    let Some(sectors) = sectors.filter(|sectors| *sectors > 0) else {
+        return Ok(None);
+    };
+    Ok(Some(Disk {
+        name: name.to_owned(),
+        bytes: sectors.saturating_mul(sysfs::SECTOR),
+        serial: serial(sys, name)?,
+    }))
+}
+
 /// The serial number that the kernel shows of a disk: beside the disk (virtio), or at its controller (NVMe).
 fn serial(sys: &Path, disk: &str) -> io::Result<Option<String>> {
     let device = sys.join("block").join(disk);
@@ -208,6 +225,17 @@ pub fn xen_names(disk: &str) -> Vec<String> {
         }
     }
     names
+}
+
+/// The name by which a Xen kernel will show a volume that is attached by `name`: the inverse of [`xen_names`].
+pub fn kernel_name(name: &str) -> Option<String> {
+    let name = name.strip_prefix("/dev/").unwrap_or(name);
+    let letters = name
+        .strip_prefix("xvd")
+        .or_else(|| name.strip_prefix("sd"))
+        .unwrap_or_default();
+    let shown = format!("xvd{letters}");
+    (!xen_names(&shown).is_empty()).then_some(shown)
 }
 
 /// Which of the `attached` volumes `disk` is.

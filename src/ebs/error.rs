@@ -25,6 +25,8 @@ pub enum Kind {
     Denied,
     /// There is no such thing, or EC2 does not show it yet.
     NotFound,
+    /// It is not in the state for that, or not yet.
+    OtherState,
     /// The server's certificate is not to be trusted.
     Untrusted,
     /// Anything else that EC2 refuses.
@@ -48,7 +50,11 @@ impl Kind {
             | "ConcurrentSnapshotLimitExceeded"
             | "SnapshotLimitExceeded"
             | "ResourceLimitExceeded"
-            | "PendingSnapshotLimitExceeded" => Kind::Limit,
+            | "PendingSnapshotLimitExceeded"
+            | "VolumeLimitExceeded"
+            | "MaxIOPSLimitExceeded"
+            | "AttachmentLimitExceeded" => Kind::Limit,
+            "IncorrectState" | "VolumeInUse" => Kind::OtherState,
             "UnauthorizedOperation"
             | "AuthFailure"
             | "AccessDenied"
@@ -116,6 +122,7 @@ fn said(kind: Kind) -> &'static str {
         Kind::Limit => "is beyond a limit of the account",
         Kind::Denied => "is not allowed",
         Kind::NotFound => "found nothing",
+        Kind::OtherState => "is not possible in the state it is in",
         Kind::Untrusted => "was not sent, the server is not to be trusted",
         Kind::Refused => "was refused by EC2",
         Kind::Interrupted => "was given up",
@@ -139,8 +146,15 @@ impl Explain for CallFailed {
                 call.permission()
             )),
             Kind::Throttled => Some(
-                "something in this account asks EC2 very often; run the backup again, and if it happens daily ask AWS for a higher rate"
+                "something in this account asks EC2 very often; try again, and if it happens daily ask AWS for a higher rate"
                     .into(),
+            ),
+            Kind::Limit if call == Call::CreateVolume => Some(
+                "an account has a quota of volumes' bytes and IOPS: delete volumes that nobody needs, or ask AWS for more (Service Quotas, Amazon EBS)"
+                    .into(),
+            ),
+            Kind::Limit if call == Call::AttachVolume => Some(
+                "an instance bears a number of volumes that its type decides: detach what nobody needs, or restore on a larger one".into(),
             ),
             Kind::Limit => Some(
                 "a volume can be snapshotted once in 15 seconds, and an account has a quota of snapshots, pending ones too: wait, delete \
@@ -149,7 +163,7 @@ impl Explain for CallFailed {
             ),
             Kind::Untrusted => Some("see which certificate the endpoint shows, and that the host's clock is right".into()),
             Kind::Unanswered => Some("see that the EC2 endpoint of the region can be reached from this host (a route, or a VPC endpoint)".into()),
-            Kind::NotFound | Kind::Refused | Kind::Interrupted => None,
+            Kind::NotFound | Kind::OtherState | Kind::Refused | Kind::Interrupted => None,
         }
     }
 
@@ -236,6 +250,63 @@ pub enum EbsError {
     /// The window ended before the call was answered.
     #[error("the lock ended before EC2 had answered")]
     Broken,
+    /// Snapshots of another region than this instance's.
+    #[error("the snapshots are in {set}, and this instance is in {here}")]
+    OtherRegion {
+        /// Where the snapshots are.
+        set: String,
+        /// Where the instance is.
+        here: String,
+    },
+    /// EC2 does not say in which zone the instance is.
+    #[error("EC2 does not tell the availability zone of {instance}")]
+    NoZone {
+        /// The instance.
+        instance: InstanceId,
+    },
+    /// A volume that cannot be made like that.
+    #[error("no volume like that can be made of {snapshot}: {reason}")]
+    Shape {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// Why.
+        reason: String,
+    },
+    /// A volume that will never be of use.
+    #[error("volume {volume} failed")]
+    VolumeFailed {
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// Volumes that are not as they should be after a long time.
+    #[error("{} {} after {}", list(volumes), wanted, human::duration(*.waited))]
+    Unready {
+        /// Which.
+        volumes: Vec<VolumeId>,
+        /// What they are not: "are not available".
+        wanted: &'static str,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// A volume that is to go, and is attached still.
+    #[error("volume {volume} is attached to {instance}")]
+    Elsewhere {
+        /// The volume.
+        volume: VolumeId,
+        /// To which instance.
+        instance: InstanceId,
+    },
+    /// There is no name to attach a volume by.
+    #[error("every name that a volume can be attached by is in use")]
+    NoName,
+    /// What is attached and not shown by the kernel.
+    #[error("the kernel shows no disk of {} after {}", list(volumes), human::duration(*.waited))]
+    NoDisk {
+        /// Which.
+        volumes: Vec<VolumeId>,
+        /// How long was waited.
+        waited: Duration,
+    },
 }
 
 fn list<T: fmt::Display>(all: &[T]) -> String {
@@ -267,6 +338,22 @@ impl Explain for EbsError {
             Self::Gone { .. } => Some("find out what deletes snapshots in this account; the backup has to be made again".into()),
             Self::Overdue { .. } => Some("set [ebs] complete_within longer: the first snapshot of a volume copies all of it".into()),
             Self::Stay { .. } => Some("run `freezeframe recover` in a few minutes".into()),
+            Self::OtherRegion { set, .. } => Some(format!(
+                "a volume can be made only where its snapshot is: restore on an instance in {set}, or copy the snapshots (aws ec2 copy-snapshot) \
+                 and restore the copies by hand (doc/ebs.md)"
+            )),
+            Self::NoZone { .. } => Some("see that [ebs] instance is this host's, and that it runs".into()),
+            Self::Shape { .. } => Some("give other values, or none: then the volumes are as they were".into()),
+            Self::VolumeFailed { .. } => Some(
+                "of an encrypted snapshot: see that the instance's role may use its KMS key (kms:CreateGrant, kms:Decrypt, kms:GenerateDataKeyWithoutPlaintext)"
+                    .into(),
+            ),
+            Self::Unready { .. } => Some("see what EC2 says of them (aws ec2 describe-volumes), and try again".into()),
+            Self::Elsewhere { .. } => Some("it is made by this program, by its tags. Where that is this host run `freezeframe recover` again; else find out who attached it there".into()),
+            Self::NoName => Some("detach what nobody needs".into()),
+            Self::NoDisk { .. } => Some(
+                "see the kernel's log (dmesg); on Xen instances a volume's name in the kernel must follow from the one it is attached by".into(),
+            ),
             Self::Broken => Some("EC2 was slow to answer: raise [window] max_lock, or make the backup again".into()),
         }
     }
@@ -278,8 +365,16 @@ impl Explain for EbsError {
             | Self::Device(_)
             | Self::NotBuiltIn
             | Self::NoClient { .. }
-            | Self::OtherPlace { .. } => Exit::Refused,
+            | Self::OtherPlace { .. }
+            | Self::OtherRegion { .. }
+            | Self::NoZone { .. }
+            | Self::Shape { .. } => Exit::Refused,
             Self::Stay { .. } => Exit::StillHeld,
+            Self::VolumeFailed { .. }
+            | Self::Unready { .. }
+            | Self::Elsewhere { .. }
+            | Self::NoName
+            | Self::NoDisk { .. } => Exit::Restore,
             Self::Partial { .. }
             | Self::Failed { .. }
             | Self::Gone { .. }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::ids::{InstanceId, SnapshotId};
+use super::ids::{InstanceId, SnapshotId, VolumeId};
+use super::made::{Attachment, MadeVolume, VolumeOrder, VolumeState};
 use super::order::Order;
 use super::{Call, CallFailed, Ec2, Instance, Kind, Place, Snapshot, State, Volume};
 use crate::ids::RunId;
@@ -33,6 +34,13 @@ struct Inner {
     /// Whether `create` does anything.
     create_refused: bool,
     delete_denied: bool,
+    /// Volumes that were made, each with its token.
+    copies: BTreeMap<VolumeId, (Instant, String, MadeVolume)>,
+    /// How many of the next answers of a call are lost, though it does what it is asked.
+    lost: Option<(Call, usize)>,
+    /// How long volumes are in the state before: creating, attaching, detaching.
+    volumes_take: Duration,
+    attachable_after: Duration,
     /// When looks are not answered.
     silent: Option<(Instant, Duration)>,
 }
@@ -105,6 +113,58 @@ impl FakeEc2 {
             .iter()
             .filter(|call| **call == of)
             .count()
+    }
+
+    /// Loses the next `count` answers of `call`.
+    pub fn loses(&self, call: Call, count: usize) {
+        self.inner().lost = Some((call, count));
+    }
+
+    /// How long volumes are creating.
+    pub fn volumes_take(&self, time: Duration) {
+        self.inner().volumes_take = time;
+    }
+
+    /// For how long after its making a volume is refused to be attached, though it is available.
+    pub fn attachable_after(&self, time: Duration) {
+        self.inner().attachable_after = time;
+    }
+
+    /// Volumes that are there, shown or not.
+    pub fn copies(&self) -> Vec<MadeVolume> {
+        let inner = self.inner();
+        inner
+            .copies
+            .values()
+            .map(|(_, _, one)| one.clone())
+            .collect()
+    }
+
+    fn done<T>(&self, call: Call, value: T) -> Result<T, CallFailed> {
+        let mut inner = self.inner();
+        inner.calls.push(call);
+        match &mut inner.lost {
+            Some((lost, count)) if *lost == call && *count > 0 => {
+                *count -= 1;
+                Err(CallFailed::new(call, Kind::Unanswered, "lost"))
+            }
+            _ => Ok(value),
+        }
+    }
+
+    fn shown_volumes(&self, wanted: impl Fn(&MadeVolume) -> bool) -> Vec<MadeVolume> {
+        let inner = self.inner();
+        let all = inner.copies.values();
+        let shown = all.filter(|(made, _, one)| made.elapsed() >= inner.shown_after && wanted(one));
+        shown
+            .map(|(made, _, one)| MadeVolume {
+                state: match (one.state, made.elapsed() >= inner.volumes_take) {
+                    (VolumeState::Creating, true) => VolumeState::Available,
+                    (state, _) => state,
+                },
+                ..one.clone()
+            })
+            .collect()
     }
 
     /// What is there, shown or not.
@@ -235,5 +295,93 @@ impl Ec2 for FakeEc2 {
             }
             _ => Ok(false),
         }
+    }
+
+    async fn create_volume(&self, order: &VolumeOrder) -> Result<MadeVolume, CallFailed> {
+        let made = {
+            let mut inner = self.inner();
+            let again = inner
+                .copies
+                .values()
+                .find(|(_, token, _)| *token == order.token);
+            match again {
+                Some((_, _, one)) => one.clone(),
+                None => {
+                    let id: VolumeId = format!("vol-{:08x}", 0x100 + inner.copies.len())
+                        .parse()
+                        .unwrap();
+                    let one = MadeVolume {
+                        id: id.clone(),
+                        bytes: order.shape.bytes,
+                        state: VolumeState::Creating,
+                        attachments: Vec::new(),
+                        tags: order.tags.clone(),
+                    };
+                    let entry = (Instant::now(), order.token.clone(), one.clone());
+                    inner.copies.insert(id, entry);
+                    one
+                }
+            }
+        };
+        self.done(Call::CreateVolume, made)
+    }
+
+    async fn volumes(&self, ids: &[VolumeId]) -> Result<Vec<MadeVolume>, CallFailed> {
+        let shown = self.shown_volumes(|one| ids.contains(&one.id));
+        self.done(Call::DescribeVolumes, shown)
+    }
+
+    async fn volumes_of(&self, run: RunId) -> Result<Vec<MadeVolume>, CallFailed> {
+        let shown = self.shown_volumes(|one| one.is_of(run));
+        self.done(Call::DescribeVolumes, shown)
+    }
+
+    async fn attach(
+        &self,
+        volume: &VolumeId,
+        instance: &InstanceId,
+        name: &str,
+    ) -> Result<(), CallFailed> {
+        let settles = self.inner().attachable_after;
+        if let Some((made, _, one)) = self.inner().copies.get_mut(volume) {
+            if !one.attachments.is_empty() || made.elapsed() < settles {
+                let call = Call::AttachVolume;
+                return Err(CallFailed::new(call, Kind::OtherState, "VolumeInUse"));
+            }
+            one.state = VolumeState::InUse;
+            one.attachments.push(Attachment {
+                instance: instance.clone(),
+                name: name.to_owned(),
+                complete: true,
+            });
+        }
+        self.done(Call::AttachVolume, ())
+    }
+
+    async fn detach(&self, volume: &VolumeId, _: &InstanceId) -> Result<bool, CallFailed> {
+        let mut was = false;
+        if let Some((_, _, one)) = self.inner().copies.get_mut(volume) {
+            was = !one.attachments.is_empty();
+            one.attachments.clear();
+            one.state = VolumeState::Available;
+        }
+        self.done(Call::DetachVolume, was)
+    }
+
+    async fn delete_volume(&self, volume: &VolumeId) -> Result<bool, CallFailed> {
+        if self.inner().delete_denied {
+            return Err(CallFailed::new(Call::DeleteVolume, Kind::Denied, "no"));
+        }
+        let attached = self
+            .inner()
+            .copies
+            .get(volume)
+            .is_some_and(|(_, _, one)| !one.attachments.is_empty());
+        if attached {
+            let call = Call::DeleteVolume;
+            return Err(CallFailed::new(call, Kind::OtherState, "VolumeInUse"));
+        }
+        let was = self.inner().copies.remove(volume).is_some();
+        self.done(Call::DeleteVolume, was)
     }
 }

@@ -18,14 +18,14 @@ use crate::progress::Meter;
 
 /// EC2's answers are eventually consistent: what was just made or deleted may be shown wrong for so long. AWS names no time ("eventual
 /// consistency", EC2 API developer guide, speaks of a few minutes).
-const SETTLES: Duration = Duration::from_secs(5 * 60);
+pub(super) const SETTLES: Duration = Duration::from_secs(5 * 60);
 /// After so long a call that was not answered has either made something that is shown, or nothing.
-const SHOWN: Duration = Duration::from_secs(10 * 60);
+pub(super) const SHOWN: Duration = Duration::from_secs(10 * 60);
 /// The pauses between two looks at what a call may have made.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The first pause between two looks at how far snapshots are; each further one is longer, up to [`SLOWEST_LOOK`].
-const FIRST_LOOK: Duration = Duration::from_secs(1);
-const SLOWEST_LOOK: Duration = Duration::from_secs(30);
+pub(super) const FIRST_LOOK: Duration = Duration::from_secs(1);
+pub(super) const SLOWEST_LOOK: Duration = Duration::from_secs(30);
 
 /// Snapshots that a run is about to make, or made; this is what the run journal records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::check::Inconsistent;
-use super::{Deployment, Intent, Role, StorageLayout, WindowRecord};
+use super::{Deployment, Intent, MemberState, Role, StorageLayout, WindowRecord};
 use crate::ebs::ids::{InstanceId, SnapshotId, VolumeId};
 use crate::ebs::{Place, Volume};
 use crate::ids::{BackupId, MemberAddr, OpTime, RunId, ShardName};
@@ -71,6 +71,20 @@ pub struct SnapshotMember {
     pub places: Vec<PlaceRecord>,
 }
 
+impl SnapshotMember {
+    /// Its data, as settling wants to know of it.
+    pub fn state(&self) -> MemberState<'_> {
+        MemberState {
+            shard: &self.shard,
+            role: self.role,
+            server_version: &self.server_version,
+            layout: &self.layout,
+            optime: self.optime,
+            locked: self.locked,
+        }
+    }
+}
+
 /// A directory of mongod's in a file system of the set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceRecord {
@@ -105,6 +119,9 @@ pub struct FilesystemRecord {
     pub mount_point: PathBuf,
     /// "xfs", "ext4", ...
     pub kind: String,
+    /// Its UUID, by which it is told from others on the same volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
     /// What it lay on, down to the disks, drawn for people.
     pub stack: String,
     /// The volumes that it lay on.
@@ -271,12 +288,14 @@ pub(crate) mod sample {
                     FilesystemRecord {
                         mount_point: "/data".into(),
                         kind: "xfs".into(),
+                        uuid: None,
                         stack: "/data  xfs\n└─ md raid0  200 GiB  (md0)".into(),
                         volumes: of(&[1, 2]),
                     },
                     FilesystemRecord {
                         mount_point: "/journal".into(),
                         kind: "ext4".into(),
+                        uuid: None,
                         stack: "/journal  ext4\n└─ disk nvme3n1  100 GiB".into(),
                         volumes: of(&[3]),
                     },

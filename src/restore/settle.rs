@@ -18,7 +18,7 @@ use super::owner::{self, Owner};
 use super::server::{PrivateMongod, Purpose};
 use super::{RestoreError, target};
 use crate::ids::{MemberAddr, OpTime, ShardName};
-use crate::manifest::{MemberRecord, Role};
+use crate::manifest::{MemberState, Role};
 use crate::mongo::oplog::entry_optime;
 use crate::mongo::{MongoError, Mongod};
 
@@ -40,7 +40,7 @@ pub struct Settling<'a> {
     /// The unpacked data directory.
     pub db_path: &'a Path,
     /// What the manifest says of it.
-    pub record: &'a MemberRecord,
+    pub record: MemberState<'a>,
     /// Where the mongod will listen that is started on it. Nothing need listen there now.
     pub member: &'a MemberAddr,
     /// The new replica set's name; none keeps the old one.
@@ -81,14 +81,14 @@ pub async fn settle(
     let Settling {
         db_path, record, ..
     } = settling;
-    refuse_role(record)?;
+    refuse_role(&record)?;
     refuse_encrypted(db_path)?;
-    settling.binary.fit_for(&record.server_version)?;
+    settling.binary.fit_for(record.server_version)?;
     target::refuse_running(db_path)?;
     let owner = Owner::of_data(db_path)?;
     remove_locks(db_path)?;
 
-    let replset = settling.replset.unwrap_or(&record.shard);
+    let replset = settling.replset.unwrap_or(record.shard);
     let id = ObjectId::new();
     let config = single_member(replset, settling.member, id, settling.binary.version());
 
@@ -98,7 +98,7 @@ pub async fn settle(
     let mongod = PrivateMongod::start(
         settling.binary,
         db_path,
-        &record.layout,
+        record.layout,
         Purpose::Maintain,
         // The target is marked as incomplete until everything is done, so whatever is left in it goes with it.
         db_path,
@@ -106,7 +106,7 @@ pub async fn settle(
     )
     .await?;
     let connection = mongod.connection().clone();
-    let replacing = replace_set(&connection, record, replset, config);
+    let replacing = replace_set(&connection, &record, replset, config);
     let optime = finish(mongod, replacing, cancel).await?;
     remove_locks(db_path)?;
     owner::give(db_path, owner)?;
@@ -156,17 +156,17 @@ async fn recover(settling: &Settling<'_>, cancel: &CancellationToken) -> Result<
         ..
     } = *settling;
     let start =
-        |purpose| PrivateMongod::start(binary, db_path, &record.layout, purpose, db_path, cancel);
+        |purpose| PrivateMongod::start(binary, db_path, record.layout, purpose, db_path, cancel);
     let mongod = start(Purpose::Maintain).await?;
     let elsewhere = MemberAddr {
         host: "127.0.0.1".into(),
         port: 1,
     };
-    let config = single_member(&record.shard, &elsewhere, ObjectId::new(), binary.version());
+    let config = single_member(record.shard, &elsewhere, ObjectId::new(), binary.version());
     let connection = mongod.connection().clone();
-    let replacing = write_config(&connection, &record.shard, config);
+    let replacing = write_config(&connection, record.shard, config);
     finish(mongod, replacing, cancel).await?;
-    let mongod = start(Purpose::Recover(&record.shard)).await?;
+    let mongod = start(Purpose::Recover(record.shard)).await?;
     mongod.stop().await
 }
 
@@ -182,7 +182,7 @@ impl From<MongoError> for Problem {
     }
 }
 
-pub(super) fn refuse_role(record: &MemberRecord) -> Result<(), RestoreError> {
+pub(super) fn refuse_role(record: &MemberState<'_>) -> Result<(), RestoreError> {
     match record.role {
         Role::ReplicaSet => Ok(()),
         role @ (Role::Shard | Role::ConfigServer) => Err(RestoreError::Sharded {
@@ -242,7 +242,7 @@ fn single_member(
 /// Gives the optime that the data ends at.
 async fn replace_set(
     mongod: &Mongod,
-    record: &MemberRecord,
+    record: &MemberState<'_>,
     replset: &ShardName,
     config: Document,
 ) -> Result<OpTime, Problem> {

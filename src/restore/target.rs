@@ -83,7 +83,10 @@ impl Target {
 }
 
 /// Refuses what holds anything; tells whether the directory exists.
-fn check_empty(path: &Path) -> Result<bool, RestoreError> {
+///
+/// # Errors
+/// [`RestoreError`].
+pub(super) fn check_empty(path: &Path) -> Result<bool, RestoreError> {
     match fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let parent = parent(path);

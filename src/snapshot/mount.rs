@@ -46,13 +46,30 @@ pub fn make_dir(path: &Path) -> Result<(), SnapshotError> {
 /// # Errors
 /// [`SnapshotError::Mount`] and [`SnapshotError::WrongDevice`]; nothing stays mounted.
 pub fn mount(device: &Path, kind: &str, point: &Path) -> Result<(), SnapshotError> {
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount_with(device, kind, point, flags)
+}
+
+/// As [`mount`], writable: of a copy that is somebody's own.
+///
+/// # Errors
+/// As [`mount`].
+pub fn mount_writable(device: &Path, kind: &str, point: &Path) -> Result<(), SnapshotError> {
+    mount_with(device, kind, point, MsFlags::MS_NODEV | MsFlags::MS_NOSUID)
+}
+
+fn mount_with(
+    device: &Path,
+    kind: &str,
+    point: &Path,
+    flags: MsFlags,
+) -> Result<(), SnapshotError> {
     let failed = |source: io::Error| SnapshotError::Mount {
         device: device.to_owned(),
         point: point.to_owned(),
         source,
     };
     let expected = DevNumber::from(fs::metadata(device).map_err(failed)?.rdev());
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     nix::mount::mount(Some(device), point, Some(kind), flags, options(kind))
         .map_err(|errno| failed(errno.into()))?;
     let found = match fs::metadata(point) {

@@ -26,7 +26,7 @@ pub struct SnapshotReport {
 /// EC2 could not be asked, so there is no verdict.
 #[derive(Debug, Error)]
 #[error(transparent)]
-pub struct Unasked(#[from] EbsError);
+pub struct Unasked(#[from] pub EbsError);
 
 impl Explain for Unasked {
     fn hint(&self) -> Option<String> {

@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 16;
 /// A device that several lie on is read once for each: layers of layers of them would multiply.
 const MOST_LAYERS: usize = 4096;
 /// sysfs counts sizes in these, whatever the device's own block size.
-const SECTOR: u64 = 512;
+pub(crate) const SECTOR: u64 = 512;
 
 /// The device `number` and everything below it; none where sysfs does not know the number.
 ///

@@ -3,7 +3,7 @@
 # are files, attaching plugs a disk in, CreateSnapshots pictures all volumes it names at one moment, before it answers.
 # ec2.py serve PORT; ec2.py begin N GIB: an instance with N volumes attached, its id and theirs; ec2.py copies SNAPSHOT...: a volume made of each and attached;
 # ec2.py away VOLUME...: detached and deleted; ec2.py detach VOLUME...; ec2.py
-# disks VOLUME...: their devices; ec2.py snapshots: those of freezeframe. Every call that came is a line in /host/ebs/calls.
+# disks VOLUME...: their devices; ec2.py snapshots, ec2.py volumes: those of freezeframe; ec2.py forget SNAPSHOT. Every call that came is a line in /host/ebs/calls.
 import glob, json, os, re, sys, time
 from urllib.parse import parse_qs
 
@@ -142,6 +142,10 @@ def main(verb, *words):
                 ec2.delete_volume(VolumeId=volume)
     elif verb == "disks":
         print(*(disk(volume) for volume in words))
+    elif verb == "forget":
+        ec2.delete_snapshot(SnapshotId=words[0])
+    elif verb == "volumes":
+        print(*(one["VolumeId"] for one in ec2.describe_volumes()["Volumes"] if any(tag["Key"] == "freezeframe" for tag in one.get("Tags", []))))
     elif verb == "snapshots":
         print(*(one["SnapshotId"] for one in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"] if any(tag["Key"] == "freezeframe" for tag in one.get("Tags", []))))
     else:

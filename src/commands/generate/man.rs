@@ -128,7 +128,7 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 /// Verb, command line, what it does.
-const EXAMPLES: [(&str, &str, &str); 23] = [
+const EXAMPLES: [(&str, &str, &str); 24] = [
     (
         "check",
         "freezeframe check",
@@ -208,6 +208,11 @@ const EXAMPLES: [(&str, &str, &str); 23] = [
         "restore",
         "freezeframe restore latest --to /srv/mongodb --member db7.example.net:27017",
         "Bring a backup back as a replica set of that one member.",
+    ),
+    (
+        "restore",
+        "freezeframe restore latest --to /restored --volume-type gp3 --iops 16000 --throughput 1000 --warm",
+        "Of EBS snapshots: mount copies of the volumes below /restored, read through before.",
     ),
     (
         "recover",

@@ -10,6 +10,7 @@ use super::Aim;
 use crate::backup::Environment;
 use crate::backup::volumes::{PlannedFilesystem, PlannedSet};
 use crate::blocking::off_thread;
+use crate::copies::probe;
 use crate::ebs::devices::{Disk, disks, volume_of};
 use crate::ebs::order::{self, MOST_EXCLUDED};
 use crate::ebs::patience::Patience;
@@ -39,14 +40,24 @@ pub(super) async fn look_at_ebs(
     let mut findings = Vec::new();
     let filesystems = each_once(layouts);
     let (sys, wanted) = (host.sys.clone(), filesystems.clone());
+    let exec = env.tools.exec.clone();
     let looking = move || {
-        let below = |one: &Filesystem| (one.mount_point.display().to_string(), disks(&sys, one));
+        let below = |one: &Filesystem| {
+            let subject = one.mount_point.display().to_string();
+            // Without it a file system that shares its volumes cannot be told from the others there.
+            let content = probe::content(exec.as_ref(), &one.device.name);
+            let uuid = content.unwrap_or_else(|error| {
+                tracing::warn!(%error, %subject, "the UUID of the file system is not recorded");
+                None
+            });
+            (subject, disks(&sys, one), uuid.and_then(|one| one.uuid))
+        };
         wanted.values().map(below).collect::<Vec<_>>()
     };
-    let mut found: Vec<BTreeSet<Disk>> = Vec::new();
-    for (subject, disks) in off_thread(looking).await {
+    let mut found: Vec<(BTreeSet<Disk>, Option<String>)> = Vec::new();
+    for (subject, disks, uuid) in off_thread(looking).await {
         match disks {
-            Ok(disks) => found.push(disks),
+            Ok(disks) => found.push((disks, uuid)),
             Err(error) => findings.push(refused(subject, "volume", &error)),
         }
     }
@@ -67,10 +78,14 @@ pub(super) async fn look_at_ebs(
         ),
     ));
     let mut planned = Vec::new();
-    for ((device, filesystem), disks) in filesystems.iter().zip(&found) {
+    for ((device, filesystem), (disks, uuid)) in filesystems.iter().zip(&found) {
         match volumes(filesystem, disks, &attached) {
             Ok((record, line)) => {
                 findings.push(line);
+                let record = FilesystemRecord {
+                    uuid: uuid.clone(),
+                    ..record
+                };
                 planned.push(PlannedFilesystem {
                     device: *device,
                     record,
@@ -142,6 +157,7 @@ fn volumes(
     let record = FilesystemRecord {
         mount_point: filesystem.mount_point.clone(),
         kind: filesystem.kind.clone(),
+        uuid: None,
         stack: filesystem.draw(),
         volumes,
     };
@@ -230,6 +246,7 @@ mod tests {
                 record: FilesystemRecord {
                     mount_point: "/data".into(),
                     kind: "xfs".into(),
+                    uuid: None,
                     stack: String::new(),
                     volumes: ec2.volumes[..count]
                         .iter()
