@@ -59,6 +59,20 @@ make_on-md() {
     must mount /dev/data/journal /journal
     drawn='md raid10'
 }
+# A mirror of two logical volumes, and the journal on a third.
+make_array() {
+    local disk
+    must pvcreate -qq -y "${disks[@]}"
+    must vgcreate -qq data "${disks[@]}"
+    for disk in b c; do must lvcreate -qq -y -W y -L 768M -n mongo-$disk data /dev/ubd$disk; done
+    must lvcreate -qq -y -L 512M -n journal data
+    must mdadm --quiet --create /dev/md8 --run --metadata=1.2 --level=1 --assume-clean --bitmap=internal --raid-devices=2 /dev/data/mongo-b /dev/data/mongo-c
+    must mkfs.xfs -q -K /dev/md8
+    must mkfs.ext4 -q /dev/data/journal
+    must mount /dev/md8 /data
+    must mount /dev/data/journal /journal
+    drawn='md raid1'
+}
 make_btrfs() {
     must mkfs.btrfs -q -f -d raid0 -m raid1 "${disks[@]:0:2}"
     must mount "${disks[0]}" /data
@@ -76,6 +90,7 @@ make_reflink() {
 }
 unmake() {
     for at in /data /journal; do ! mountpoint -q $at || must umount $at; done
+    [[ ! -e /dev/md8 ]] || must mdadm --quiet --stop /dev/md8
     ! vgs data &>/dev/null || must vgremove -qq -y --force data
     if [[ -e /dev/md7 ]]; then
         must pvremove -qq -y /dev/md7

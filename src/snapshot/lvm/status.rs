@@ -125,6 +125,12 @@ pub fn threshold(text: &str) -> Option<u8> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceStates(BTreeMap<String, DeviceState>);
 
+/// What LVM adds to a volume's name to name what it is built of; nobody else may use such names (lvm(8), "RESERVED NAMES").
+const PARTS: [&str; 14] = [
+    "_rimage_", "_rmeta_", "_mimage_", "_mlog", "_tdata", "_tmeta", "_cdata", "_cmeta", "_corig",
+    "_cvol", "_wcorig", "_vdata", "_iorig", "_imeta",
+];
+
 /// How a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct DeviceState {
@@ -189,6 +195,19 @@ impl DeviceStates {
 
     fn has_tables(&self, name: &str, tables: Tables) -> bool {
         self.0.get(name).is_some_and(|state| state.tables == tables)
+    }
+
+    /// The devices of which LVM builds the volume or pool whose device has that name, and those of which it builds them (mirrors of raid volumes, their
+    /// metadata, what a cache or a pool lies on), from the bottom up.
+    pub fn parts_of(&self, name: &str) -> Vec<&str> {
+        let is_part = |device: &&str| {
+            let rest = device.strip_prefix(name);
+            rest.is_some_and(|rest| PARTS.iter().any(|part| rest.starts_with(part)))
+        };
+        let mut parts: Vec<_> = self.0.keys().map(String::as_str).filter(is_part).collect();
+        // The name of what a part is built of begins with that part's.
+        parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+        parts
     }
 
     /// Whether it is there and nobody has it open.

@@ -62,7 +62,7 @@ impl Lvm {
             return Ok(());
         }
         std::thread::sleep(MOMENT);
-        for device in devices.to_resume(&self.devices()?) {
+        for device in devices.standing(&self.devices()?) {
             self.exec.run(&command::resume(device))?;
         }
         Ok(())
@@ -71,7 +71,7 @@ impl Lvm {
     /// Resumes what stands still, by device-mapper alone.
     pub(super) fn resume_devices(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
         let devices = Devices::of(snapshot);
-        for device in devices.to_resume(&self.devices()?) {
+        for device in devices.standing(&self.devices()?) {
             self.exec.run(&command::resume(device))?;
         }
         match devices.standing(&self.devices()?).next() {
@@ -149,6 +149,8 @@ struct Devices {
     real: Option<String>,
     /// Those below and beside the origin that stand still with it, from the bottom up.
     below: Vec<String>,
+    /// The devices whose parts stand still with the origin as well.
+    built: Vec<String>,
 }
 
 impl Devices {
@@ -157,11 +159,15 @@ impl Devices {
         let origin = join_lvm_name(vg, &snapshot.origin.lv);
         let own = join_lvm_name(vg, &snapshot.lv);
         let real = matches!(snapshot.space, Space::Own { .. }).then(|| format!("{origin}-real"));
+        let mut built = vec![origin.clone()];
         let below = match &snapshot.space {
             Space::Own { .. } => iter::once(format!("{own}-cow"))
                 .chain(real.clone())
                 .collect(),
-            Space::Pool { pool } => vec![command::pool_device(vg, pool)],
+            Space::Pool { pool } => {
+                built.push(join_lvm_name(vg, pool));
+                vec![command::pool_device(vg, pool)]
+            }
             Space::Prepared { .. } => {
                 let Names { real, picture, .. } = Names::of(snapshot);
                 vec![real, picture]
@@ -172,22 +178,17 @@ impl Devices {
             own,
             real,
             below,
+            built,
         }
     }
 
     /// All of them, from the bottom up.
-    fn all(&self) -> impl Iterator<Item = &str> {
+    fn all<'a>(&'a self, states: &'a DeviceStates) -> impl Iterator<Item = &'a str> {
+        let parts = self.built.iter().flat_map(|name| states.parts_of(name));
         let above = [self.own.as_str(), self.origin.as_str()];
-        self.below.iter().map(String::as_str).chain(above)
-    }
-
-    /// Those that stand still. One that LVM made to lie below the origin, and nothing lies on, holds nobody up: of a raid volume it is a second manager of
-    /// the same members, and is never brought to life.
-    fn standing<'a>(&'a self, states: &'a DeviceStates) -> impl Iterator<Item = &'a str> {
-        self.all().filter(|name| {
-            states.is_suspended(name)
-                && !(self.real.as_deref() == Some(name) && states.is_unused(name))
-        })
+        parts
+            .chain(self.below.iter().map(String::as_str))
+            .chain(above)
     }
 
     /// Whether a table waits in the origin of a classic snapshot.
@@ -195,12 +196,19 @@ impl Devices {
         self.real.is_some() && states.is_changing(&self.origin)
     }
 
-    /// What is to be resumed, and in this order. Where the origin's resume puts a table in force, what that leads to must have one in force before.
-    fn to_resume<'a>(&'a self, states: &'a DeviceStates) -> impl Iterator<Item = &'a str> {
+    /// What stands still and is to be resumed, in this order. Where the origin's resume puts a table in force, what that leads to must have one in force
+    /// before. Otherwise what has none holds nobody up and is not brought to life, nor is what LVM made to lie below the origin and nothing lies on: of a raid
+    /// volume it is a second manager of the same members. That the members go on before whatever manages them is a must: the kernel reads and writes their
+    /// metadata in a resume, and waits for that without end while they stand still (raid1, kernel 7.2, in the laboratory).
+    fn standing<'a>(&'a self, states: &'a DeviceStates) -> impl Iterator<Item = &'a str> {
         let goes_forward = states.is_suspended(&self.origin) && self.is_half_way(states);
-        let standing: Vec<_> = self.standing(states).collect();
-        self.all()
-            .filter(move |name| standing.contains(name) || goes_forward && states.is_unborn(name))
+        self.all(states).filter(move |name| {
+            if states.is_unborn(name) {
+                return goes_forward;
+            }
+            let is_idle_real = self.real.as_deref() == Some(name) && states.is_unused(name);
+            states.is_suspended(name) && !is_idle_real
+        })
     }
 }
 
@@ -226,7 +234,7 @@ mod tests {
     fn to_resume(lines: &[(&str, &str)]) -> Vec<String> {
         let states = DeviceStates::parse(&states(lines));
         let devices = Devices::of(&snapshot(1, "mongo-db"));
-        devices.to_resume(&states).map(str::to_owned).collect()
+        devices.standing(&states).map(str::to_owned).collect()
     }
 
     #[test]
@@ -248,6 +256,25 @@ mod tests {
         // As it was before, over snapshots of somebody else's.
         let before = [(ORIGIN, "Suspended:1:Live"), (REAL, "Suspended:2:Live")];
         assert_eq!(to_resume(&before), [REAL, ORIGIN]);
+    }
+
+    #[test]
+    fn the_members_of_a_raid_volume_go_on_first_and_what_has_no_table_in_force_never() {
+        let part = |name: &str| format!("{ORIGIN}{name}");
+        let (image, meta) = (part("_rimage_0"), part("_rmeta_0"));
+        let cleared = [
+            (ORIGIN, "Suspended:1:Live"),
+            (REAL, "Suspended:2:Inactive"),
+            (OWN, "Suspended:0:Inactive"),
+            (COW, "Active:1:Live"),
+            (&image, "Suspended:2:Live"),
+            (&meta, "Suspended:2:Live"),
+            ("data--1-mongo--db_2", "Suspended:1:Live"),
+        ];
+        assert_eq!(to_resume(&cleared), [&image, &meta, ORIGIN]);
+        let mut hangs = cleared;
+        hangs[0] = (ORIGIN, "Suspended:1:Both");
+        assert_eq!(to_resume(&hangs), [&image, &meta, REAL, OWN, ORIGIN]);
     }
 
     #[test]
