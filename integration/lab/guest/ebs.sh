@@ -57,6 +57,9 @@ ebs_originals() {
     vgs --noheadings -o vg_name,vg_uuid,pv_count,lv_count vg0 2>&1
 }
 
+# ebs_arrays: how many arrays there are. One that was stopped is a name without members, and so is one whose node udev opened just then; the kernel takes it away later.
+ebs_arrays() { cat /sys/block/md*/md/array_state | grep -cvx clear; }
+
 # ebs_away DIR: what a user does who needs the copies below DIR no more
 ebs_away() {
     local point layer copies
