@@ -74,6 +74,20 @@ wait_for() {
     done
 }
 
+# sample N WORD...: the words, a line each; where only a sample is wanted (LAB_SAMPLE, a seed) N of them, in their order
+sample() {
+    if [[ ! ${LAB_SAMPLE-} ]]; then
+        printf '%s\n' "${@:2}"
+        return
+    fi
+    python3 -c '
+import random, sys
+seed, count, *words = sys.argv[1:]
+chosen = random.Random(seed).sample(range(len(words)), min(int(count), len(words)))
+print(f"sample of {len(chosen)} out of {len(words)}, seed {seed}:", *(words[at] for at in sorted(chosen)), file=sys.stderr)
+print(*(words[at] for at in sorted(chosen)), sep="\n")' "$LAB_SAMPLE" "$@"
+}
+
 # timed NAME COMMAND...: prints how long it took; its exit code is the command's
 timed() {
     local name=$1 start=${EPOCHREALTIME/./} code=0
