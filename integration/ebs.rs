@@ -24,4 +24,6 @@ mod metadata;
 mod moto;
 #[path = "ebs/policy.rs"]
 mod policy;
+#[path = "ebs/safekeeping.rs"]
+mod safekeeping;
 mod support;

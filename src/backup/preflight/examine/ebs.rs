@@ -14,7 +14,7 @@ use crate::copies::probe;
 use crate::ebs::devices::{Disk, disks, volume_of};
 use crate::ebs::order::{self, MOST_EXCLUDED};
 use crate::ebs::patience::Patience;
-use crate::ebs::{EbsError, Instance, RUN_TAG, SharedEc2, TAG, Volume};
+use crate::ebs::{EbsError, Instance, RUN_TAG, Rehearsal, SharedEc2, TAG, Volume};
 use crate::error::Explain;
 use crate::ids::{BackupId, RunId};
 use crate::manifest::snapshots::FilesystemRecord;
@@ -199,7 +199,8 @@ async fn rehearse(set: &PlannedSet, run: RunId, patience: &Patience) -> Finding 
             "detach volumes that nobody needs",
         );
     }
-    match patience.call(|| set.ec2.may_create(&order)).await {
+    let rehearsal = Rehearsal::Create(&order);
+    match patience.call(|| set.ec2.may(&rehearsal)).await {
         Ok(()) => Finding::ok(
             subject,
             "permission",
