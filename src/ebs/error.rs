@@ -167,7 +167,7 @@ impl Explain for CallFailed {
             ),
             Kind::Untrusted => Some("see which certificate the endpoint shows, and that the host's clock is right".into()),
             Kind::Unanswered => Some("see that the EC2 endpoint of the region can be reached from this host (a route, or a VPC endpoint)".into()),
-            // AWS documents no code for it, but the word is in what it says.
+            // No code for it was found in AWS's documentation; its words will hardly do without this one.
             Kind::Refused | Kind::OtherState if call == Call::DeleteSnapshot && self.detail.to_ascii_lowercase().contains("lock") => Some(
                 "it is locked ([ebs] lock): `aws ec2 describe-locked-snapshots` says until when. A lock in governance mode is undone by whoever has \
                  ec2:UnlockSnapshot (`aws ec2 unlock-snapshot`), one in compliance mode by nobody: then wait until it ends"
