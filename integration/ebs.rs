@@ -12,6 +12,8 @@
 mod api;
 #[path = "ebs/backup.rs"]
 mod backup;
+#[path = "ebs/check.rs"]
+mod check;
 #[path = "ebs/copies.rs"]
 mod copies;
 #[path = "ebs/faults.rs"]
@@ -24,4 +26,6 @@ mod metadata;
 mod moto;
 #[path = "ebs/policy.rs"]
 mod policy;
+#[path = "ebs/safekeeping.rs"]
+mod safekeeping;
 mod support;

@@ -47,3 +47,14 @@ pub fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+/// Everything but letters, digits, `-`, `_`, `.` and `~` as `%XX`.
+pub(crate) fn percent(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}

@@ -17,6 +17,7 @@ pub mod read_back;
 pub mod release;
 pub mod resource;
 pub mod run;
+mod safekeeping;
 pub mod timeline;
 pub mod upload;
 pub mod volumes;

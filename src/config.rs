@@ -412,6 +412,7 @@ impl Config {
             .map(|(_, key, message, fix)| (key, message, fix))
             .or_else(|| self.archive.contradiction())
             .or_else(|| self.s3.contradiction())
+            .or_else(|| self.ebs.contradiction())
     }
 
     /// What opening a store needs besides its address.

@@ -7,6 +7,7 @@ pub mod attach;
 #[cfg(feature = "ebs")]
 mod client;
 pub mod connect;
+pub mod copied;
 pub mod devices;
 pub mod disks;
 mod error;
@@ -18,9 +19,10 @@ pub mod metadata;
 pub mod names;
 pub mod order;
 pub mod patience;
+pub mod protect;
 pub mod set;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,10 +30,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::RunId;
+use copied::CopyOrder;
 pub use error::{CallFailed, EbsError, Kind};
-use ids::{InstanceId, SnapshotId, VolumeId};
+use ids::{AccountId, InstanceId, SnapshotId, VolumeId};
 use made::{MadeVolume, VolumeOrder};
 use order::Order;
+use protect::Lock;
 
 /// Tag on every snapshot and volume this program makes; its value is the backup set's name.
 pub const TAG: &str = "freezeframe";
@@ -55,6 +59,14 @@ pub enum Call {
     CreateTags,
     /// Giving a set back that is no backup.
     DeleteSnapshot,
+    /// A copy of a snapshot in another region.
+    CopySnapshot,
+    /// Other accounts may make volumes of a snapshot.
+    ModifySnapshotAttribute,
+    /// Nobody may delete a snapshot for a while.
+    LockSnapshot,
+    /// Which snapshots are locked.
+    DescribeLockedSnapshots,
     /// A copy of a volume, made of a snapshot.
     CreateVolume,
     /// It becomes a disk of this instance.
@@ -151,6 +163,34 @@ impl Snapshot {
     }
 }
 
+/// A call that is asked about, and not done.
+#[derive(Debug, Clone, Copy)]
+pub enum Rehearsal<'a> {
+    /// The snapshots of a set.
+    Create(&'a Order),
+    /// A volume of a snapshot.
+    Volume(&'a VolumeOrder),
+    /// A copy, in the region that is asked.
+    Copy(&'a CopyOrder),
+    /// A share.
+    Share(&'a SnapshotId, &'a [AccountId]),
+    /// A lock.
+    Lock(&'a SnapshotId, Lock),
+}
+
+impl Rehearsal<'_> {
+    /// Of which call.
+    pub fn call(&self) -> Call {
+        match self {
+            Self::Create(_) => Call::CreateSnapshots,
+            Self::Volume(_) => Call::CreateVolume,
+            Self::Copy(_) => Call::CopySnapshot,
+            Self::Share(..) => Call::ModifySnapshotAttribute,
+            Self::Lock(..) => Call::LockSnapshot,
+        }
+    }
+}
+
 /// EC2, as far as it is needed. Each method is one attempt; [`patience::Patience`] tries again where that may help.
 #[async_trait]
 pub trait Ec2: fmt::Debug + Send + Sync {
@@ -163,8 +203,8 @@ pub trait Ec2: fmt::Debug + Send + Sync {
     /// The volumes attached to it.
     async fn attached(&self, id: &InstanceId) -> Result<Vec<Volume>, CallFailed>;
 
-    /// Whether `order` would be allowed: a `DryRun`.
-    async fn may_create(&self, order: &Order) -> Result<(), CallFailed>;
+    /// Whether a call would be allowed: a `DryRun`.
+    async fn may(&self, rehearsal: &Rehearsal<'_>) -> Result<(), CallFailed>;
 
     /// Does what `order` says. Never to be tried again: see [`CallFailed::nothing_was_made`].
     async fn create(&self, order: &Order) -> Result<Vec<Snapshot>, CallFailed>;
@@ -175,11 +215,26 @@ pub trait Ec2: fmt::Debug + Send + Sync {
     /// Those that `run` made, as far as EC2 shows them yet.
     async fn made_by(&self, run: RunId) -> Result<Vec<Snapshot>, CallFailed>;
 
+    /// Those that any run made.
+    async fn tagged(&self) -> Result<Vec<Snapshot>, CallFailed>;
+
     /// Adds a tag.
     async fn tag(&self, snapshot: &SnapshotId, key: &str, value: &str) -> Result<(), CallFailed>;
 
     /// Deletes one. False where EC2 shows none, which it may not do yet.
     async fn delete(&self, snapshot: &SnapshotId) -> Result<bool, CallFailed>;
+
+    /// Copies one of another region to the region of this EC2. What a call that was not answered may have made has to be looked for.
+    async fn copy(&self, order: &CopyOrder) -> Result<SnapshotId, CallFailed>;
+
+    /// Lets accounts make volumes of a snapshot.
+    async fn share(&self, snapshot: &SnapshotId, with: &[AccountId]) -> Result<(), CallFailed>;
+
+    /// Locks one, from now on.
+    async fn lock(&self, snapshot: &SnapshotId, lock: Lock) -> Result<(), CallFailed>;
+
+    /// Those of `ids` that are locked at this moment.
+    async fn locked(&self, ids: &[SnapshotId]) -> Result<BTreeSet<SnapshotId>, CallFailed>;
 
     /// Makes a volume of a snapshot. With the same token EC2 makes one, however often it is asked.
     async fn create_volume(&self, order: &VolumeOrder) -> Result<MadeVolume, CallFailed>;
@@ -189,6 +244,9 @@ pub trait Ec2: fmt::Debug + Send + Sync {
 
     /// Those that `run` made, as far as EC2 shows them yet.
     async fn volumes_of(&self, run: RunId) -> Result<Vec<MadeVolume>, CallFailed>;
+
+    /// Those that any run made.
+    async fn tagged_volumes(&self) -> Result<Vec<MadeVolume>, CallFailed>;
 
     /// Attaches one by the name `name`, such as `/dev/sdf`.
     async fn attach(

@@ -77,7 +77,7 @@ error: --only names files of archives, and this backup is of EBS snapshots
 => 2
 $ freezeframe verify latest
 error: the snapshots are in eu-central-1, and [ebs] leads to eu-central-1 at http://127.0.0.1:1
-  hint: set [ebs] endpoint to that of eu-central-1, or remove it where there is none, and ask again
+  hint: set [ebs] endpoint (for copies copy_endpoint) to that of eu-central-1, or remove it where there is none, and ask again
 => 3
 $ freezeframe verify latest --deep --mongod /bin/true
 error: backup mongo_backup-20260131_020000 is a set of EBS snapshots in eu-central-1, and holds no archives

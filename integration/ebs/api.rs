@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use freezeframe::ebs::order::{Order, compare, order, tags};
-use freezeframe::ebs::{Call, Kind, RUN_TAG, SharedEc2, State};
+use freezeframe::ebs::{Call, Kind, RUN_TAG, Rehearsal, SharedEc2, State};
 use freezeframe::error::Explain;
 use freezeframe::ids::RunId;
 
@@ -60,7 +60,7 @@ async fn one_call_makes_a_tagged_set_that_is_found_again_and_deleted() {
     let moto = Moto::with_volumes(3).await;
     let ec2 = moto.access().open().await.unwrap();
     let order = ordered(&moto, &ec2, 2).await;
-    ec2.may_create(&order).await.unwrap();
+    ec2.may(&Rehearsal::Create(&order)).await.unwrap();
     assert!(
         moto.snapshots().await.is_empty(),
         "a rehearsal makes nothing"
@@ -155,7 +155,7 @@ async fn what_ec2_refuses_is_told_apart_and_says_what_to_do() {
                 _ => Reply::Pass,
             });
         for error in [
-            ec2.may_create(&order).await.unwrap_err(),
+            ec2.may(&Rehearsal::Create(&order)).await.unwrap_err(),
             ec2.create(&order).await.unwrap_err(),
         ] {
             assert_eq!(error.kind, kind, "{error}");

@@ -14,6 +14,7 @@ use freezeframe::backup::volumes::{PlannedFilesystem, PlannedSet, backup};
 use freezeframe::backup::window::Locking;
 use freezeframe::backup::{BACKUP, BackupError, Environment};
 use freezeframe::catalog::{self, Recorded};
+use freezeframe::config::ebs::EbsConfig;
 use freezeframe::config::{Config, ProviderChoice};
 use freezeframe::ebs::patience::Patience;
 use freezeframe::exec::SystemExec;
@@ -92,6 +93,13 @@ impl Scene {
         }
     }
 
+    /// With other settings of `[ebs]`.
+    pub fn configure(&mut self, change: impl FnOnce(&mut EbsConfig)) {
+        change(&mut self.env.config.ebs);
+        let access = freezeframe::ebs::connect::Access::new(self.env.config.ebs.clone());
+        self.env.tools.ebs = access.quiet_after(Duration::from_secs(2));
+    }
+
     pub fn store(&self) -> &SharedStore {
         &self.env.store
     }
@@ -113,6 +121,12 @@ impl Scene {
 
     pub async fn is_locked(&self) -> bool {
         self.mongod().await.lock_state("").await.unwrap().locked
+    }
+
+    /// What it is by its own account.
+    pub async fn deployment(&self) -> String {
+        let facts = self.mongod().await.facts().await.unwrap();
+        facts.replica_set.unwrap().id.unwrap().to_string()
     }
 
     /// What the preflight would find on a host with these volumes.
@@ -243,7 +257,8 @@ async fn a_backup_is_one_call_under_the_lock_and_is_listed_shown_and_verified() 
     let ec2 = scene.env.tools.ebs.open_at(&manifest.snapshots.place).await;
     let ec2 = ec2.unwrap();
     let patience = Patience::new(Duration::from_secs(5), CancellationToken::new());
-    let verified = verify_snapshots(&manifest, ec2.as_ref(), &patience)
+    let taken = manifest.snapshots.taken();
+    let verified = verify_snapshots(manifest.id, &taken, ec2.as_ref(), &patience)
         .await
         .unwrap();
     assert_eq!(
@@ -253,7 +268,7 @@ async fn a_backup_is_one_call_under_the_lock_and_is_listed_shown_and_verified() 
     ec2.delete(&manifest.snapshots.volumes[3].snapshot)
         .await
         .unwrap();
-    let verified = verify_snapshots(&manifest, ec2.as_ref(), &patience)
+    let verified = verify_snapshots(manifest.id, &taken, ec2.as_ref(), &patience)
         .await
         .unwrap();
     assert_eq!(verified.findings.len(), 1);

@@ -30,6 +30,9 @@ impl Request {
                 .1
                 .replace("%2F", "/")
                 .replace("%3A", ":")
+                .replace("%3F", "?")
+                .replace("%3D", "=")
+                .replace("%26", "&")
                 .replace('+', " "),
         )
     }
@@ -37,6 +40,12 @@ impl Request {
     /// The action of EC2's API.
     pub fn action(&self) -> String {
         self.parameter("Action").unwrap_or_default()
+    }
+
+    /// The region that it is signed for.
+    pub fn is_for(&self, region: &str) -> bool {
+        let signed = self.headers.get("authorization");
+        signed.is_some_and(|signed| signed.contains(&format!("/{region}/ec2/")))
     }
 
     pub fn is_dry_run(&self) -> bool {

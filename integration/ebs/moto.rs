@@ -17,12 +17,16 @@ use crate::http::{Reply, Request, Server};
 use crate::support::moto::MotoProcess;
 
 pub const REGION: &str = "eu-central-1";
+/// Where copies go.
+pub const ABROAD: &str = "eu-west-1";
 
 /// EC2, and a proxy before it.
 pub struct Moto {
     _process: MotoProcess,
     pub proxy: Server,
     pub client: Client,
+    /// The same in the region of copies.
+    pub abroad: Client,
     pub instance: InstanceId,
     /// Data volumes, in the order of their names.
     pub volumes: Vec<VolumeId>,
@@ -33,17 +37,9 @@ impl Moto {
     pub async fn with_volumes(count: usize) -> Self {
         let process = MotoProcess::start().await;
         let address = process.address;
-        let client = client(&format!("http://{address}"));
-        let made = client
-            .run_instances()
-            .image_id("ami-12c6146b")
-            .instance_type(InstanceType::M5Large)
-            .min_count(1)
-            .max_count(1)
-            .send()
-            .await
-            .unwrap();
-        let instance = made.instances()[0].instance_id().unwrap().to_owned();
+        let url = format!("http://{address}");
+        let (client, abroad) = (client(&url, REGION), client(&url, ABROAD));
+        let instance = run_instance(&client).await;
         let mut volumes = Vec::new();
         for letter in ('f'..).take(count) {
             let volume = client
@@ -68,6 +64,7 @@ impl Moto {
             _process: process,
             proxy: Server::start(Some(address), |_| Reply::Pass).await,
             client,
+            abroad,
             instance: instance.parse().unwrap(),
             volumes,
         }
@@ -92,13 +89,12 @@ impl Moto {
 
     /// Snapshots that are there, by their own account.
     pub async fn snapshots(&self) -> Vec<aws_sdk_ec2::types::Snapshot> {
-        // moto has snapshots of its own images, too.
-        let ours = Filter::builder()
-            .name("tag-key")
-            .values("freezeframe")
-            .build();
-        let found = self.client.describe_snapshots().filters(ours).send().await;
-        found.unwrap().snapshots().to_vec()
+        ours(&self.client).await
+    }
+
+    /// The same of copies.
+    pub async fn copies(&self) -> Vec<aws_sdk_ec2::types::Snapshot> {
+        ours(&self.abroad).await
     }
 
     /// Answers the first `count` requests of `action` by `reply`, and passes the rest.
@@ -125,12 +121,36 @@ pub fn has_credentials() {
     });
 }
 
-fn client(endpoint: &str) -> Client {
+async fn ours(client: &Client) -> Vec<aws_sdk_ec2::types::Snapshot> {
+    // moto has snapshots of its own images, too.
+    let ours = Filter::builder()
+        .name("tag-key")
+        .values("freezeframe")
+        .build();
+    let found = client.describe_snapshots().filters(ours).send().await;
+    found.unwrap().snapshots().to_vec()
+}
+
+/// An instance in the region of `client`.
+pub async fn run_instance(client: &Client) -> String {
+    let made = client
+        .run_instances()
+        .image_id("ami-12c6146b")
+        .instance_type(InstanceType::M5Large)
+        .min_count(1)
+        .max_count(1)
+        .send()
+        .await
+        .unwrap();
+    made.instances()[0].instance_id().unwrap().to_owned()
+}
+
+fn client(endpoint: &str, region: &'static str) -> Client {
     let http = freezeframe::aws::http_client(TrustStore::default(), ProxyConfig::disabled());
     let config = aws_sdk_ec2::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(http.unwrap())
-        .region(Region::new(REGION))
+        .region(Region::new(region))
         .endpoint_url(endpoint)
         .credentials_provider(Credentials::new("test", "test", None, None, "test"))
         .build();

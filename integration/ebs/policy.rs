@@ -8,6 +8,7 @@ use strum::IntoEnumIterator;
 
 use crate::backup::Scene;
 use crate::copies;
+use crate::safekeeping::{self, Locks};
 
 fn shipped() -> BTreeSet<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/ebs-policy.json");
@@ -26,7 +27,10 @@ async fn the_shipped_policy_is_what_is_used() {
     let known: BTreeSet<_> = Call::iter().map(Call::permission).collect();
     assert_eq!(known, shipped());
     // One volume more than is wanted, so that something is deleted.
-    let scene = Scene::new(3, 2).await;
+    let mut scene = Scene::new(3, 2).await;
+    safekeeping::guard(&mut scene);
+    let locks = Locks::default();
+    locks.answer_in(&scene.moto);
     let manifest = scene.backup().await.unwrap();
     let mut run = Run::begin(&scene.state(), "restore").unwrap();
     let plan = copies::planned(&scene, &manifest, run.id()).await;
@@ -53,6 +57,8 @@ fn nothing_is_changed_that_is_not_ours() {
         let looks = actions
             .iter()
             .all(|action| action.as_str().unwrap().starts_with("ec2:Describe"));
+        // What a lock forbids nobody of ours may undo.
+        assert!(!actions.iter().any(|one| one == "ec2:UnlockSnapshot"));
         let bound = statement["Resource"].to_string().contains("INSTANCE")
             || statement["Condition"].is_object();
         assert!(

@@ -96,6 +96,7 @@ impl Boundary {
             matches!(
                 kind,
                 Kind::EbsSnapshots
+                    | Kind::EbsCopies
                     | Kind::EbsVolumes
                     | Kind::UdevRule
                     | Kind::EbsAttachments

@@ -14,18 +14,19 @@ use crate::backup::guard::Expectation;
 use crate::backup::guard::give_back::give_back;
 use crate::backup::lease;
 use crate::backup::resource::Resource;
+use crate::backup::safekeeping::set_to_rights;
 use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError};
 use crate::copies::{CopyError, quiet, stack};
 use crate::ebs::attach::Attachments;
 use crate::ebs::patience::Patience;
-use crate::ebs::set::MadeSet;
 use crate::ebs::{self, EbsError};
 use crate::error::{Exit, Explain};
 use crate::exec::{ExecError, SharedExec};
 use crate::host::Systemd;
 use crate::human;
 use crate::ids::{BackupId, MemberAddr, RunId};
+use crate::manifest::snapshots::SnapshotSet;
 use crate::manifest::{INTENT, MANIFEST};
 use crate::mongo::{self, Access, MongoError};
 use crate::snapshot::btrfs::Btrfs;
@@ -45,7 +46,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
 /// Pause between two such tries.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 /// How long a call that gives back EBS snapshots or volumes is tried.
-const GIVING_BACK: Duration = Duration::from_secs(60);
+pub(super) const GIVING_BACK: Duration = Duration::from_secs(60);
 /// How giving back introduces itself to mongod.
 const APP_NAME: &str = "freezeframe-recover";
 
@@ -192,7 +193,14 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
             let store = store.of_run(*run).unwrap_or(store);
             Ok(lease::give_back(store.as_ref(), scope, *run).await?)
         }
-        Resource::EbsSnapshots(made) => remove_failed_snapshots(made, tools).await,
+        Resource::EbsSnapshots(made) => {
+            let part = |set: &SnapshotSet| Some(set.taken());
+            Ok(set_to_rights(made, part, &tools.ebs, &tools.stores).await?)
+        }
+        Resource::EbsCopies(made) => {
+            let access = tools.ebs.for_copies();
+            Ok(set_to_rights(made, SnapshotSet::copied, &access, &tools.stores).await?)
+        }
         Resource::EbsVolumes(made) => {
             let ec2 = tools.ebs.open_at(&made.place).await?;
             let (now, quiet) = (Timestamp::now(), tools.ebs.quiet());
@@ -305,25 +313,6 @@ async fn remove_failed_set(
             deleted => deleted?,
         }
     }
-    Ok(())
-}
-
-/// Deletes EBS snapshots of a run that never became a backup. Those that a manifest names are one, and stay. Where the store cannot tell,
-/// nothing is deleted: it may be the last good backup.
-async fn remove_failed_snapshots(made: &MadeSet, tools: &Tools) -> Result<(), ReleaseError> {
-    let store = tools.stores.open(&made.store, made.server.as_deref())?;
-    match catalog::read_recorded(store.as_ref(), made.set).await {
-        Ok(recorded) if recorded.run() == made.run => {
-            tracing::info!(set = %made.set, "the snapshots are a backup, and stay");
-            return Ok(());
-        }
-        Ok(_) | Err(CatalogError::NoSuchSet { .. } | CatalogError::Unfinished { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let ec2 = tools.ebs.open_at(&made.place).await?;
-    let patience = giving_back();
-    let (now, quiet) = (Timestamp::now(), tools.ebs.quiet());
-    ebs::set::give_back(ec2.as_ref(), made, &patience, now, quiet).await?;
     Ok(())
 }
 

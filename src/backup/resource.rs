@@ -51,6 +51,8 @@ pub enum Resource {
     },
     /// EBS snapshots of an instance's volumes, unless they are a backup.
     EbsSnapshots(MadeSet),
+    /// Copies of them in another region, unless they are part of a backup.
+    EbsCopies(MadeSet),
     /// EBS volumes made of snapshots.
     EbsVolumes(MadeVolumes),
     /// A rule by which udev leaves copies of volumes alone.
@@ -118,6 +120,7 @@ impl std::fmt::Display for Resource {
                 write!(f, "clones in {}", clones.path().display())
             }
             Self::EbsSnapshots(made) => made.fmt(f),
+            Self::EbsCopies(made) => write!(f, "copies in {} of {made}", made.place),
             Self::EbsVolumes(made) => made.fmt(f),
             Self::UdevRule { path, .. } => write!(f, "udev rule {}", path.display()),
             Self::EbsAttachments(attachments) => attachments.fmt(f),

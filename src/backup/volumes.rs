@@ -12,15 +12,16 @@ use crate::backup::journal::Entry;
 use crate::backup::plan::Plan;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
+use crate::backup::safekeeping::{copy_away, lock, share};
 use crate::backup::upload::{UploadError, free_name};
 use crate::backup::window::Closed;
 use crate::backup::{BackupError, Environment, hold_still, lease, take_leases};
 use crate::catalog::{self, CatalogError};
 use crate::ebs::ids::VolumeId;
-use crate::ebs::order::{self, Order};
+use crate::ebs::order::{self, Awaited, Order};
 use crate::ebs::patience::Patience;
 use crate::ebs::set::{self, MadeSet};
-use crate::ebs::{EbsError, Instance, SharedEc2, Snapshot, Volume};
+use crate::ebs::{EbsError, Instance, Rehearsal, SharedEc2, Snapshot, Volume};
 use crate::manifest::Intent;
 use crate::manifest::snapshots::{
     FilesystemRecord, PlaceRecord, SnapshotManifest, SnapshotMember, SnapshotSet, VolumeRecord,
@@ -96,7 +97,8 @@ pub async fn backup(
     let order = ordered(planned, &contents, &intent);
     let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());
     // Once more, so that the connection is open and the credentials are fresh when the lock is taken.
-    let rehearsed = patience.call(|| planned.ec2.may_create(&order)).await;
+    let rehearsal = Rehearsal::Create(&order);
+    let rehearsed = patience.call(|| planned.ec2.may(&rehearsal)).await;
     rehearsed.map_err(EbsError::from)?;
     let mut made = MadeSet {
         place: planned.ec2.place(),
@@ -121,7 +123,7 @@ pub async fn backup(
     };
     // With the ids in the journal nobody has to look for what else may come.
     made.snapshots = snapshots.iter().map(|one| one.id.clone()).collect();
-    let known = run.plan_one(Resource::EbsSnapshots(made))?;
+    let known = run.plan_one(Resource::EbsSnapshots(made.clone()))?;
     run.settled(&entries)?;
     entries = known;
 
@@ -142,15 +144,23 @@ pub async fn backup(
             tracing::warn!(%error, snapshot = %snapshot.id, "its place is not among its tags");
         }
     }
+    let away = copy_away(run, planned, &made, &answer.set, &order.tags, env).await?;
+    let shared = share(planned, &away, &answer.set, env).await?;
     for scope in contents.scopes() {
         lease::still_ours(env.store.as_ref(), &scope, run.id()).await?;
     }
-    let manifest = manifest(&contents, &intent, &closed, planned, &answer.set);
+    let mut manifest = manifest(&contents, &intent, &closed, planned, &answer.set);
+    manifest.snapshots.copies = away.record.clone();
+    manifest.snapshots.shared = shared;
+    manifest.snapshots.lock = env.config.ebs.lock.map(Into::into);
     let writing = catalog::write_snapshots(env.store.as_ref(), &manifest);
     boundary::within(Step::Manifest, writing)
         .await
         .map_err(UploadError::from)?;
+    // What is locked cannot be given back any more, so it has to be a backup before.
+    lock(&manifest, planned, &away, env).await;
     entries.extend(uploading);
+    entries.extend(away.entries);
     // The backup is made. A journal that cannot say so is told of when the run ends.
     if let Err(error) = run.settled(&entries) {
         tracing::warn!(%error, "the journal does not know yet that the backup is complete");
@@ -160,8 +170,13 @@ pub async fn backup(
 
 /// How long it may take, for the lease, which counts for four times as long: the snapshots are waited for under it.
 fn expected(plan: &Plan, env: &Environment) -> Duration {
-    let completing = env.config.ebs.complete_within.0 / 4;
-    completing.saturating_add(plan.expected)
+    let ebs = &env.config.ebs;
+    // Copies are waited for once more.
+    let waits = 1 + u32::from(ebs.copy_to.is_some());
+    let completing = ebs.complete_within.0 / 4;
+    completing
+        .saturating_mul(waits)
+        .saturating_add(plan.expected)
 }
 
 /// The window: one call. With an error comes whether nothing was made for sure.
@@ -244,7 +259,7 @@ async fn complete(
     let within = env.config.ebs.complete_within.0;
     let completed = set::complete(
         planned.ec2.as_ref(),
-        set,
+        &Awaited::all(set),
         within,
         patience,
         &meter,
@@ -325,6 +340,9 @@ fn manifest(
                 .map(|one| one.record.clone())
                 .collect(),
             volumes: planned.attached.iter().filter_map(record).collect(),
+            copies: None,
+            shared: None,
+            lock: None,
         },
     }
 }

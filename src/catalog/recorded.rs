@@ -9,9 +9,10 @@ use super::render::{columns, heading, window};
 use super::summary::SetSummary;
 use super::write::{put_manifest, sealed};
 use super::{CatalogError, belongs, decode, read_bytes, read_intent};
+use crate::ebs::protect::Lock;
 use crate::human;
 use crate::ids::{BackupId, RunId};
-use crate::manifest::snapshots::SnapshotManifest;
+use crate::manifest::snapshots::{CopyOutcome, SnapshotManifest, SnapshotSet};
 use crate::manifest::{FORMAT_SNAPSHOTS, MANIFEST, Manifest};
 use crate::store::{Store, StoreError};
 
@@ -161,7 +162,49 @@ pub fn render(set: &SetSummary, manifest: &SnapshotManifest) -> String {
         })
         .collect();
     text.push_str(&columns(&rows));
+    text.push_str(&protection(snapshots));
     text.push_str(&window(&manifest.window));
+    text
+}
+
+/// Copies, shares and lock of a set, as far as it was to have any.
+fn protection(set: &SnapshotSet) -> String {
+    let mut text = String::new();
+    if let Some(copies) = &set.copies {
+        // Writing to a String cannot fail.
+        let _ = match &copies.outcome {
+            CopyOutcome::Made(_) => writeln!(text, "\ncopies in {}", copies.place),
+            CopyOutcome::Missing(reason) => {
+                writeln!(text, "\nNO COPIES in {}: {reason}", copies.place)
+            }
+        };
+    }
+    if let Some(copied) = set.copied() {
+        let pairs = set.volumes.iter().zip(&copied.volumes);
+        let rows: Vec<_> = pairs
+            .map(|(one, copy)| {
+                [
+                    format!("  {}", copy.snapshot),
+                    format!("of {}", one.snapshot),
+                ]
+            })
+            .collect();
+        text.push_str(&columns(&rows));
+    }
+    if let Some(shared) = &set.shared {
+        let with: Vec<_> = shared.with.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "\nshared with {}", with.join(", "));
+        if let Some(reason) = &shared.failed {
+            let _ = writeln!(text, "  NOT ALL OF THEM: {reason}");
+        }
+    }
+    if let Some(lock) = set.lock {
+        let _ = writeln!(
+            text,
+            "\nlocked when the backup was complete, {}: `freezeframe verify` asks EC2 whether they are",
+            Lock::from(lock),
+        );
+    }
     text
 }
 
@@ -173,7 +216,7 @@ mod tests {
     use super::super::{list, read_manifest, sample, write_intent};
     use super::*;
     use crate::error::{Exit, Explain};
-    use crate::manifest::snapshots::sample::snapshots;
+    use crate::manifest::snapshots::sample::{protected, snapshots};
     use crate::store::SharedStore;
     use crate::store::memory::MemoryStore;
 
@@ -209,6 +252,31 @@ mod tests {
         ] {
             assert!(shown.contains(told), "no {told:?} in\n{shown}");
         }
+    }
+
+    #[test]
+    fn copies_shares_and_locks_are_shown_and_loudly_where_they_lack() {
+        let set = protected().snapshots;
+        let shown = protection(&set);
+        for told in [
+            "copies in eu-west-1",
+            "snap-c0000000000000003  of snap-00000000000000003",
+            "shared with 123456789012",
+            "governance, 30 days",
+        ] {
+            assert!(shown.contains(told), "no {told:?} in\n{shown}");
+        }
+        let mut lacking = set.clone();
+        lacking.copies.as_mut().unwrap().outcome = CopyOutcome::Missing("denied".into());
+        lacking.shared.as_mut().unwrap().failed = Some("default key".into());
+        let shown = protection(&lacking);
+        for told in [
+            "NO COPIES in eu-west-1: denied",
+            "NOT ALL OF THEM: default key",
+        ] {
+            assert!(shown.contains(told), "no {told:?} in\n{shown}");
+        }
+        assert_eq!(protection(&snapshots().snapshots), "");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::summary::{MemberSummary, SetState, SetSummary, Verdict, VerificationState};
 use super::{key, write_intent, write_manifest};
 use crate::archive::{Level, Method, PackOptions, PackSummary, SourceTree, pack};
 use crate::ids::{BackupId, OpTime, ShardName};
@@ -245,4 +246,35 @@ pub(crate) async fn write(store: &SharedStore) -> Manifest {
     let manifest = manifest();
     write_manifest(store.as_ref(), &manifest).await.unwrap();
     manifest
+}
+
+/// A line of `list` about the sample.
+pub(crate) fn summary() -> SetSummary {
+    let manifest = manifest();
+    SetSummary {
+        id: manifest.id,
+        state: SetState::Complete,
+        reason: None,
+        started: manifest.id.started(),
+        finished: Some(manifest.finished),
+        snapshots: 0,
+        copied_to: None,
+        size: 6 << 20,
+        deployment: Some(manifest.deployment.id.clone()),
+        members: ["rs0", "rs1"]
+            .map(|name| MemberSummary {
+                shard: shard(name),
+                address: "db3.example.net:27018".parse().unwrap(),
+            })
+            .into(),
+        provider: Some("lvm".into()),
+        held_us: Some(184_100),
+        verification: VerificationState {
+            verdict: Verdict::Verified,
+            last: None,
+            proven: None,
+            unreadable: 0,
+        },
+        at_work: None,
+    }
 }

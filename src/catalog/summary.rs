@@ -33,6 +33,9 @@ pub struct SetSummary {
     /// Snapshots of volumes that are the backup; 0 in one of archives.
     #[serde(skip_serializing_if = "is_zero")]
     pub snapshots: u64,
+    /// The region that holds copies of these snapshots, where one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copied_to: Option<String>,
     /// What was backed up.
     pub deployment: Option<DeploymentId>,
     /// The members: from the manifest, or from the intent where there is none.
@@ -214,6 +217,7 @@ fn blank(
             .iter()
             .fold(0u64, |sum, info| sum.saturating_add(info.size)),
         snapshots: 0,
+        copied_to: None,
         deployment: None,
         members: Vec::new(),
         provider: None,
@@ -260,6 +264,7 @@ fn with_manifest(base: SetSummary, recorded: &Recorded, objects: &[ObjectInfo]) 
         Recorded::Snapshots(manifest) => SetSummary {
             finished: Some(manifest.finished),
             snapshots: manifest.snapshots.volumes.len() as u64,
+            copied_to: manifest.snapshots.copied().map(|one| one.place.region),
             deployment: Some(manifest.deployment.id.clone()),
             members: manifest
                 .members

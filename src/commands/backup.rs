@@ -12,7 +12,7 @@ use crate::cli::BackupArgs;
 use crate::error::Exit;
 use crate::human;
 use crate::kept::remove::remove_overdue;
-use crate::manifest::snapshots::SnapshotManifest;
+use crate::manifest::snapshots::{CopyOutcome, SnapshotManifest};
 use crate::manifest::{Manifest, WindowRecord};
 use crate::service::under_watch;
 
@@ -54,12 +54,19 @@ fn render(manifest: &Manifest) -> String {
 }
 
 fn render_snapshots(manifest: &SnapshotManifest) -> String {
-    let volumes = &manifest.snapshots.volumes;
+    let set = &manifest.snapshots;
+    let copies = match set.copies.as_ref() {
+        None => String::new(),
+        Some(copies) => match copies.outcome {
+            CopyOutcome::Made(_) => format!(", copied to {}", copies.place.region),
+            CopyOutcome::Missing(_) => format!(", NOT COPIED to {}", copies.place.region),
+        },
+    };
     format!(
-        "{}  {} EBS snapshots of {} complete in {}, {}\n",
+        "{}  {} EBS snapshots of {} complete in {}, {}{copies}\n",
         manifest.id,
-        volumes.len(),
-        human::size(volumes.iter().map(|one| one.volume.bytes).sum()),
+        set.volumes.len(),
+        human::size(set.volumes.iter().map(|one| one.volume.bytes).sum()),
         took(manifest.started, manifest.finished),
         held(&manifest.window),
     )

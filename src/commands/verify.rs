@@ -24,7 +24,7 @@ use crate::restore::fetch::Fetch;
 use crate::restore::prove::{Proof, Proving, prove};
 use crate::snapshot::mount::make_dir;
 use crate::store::SharedStore;
-use crate::verify::snapshots::{Unasked, verify_snapshots};
+use crate::verify::snapshots::{SnapshotReport, Unasked, unprotected, verify_snapshots};
 use crate::verify::{VerifyReport, verify};
 
 /// What `verify --json` prints.
@@ -89,7 +89,12 @@ async fn of_snapshots(context: &Context, recorded: Recorded, deep: bool) -> Resu
     let ec2 = access.open_at(&manifest.snapshots.place).await;
     let ec2 = ec2.map_err(Unasked::from)?;
     let patience = Patience::new(access.settings().retry_for.0, context.cancel.clone());
-    let report = verify_snapshots(&manifest, ec2.as_ref(), &patience).await?;
+    let taken = manifest.snapshots.taken();
+    let report = verify_snapshots(manifest.id, &taken, ec2.as_ref(), &patience).await?;
+    let report = SnapshotReport {
+        unprotected: unprotected(&manifest, access, &patience, Timestamp::now()).await,
+        ..report
+    };
     print(context.json, &report, || {
         let mut text: String = report
             .findings
@@ -101,6 +106,12 @@ async fn of_snapshots(context: &Context, recorded: Recorded, deep: bool) -> Resu
                 "{}  EC2 shows all {} snapshots, complete and of the volumes they should be of; no byte of them was read\n",
                 report.id, report.snapshots
             );
+            if manifest.snapshots.copied().is_some() && report.unprotected.is_empty() {
+                text.push_str("its copies are there, too\n");
+            }
+        }
+        for finding in &report.unprotected {
+            text.push_str(&format!("UNPROTECTED  {finding}\n"));
         }
         text
     })?;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ebs::protect::{Lock, LockMode};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("t.toml"))
@@ -60,6 +61,14 @@ fn known_keys() -> Vec<String> {
     config.ebs.endpoint = Some("http://x".parse().unwrap());
     config.ebs.metadata = Some("http://x".parse().unwrap());
     config.ebs.profile = Some("backup".into());
+    config.ebs.copy_to = Some("eu-west-1".parse().unwrap());
+    config.ebs.copy_kms_key = Some("alias/backup".into());
+    config.ebs.copy_endpoint = Some("http://x".parse().unwrap());
+    config.ebs.share_with = vec!["123456789012".parse().unwrap()];
+    config.ebs.lock = Some(Lock {
+        mode: LockMode::Governance,
+        days: 7.try_into().unwrap(),
+    });
     config.restore.scratch_dir = path();
     let text = config.to_toml().unwrap();
     text.lines()

@@ -12,8 +12,8 @@ use crate::ebs::made::VolumeOrder;
 use crate::ebs::names::{Wish, free_names, shape};
 use crate::ebs::patience::Patience;
 use crate::ebs::{EbsError, Ec2, Place, SharedEc2};
-use crate::ids::RunId;
-use crate::manifest::snapshots::{SnapshotManifest, VolumeRecord};
+use crate::ids::{BackupId, RunId};
+use crate::manifest::snapshots::{Located, SnapshotManifest, SnapshotSet, VolumeRecord};
 use crate::verify::VerifyError;
 use crate::verify::snapshots::{Unasked, verify_snapshots};
 
@@ -50,21 +50,23 @@ impl Plan {
     }
 }
 
-/// Sees to it that snapshots in `set` can become volumes of an instance in `here`.
+/// Those snapshots of a set, or copies of them, that can become volumes of an instance in `here`.
 ///
 /// # Errors
 /// [`EbsError::OtherRegion`], [`EbsError::OtherPlace`].
-fn same_place(set: &Place, here: &Place) -> Result<(), EbsError> {
-    if set.region != here.region {
+fn located(set: &SnapshotSet, here: &Place) -> Result<Located, EbsError> {
+    let all = set.located();
+    let regions: Vec<_> = all.iter().map(|one| one.place.region.clone()).collect();
+    let Some(found) = all.into_iter().find(|one| one.place.region == here.region) else {
         return Err(EbsError::OtherRegion {
-            set: set.region.clone(),
+            set: regions.join(" and "),
             here: here.region.clone(),
         });
-    }
-    match set == here {
-        true => Ok(()),
+    };
+    match found.place == *here {
+        true => Ok(found),
         false => Err(EbsError::OtherPlace {
-            written: set.clone(),
+            written: found.place,
             found: here.clone(),
         }),
     }
@@ -81,20 +83,21 @@ pub async fn plan(
     run: RunId,
     env: &Environment,
 ) -> Result<Plan, CopyError> {
-    let set = &manifest.snapshots;
-    let records: Vec<&VolumeRecord> = set
+    let access = &env.tools.ebs;
+    let (id, ec2) = (access.instance().await?, access.open().await?);
+    let located = located(&manifest.snapshots, &ec2.place())?;
+    if located.copied {
+        tracing::info!(place = %located.place, "this instance is where the copies are, and they are taken");
+    }
+    let records: Vec<&VolumeRecord> = located
         .volumes
         .iter()
         .filter(|one| wanted.contains(&one.volume.id))
         .collect();
-    // Nobody has to be asked for this.
     let shapes: Vec<_> = records
         .iter()
         .map(|one| shape(&one.volume, wish, &one.snapshot))
         .collect::<Result<_, _>>()?;
-    let access = &env.tools.ebs;
-    let (id, ec2) = (access.instance().await?, access.open().await?);
-    same_place(&set.place, &ec2.place())?;
     let retry_for = access.settings().retry_for.0;
     let patience = Patience::new(retry_for, env.cancel.clone());
     let instance = patience.call(|| ec2.instance(&id)).await;
@@ -102,7 +105,7 @@ pub async fn plan(
     let zone = instance.zone.ok_or_else(|| EbsError::NoZone {
         instance: id.clone(),
     })?;
-    refuse_damaged(manifest, &records, ec2.as_ref(), &patience).await?;
+    refuse_damaged(manifest.id, &located, &records, ec2.as_ref(), &patience).await?;
     let attached = patience.call(|| ec2.attached(&id)).await;
     let attached = attached.map_err(EbsError::from)?;
     let names = free_names(
@@ -127,12 +130,13 @@ pub async fn plan(
 
 /// Whether every snapshot that is needed is there, and complete.
 async fn refuse_damaged(
-    manifest: &SnapshotManifest,
+    id: BackupId,
+    located: &Located,
     records: &[&VolumeRecord],
     ec2: &dyn Ec2,
     patience: &Patience,
 ) -> Result<(), CopyError> {
-    let verified = verify_snapshots(manifest, ec2, patience).await;
+    let verified = verify_snapshots(id, located, ec2, patience).await;
     let mut report = verified.map_err(|Unasked(error)| error)?;
     let needed: BTreeSet<_> = records.iter().map(|one| one.snapshot.to_string()).collect();
     report.findings.retain(|one| needed.contains(&one.object));
@@ -147,6 +151,7 @@ async fn refuse_damaged(
 mod tests {
     use super::*;
     use crate::error::{Exit, Explain};
+    use crate::manifest::snapshots::sample::{protected, snapshots};
 
     #[test]
     fn a_set_of_another_region_is_refused_with_the_way_out() {
@@ -154,18 +159,29 @@ mod tests {
             region: region.into(),
             endpoint: endpoint.map(str::to_owned),
         };
+        let (set, copied) = (snapshots().snapshots, protected().snapshots);
         let here = place("eu-central-1", None);
-        assert!(same_place(&here, &here).is_ok());
-        let error = same_place(&place("us-east-1", None), &here).unwrap_err();
+        assert!(!located(&set, &here).unwrap().copied);
+        assert!(!located(&copied, &here).unwrap().copied);
+        // Where the copies are they are as good.
+        let there = place("eu-west-1", None);
+        let found = located(&copied, &there).unwrap();
+        assert!(found.copied && found.ids()[0].as_str().starts_with("snap-c"));
+        let error = located(&set, &there).unwrap_err();
         assert_eq!(error.exit(), Exit::Refused);
         let hint = error.hint().unwrap();
         assert!(
-            hint.contains("us-east-1") && hint.contains("copy-snapshot"),
+            hint.contains("eu-central-1") && hint.contains("copy-snapshot"),
             "{hint}"
+        );
+        let error = located(&copied, &place("us-east-1", None)).unwrap_err();
+        assert!(
+            error.to_string().contains("eu-central-1 and eu-west-1"),
+            "{error}"
         );
         let other = place("eu-central-1", Some("http://127.0.0.1:1"));
         assert!(matches!(
-            same_place(&other, &here),
+            located(&set, &other),
             Err(EbsError::OtherPlace { .. })
         ));
     }

@@ -1,8 +1,10 @@
 //! EC2 by its SDK. Every call is one attempt, ended by `[ebs] timeout`.
 
+mod copies;
+mod read;
 mod volumes;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::time::Duration;
 
@@ -10,34 +12,33 @@ use async_trait::async_trait;
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::config::{Region, SharedHttpClient};
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::create_snapshots::builders::CreateSnapshotsFluentBuilder;
-use aws_sdk_ec2::types::{
-    Filter, InstanceSpecification, ResourceType, SnapshotState, Tag, TagSpecification,
-};
+use aws_sdk_ec2::types::{Filter, InstanceSpecification, ResourceType, Tag, TagSpecification};
 
-use super::ids::{InstanceId, SnapshotId, VolumeId};
+use super::copied::CopyOrder;
+use super::ids::{AccountId, InstanceId, SnapshotId, VolumeId};
 use super::made::{MadeVolume, VolumeOrder};
 use super::order::Order;
+use super::protect::Lock;
 use super::{
-    Call, CallFailed, EbsError, Ec2, Instance, Kind, Place, RUN_TAG, SharedEc2, Snapshot, State,
-    TAG, Volume,
+    Call, CallFailed, EbsError, Ec2, Instance, Kind, Place, RUN_TAG, Rehearsal, SharedEc2,
+    Snapshot, State, TAG, Volume,
 };
 use crate::aws::chain;
 use crate::config::ebs::EbsConfig;
 use crate::ids::RunId;
+use read::{bytes, failed, filter, parse, percent, read_snapshot, state, tag_key, tags};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 /// What EC2 answers to a rehearsal that would have been allowed.
 const WOULD_HAVE_SUCCEEDED: &str = "DryRunOperation";
-/// EC2 counts sizes of volumes in these.
-const GIB: u64 = 1 << 30;
 /// Values that one filter takes (EC2 API reference, `DescribeSnapshots`).
 const FILTER_VALUES: usize = 200;
 
@@ -83,6 +84,7 @@ pub(super) async fn connect(
     }
     Ok(std::sync::Arc::new(Api {
         client: Client::from_conf(config.build()),
+        credentials,
         place,
         timeout: settings.timeout.0,
     }))
@@ -91,6 +93,8 @@ pub(super) async fn connect(
 #[derive(Debug)]
 struct Api {
     client: Client,
+    /// With which a request is signed that another region is to send.
+    credentials: SharedCredentialsProvider,
     place: Place,
     timeout: Duration,
 }
@@ -111,6 +115,31 @@ impl Api {
                 Kind::Unanswered,
                 format!("no answer in {} s", self.timeout.as_secs()),
             )),
+        }
+    }
+
+    /// What came of a `DryRun`, which never succeeds: where it is allowed EC2 says so by an error.
+    async fn rehearsed<T, E>(
+        &self,
+        call: Call,
+        sending: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<(), CallFailed>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        match tokio::time::timeout(self.timeout, sending).await {
+            Ok(Err(SdkError::ServiceError(error)))
+                if error.err().code() == Some(WOULD_HAVE_SUCCEEDED) =>
+            {
+                Ok(())
+            }
+            Ok(Err(error)) => Err(failed(call, &error)),
+            Ok(Ok(_)) => Err(CallFailed::new(
+                call,
+                Kind::Refused,
+                "the server does not know DryRun, and may have done it",
+            )),
+            Err(_) => Err(CallFailed::new(call, Kind::Unanswered, "no answer in time")),
         }
     }
 
@@ -231,22 +260,29 @@ impl Ec2 for Api {
         }
     }
 
-    async fn may_create(&self, order: &Order) -> Result<(), CallFailed> {
-        let call = Call::CreateSnapshots;
-        let asking = self.order(order).dry_run(true).send();
-        match tokio::time::timeout(self.timeout, asking).await {
-            Ok(Err(SdkError::ServiceError(error)))
-                if error.err().code() == Some(WOULD_HAVE_SUCCEEDED) =>
-            {
-                Ok(())
+    async fn may(&self, rehearsal: &Rehearsal<'_>) -> Result<(), CallFailed> {
+        let call = rehearsal.call();
+        match rehearsal {
+            Rehearsal::Create(order) => {
+                let asking = self.order(order).dry_run(true).send();
+                self.rehearsed(call, asking).await
             }
-            Ok(Err(error)) => Err(failed(call, &error)),
-            Ok(Ok(_)) => Err(CallFailed::new(
-                call,
-                Kind::Refused,
-                "the server does not know DryRun, and may have made snapshots",
-            )),
-            Err(_) => Err(CallFailed::new(call, Kind::Unanswered, "no answer in time")),
+            Rehearsal::Volume(order) => {
+                let asking = self.volume_order(order)?.dry_run(true).send();
+                self.rehearsed(call, asking).await
+            }
+            Rehearsal::Copy(order) => {
+                let asking = self.copy_order(order).await?.dry_run(true).send();
+                self.rehearsed(call, asking).await
+            }
+            Rehearsal::Share(snapshot, with) => {
+                let asking = self.share_order(snapshot, with).dry_run(true).send();
+                self.rehearsed(call, asking).await
+            }
+            Rehearsal::Lock(snapshot, lock) => {
+                let asking = self.lock_order(snapshot, *lock).dry_run(true).send();
+                self.rehearsed(call, asking).await
+            }
         }
     }
 
@@ -281,7 +317,7 @@ impl Ec2 for Api {
     async fn made_by(&self, run: RunId) -> Result<Vec<Snapshot>, CallFailed> {
         let filters = vec![
             filter(&format!("tag:{RUN_TAG}"), [run.to_string()]),
-            filter("tag-key", [TAG.to_owned()]),
+            tag_key(TAG),
         ];
         let found = self.described(filters).await?;
         // A server that passes over filters must not make us delete what is not ours.
@@ -310,6 +346,33 @@ impl Ec2 for Api {
         }
     }
 
+    async fn tagged(&self) -> Result<Vec<Snapshot>, CallFailed> {
+        let found = self.described(vec![tag_key(RUN_TAG)]).await?;
+        let ours = |one: &Snapshot| one.tags.contains_key(RUN_TAG);
+        Ok(found.into_iter().filter(ours).collect())
+    }
+
+    async fn copy(&self, order: &CopyOrder) -> Result<SnapshotId, CallFailed> {
+        let asking = self.copy_order(order).await?.send();
+        let made = self.attempt(Call::CopySnapshot, asking).await?;
+        parse(Call::CopySnapshot, made.snapshot_id())
+    }
+
+    async fn share(&self, snapshot: &SnapshotId, with: &[AccountId]) -> Result<(), CallFailed> {
+        let asking = self.share_order(snapshot, with).send();
+        let shared = self.attempt(Call::ModifySnapshotAttribute, asking).await;
+        shared.map(drop)
+    }
+
+    async fn lock(&self, snapshot: &SnapshotId, lock: Lock) -> Result<(), CallFailed> {
+        let asking = self.lock_order(snapshot, lock).send();
+        self.attempt(Call::LockSnapshot, asking).await.map(drop)
+    }
+
+    async fn locked(&self, ids: &[SnapshotId]) -> Result<BTreeSet<SnapshotId>, CallFailed> {
+        self.described_locks(ids).await
+    }
+
     async fn create_volume(&self, order: &VolumeOrder) -> Result<MadeVolume, CallFailed> {
         self.make_volume(order).await
     }
@@ -327,11 +390,17 @@ impl Ec2 for Api {
     async fn volumes_of(&self, run: RunId) -> Result<Vec<MadeVolume>, CallFailed> {
         let filters = vec![
             filter(&format!("tag:{RUN_TAG}"), [run.to_string()]),
-            filter("tag-key", [TAG.to_owned()]),
+            tag_key(TAG),
         ];
         let found = self.described_volumes(filters).await?;
         // As with snapshots: what is not ours must not be deleted.
         Ok(found.into_iter().filter(|one| one.is_of(run)).collect())
+    }
+
+    async fn tagged_volumes(&self) -> Result<Vec<MadeVolume>, CallFailed> {
+        let found = self.described_volumes(vec![tag_key(RUN_TAG)]).await?;
+        let ours = |one: &MadeVolume| one.tags.contains_key(RUN_TAG);
+        Ok(found.into_iter().filter(ours).collect())
     }
 
     async fn attach(
@@ -372,100 +441,6 @@ impl Ec2 for Api {
         match self.attempt(Call::DeleteVolume, asking).await {
             Err(error) if error.kind == Kind::NotFound => Ok(false),
             deleted => deleted.map(|_| true),
-        }
-    }
-}
-
-fn filter(name: &str, values: impl IntoIterator<Item = String>) -> Filter {
-    let values = values.into_iter().collect();
-    Filter::builder()
-        .name(name)
-        .set_values(Some(values))
-        .build()
-}
-
-fn read_snapshot(snapshot: &aws_sdk_ec2::types::Snapshot) -> Result<Snapshot, CallFailed> {
-    let call = Call::DescribeSnapshots;
-    Ok(Snapshot {
-        id: parse(call, snapshot.snapshot_id())?,
-        volume: parse(call, snapshot.volume_id())?,
-        bytes: bytes(snapshot.volume_size()),
-        state: snapshot.state().map_or(State::Other, state),
-        reason: snapshot
-            .state_message()
-            .filter(|message| !message.is_empty())
-            .map(str::to_owned),
-        percent: percent(snapshot.progress()),
-        tags: tags(snapshot.tags()),
-    })
-}
-
-fn state(state: &SnapshotState) -> State {
-    match state {
-        SnapshotState::Completed => State::Completed,
-        SnapshotState::Error => State::Error,
-        SnapshotState::Pending => State::Pending,
-        _ => State::Other,
-    }
-}
-
-fn tags(tags: &[Tag]) -> BTreeMap<String, String> {
-    let pair = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()));
-    tags.iter().filter_map(pair).collect()
-}
-
-fn bytes(gib: Option<i32>) -> u64 {
-    let gib = gib.and_then(|gib| u64::try_from(gib).ok());
-    gib.unwrap_or(0).saturating_mul(GIB)
-}
-
-/// "42%", and "" where nothing is known.
-fn percent(text: Option<&str>) -> u8 {
-    let text = text.unwrap_or_default().trim_end_matches('%');
-    text.parse().map_or(0, |percent: u8| percent.min(100))
-}
-
-fn parse<T: std::str::FromStr<Err = crate::ids::InvalidId>>(
-    call: Call,
-    text: Option<&str>,
-) -> Result<T, CallFailed> {
-    // Nothing is known of what it did: the answer is no answer.
-    text.unwrap_or_default()
-        .parse()
-        .map_err(|error: crate::ids::InvalidId| {
-            CallFailed::new(
-                call,
-                Kind::Unanswered,
-                format!("its answer is not understood: {error}"),
-            )
-        })
-}
-
-fn failed<E>(call: Call, error: &SdkError<E, HttpResponse>) -> CallFailed
-where
-    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
-{
-    match error {
-        SdkError::ServiceError(service) => {
-            let status = service.raw().status().as_u16();
-            let code = service.err().code().unwrap_or_default();
-            let message = service.err().message().unwrap_or_default();
-            let detail = match (code, message) {
-                ("", _) => format!("status {status}"),
-                (code, "") => format!("{code} (status {status})"),
-                (code, message) => format!("{code}: {message}"),
-            };
-            CallFailed::new(call, Kind::of(status, code), detail)
-        }
-        SdkError::ConstructionFailure(_) => CallFailed::new(call, Kind::Refused, chain(error)),
-        _ => {
-            let detail = chain(error);
-            // The TLS library's words for every certificate it does not accept.
-            let kind = match detail.contains("invalid peer certificate") {
-                true => Kind::Untrusted,
-                false => Kind::Unanswered,
-            };
-            CallFailed::new(call, kind, detail)
         }
     }
 }

@@ -48,6 +48,19 @@ impl Access {
         self.quiet
     }
 
+    /// The way to the region that copies go to, by `[ebs] copy_endpoint`. [`Access::open`] of it leads to `copy_to`.
+    pub fn for_copies(&self) -> Self {
+        let region = self.settings.copy_to.as_ref();
+        Self {
+            settings: EbsConfig {
+                region: region.map(ToString::to_string),
+                endpoint: self.settings.copy_endpoint.clone(),
+                ..self.settings.clone()
+            },
+            quiet: self.quiet,
+        }
+    }
+
     /// The settings.
     pub fn settings(&self) -> &EbsConfig {
         &self.settings
@@ -95,7 +108,7 @@ impl Access {
     }
 
     /// The server, where it is not AWS's own: by the settings, or by the environment as the SDK reads it.
-    fn endpoint(&self) -> Option<String> {
+    pub fn endpoint(&self) -> Option<String> {
         let named = || {
             let mut names = ["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"].into_iter();
             // It is written down and shown.

@@ -156,6 +156,10 @@ impl Explain for CallFailed {
             Kind::Limit if call == Call::AttachVolume => Some(
                 "an instance bears a number of volumes that its type decides: detach what nobody needs, or restore on a larger one".into(),
             ),
+            Kind::Limit if call == Call::CopySnapshot => Some(
+                "a region bears 20 copies of an account at a time, and has a quota of snapshots: see what else copies there, or ask AWS for more (Service Quotas, Amazon EBS)"
+                    .into(),
+            ),
             Kind::Limit => Some(
                 "a volume can be snapshotted once in 15 seconds, and an account has a quota of snapshots, pending ones too: wait, delete \
                  what nobody needs, or ask AWS for more (Service Quotas, Amazon EBS)"
@@ -163,6 +167,25 @@ impl Explain for CallFailed {
             ),
             Kind::Untrusted => Some("see which certificate the endpoint shows, and that the host's clock is right".into()),
             Kind::Unanswered => Some("see that the EC2 endpoint of the region can be reached from this host (a route, or a VPC endpoint)".into()),
+            // No code for it was found in AWS's documentation; its words will hardly do without this one.
+            Kind::Refused | Kind::OtherState if call == Call::DeleteSnapshot && self.detail.to_ascii_lowercase().contains("lock") => Some(
+                "it is locked ([ebs] lock): `aws ec2 describe-locked-snapshots` says until when. A lock in governance mode is undone by whoever has \
+                 ec2:UnlockSnapshot (`aws ec2 unlock-snapshot`), one in compliance mode by nobody: then wait until it ends"
+                    .into(),
+            ),
+            Kind::Refused | Kind::OtherState if call == Call::ModifySnapshotAttribute => Some(
+                "a snapshot that is encrypted under the account's default key (aws/ebs) cannot be shared: encrypt the volumes under a KMS key of your own, and let \
+                 the other accounts use that. See also that [ebs] share_with names accounts that there are, and none that is this one"
+                    .into(),
+            ),
+            Kind::Refused | Kind::OtherState | Kind::NotFound if call == Call::CopySnapshot => Some(
+                "see that the account has enabled the region of [ebs] copy_to, that copy_kms_key is a key of that region, and that the role may use both it \
+                 and the key of the volumes (kms:CreateGrant, kms:Decrypt, kms:DescribeKey, kms:GenerateDataKeyWithoutPlaintext, kms:ReEncrypt*)"
+                    .into(),
+            ),
+            Kind::Refused if call == Call::LockSnapshot => Some(
+                "see [ebs] lock: a lock in compliance mode can be made longer, but not shorter or another mode".into(),
+            ),
             Kind::NotFound | Kind::OtherState | Kind::Refused | Kind::Interrupted => None,
         }
     }
@@ -329,7 +352,7 @@ impl Explain for EbsError {
                 "give the instance a role (packaging/ebs-policy.json), and set [ebs] region where the instance cannot tell its own".into(),
             ),
             Self::OtherPlace { written, .. } => Some(format!(
-                "set [ebs] endpoint to that of {written}, or remove it where there is none, and ask again"
+                "set [ebs] endpoint (for copies copy_endpoint) to that of {written}, or remove it where there is none, and ask again"
             )),
             Self::Partial { .. } => Some("a volume that is detached during a backup is not in it; make the backup again".into()),
             Self::Failed { .. } => {
@@ -339,8 +362,8 @@ impl Explain for EbsError {
             Self::Overdue { .. } => Some("set [ebs] complete_within longer: the first snapshot of a volume copies all of it".into()),
             Self::Stay { .. } => Some("run `freezeframe recover` in a few minutes".into()),
             Self::OtherRegion { set, .. } => Some(format!(
-                "a volume can be made only where its snapshot is: restore on an instance in {set}, or copy the snapshots (aws ec2 copy-snapshot) \
-                 and restore the copies by hand (doc/ebs.md)"
+                "a volume can be made only where its snapshot is: restore on an instance there ({set}), or copy the snapshots (aws ec2 copy-snapshot; [ebs] copy_to \
+                 does it with every backup) and restore the copies by hand (doc/ebs.md)"
             )),
             Self::NoZone { .. } => Some("see that [ebs] instance is this host's, and that it runs".into()),
             Self::Shape { .. } => Some("give other values, or none: then the volumes are as they were".into()),
@@ -429,5 +452,20 @@ mod tests {
             "CreateSnapshots is not allowed: UnauthorizedOperation: no"
         );
         assert!(failed.hint().unwrap().contains("ec2:CreateSnapshots"));
+    }
+
+    #[test]
+    fn what_a_lock_or_the_default_key_keeps_from_being_done_is_explained() {
+        let hint = |call, detail: &str| CallFailed::new(call, Kind::of(400, ""), detail).hint();
+        let locked = "OperationNotPermitted: snapshot snap-1 is Locked until";
+        let told = hint(Call::DeleteSnapshot, locked).unwrap();
+        assert!(told.contains("unlock-snapshot"), "{told}");
+        assert_eq!(hint(Call::DeleteSnapshot, "InvalidSnapshot.InUse: x"), None);
+        let default =
+            "OperationNotPermitted: Encrypted snapshots with EBS default key cannot be shared";
+        let told = hint(Call::ModifySnapshotAttribute, default).unwrap();
+        assert!(told.contains("aws/ebs"), "{told}");
+        let told = hint(Call::CopySnapshot, "InvalidParameterValue: key").unwrap();
+        assert!(told.contains("copy_kms_key"), "{told}");
     }
 }

@@ -1,16 +1,20 @@
 //! EC2 in memory, which can be told to be late, to lose answers and to refuse.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::ids::{InstanceId, SnapshotId, VolumeId};
-use super::made::{Attachment, MadeVolume, VolumeOrder, VolumeState};
+use super::copied::CopyOrder;
+use super::ids::{AccountId, InstanceId, SnapshotId, VolumeId};
+use super::made::{Attachment, MadeVolume, SNAPSHOT_TAG, VolumeOrder, VolumeState};
 use super::order::Order;
-use super::{Call, CallFailed, Ec2, Instance, Kind, Place, Snapshot, State, Volume};
+use super::protect::Lock;
+use super::{
+    Call, CallFailed, Ec2, Instance, Kind, Place, RUN_TAG, Rehearsal, Snapshot, State, Volume,
+};
 use crate::ids::RunId;
 
 /// A fake EC2 of one instance.
@@ -43,6 +47,9 @@ struct Inner {
     attachable_after: Duration,
     /// When looks are not answered.
     silent: Option<(Instant, Duration)>,
+    /// How many copies may be pending at a time; none: any number.
+    copies_at_once: Option<usize>,
+    locked: BTreeSet<SnapshotId>,
 }
 
 impl FakeEc2 {
@@ -118,6 +125,11 @@ impl FakeEc2 {
     /// Loses the next `count` answers of `call`.
     pub fn loses(&self, call: Call, count: usize) {
         self.inner().lost = Some((call, count));
+    }
+
+    /// Refuses a copy as long as so many are pending.
+    pub fn bears_copies(&self, at_once: usize) {
+        self.inner().copies_at_once = Some(at_once);
     }
 
     /// How long volumes are creating.
@@ -220,7 +232,7 @@ impl Ec2 for FakeEc2 {
         Ok(self.volumes.clone())
     }
 
-    async fn may_create(&self, _: &Order) -> Result<(), CallFailed> {
+    async fn may(&self, _: &Rehearsal<'_>) -> Result<(), CallFailed> {
         match &self.inner().create_fails {
             Some(failed) if failed.kind == Kind::Denied => Err(failed.clone()),
             _ => Ok(()),
@@ -272,6 +284,11 @@ impl Ec2 for FakeEc2 {
         Ok(self.shown(|one| one.is_of(run)))
     }
 
+    async fn tagged(&self) -> Result<Vec<Snapshot>, CallFailed> {
+        let shown = self.shown(|one| one.tags.contains_key(RUN_TAG));
+        self.done(Call::DescribeSnapshots, shown)
+    }
+
     async fn tag(&self, snapshot: &SnapshotId, key: &str, value: &str) -> Result<(), CallFailed> {
         let mut inner = self.inner();
         inner.calls.push(Call::CreateTags);
@@ -295,6 +312,53 @@ impl Ec2 for FakeEc2 {
             }
             _ => Ok(false),
         }
+    }
+
+    async fn copy(&self, order: &CopyOrder) -> Result<SnapshotId, CallFailed> {
+        let call = Call::CopySnapshot;
+        let id: SnapshotId = {
+            let mut inner = self.inner();
+            let took = inner.pending_for;
+            let copies = inner
+                .made
+                .values()
+                .filter(|(made, one)| one.tags.contains_key(SNAPSHOT_TAG) && made.elapsed() < took);
+            if inner
+                .copies_at_once
+                .is_some_and(|most| copies.count() >= most)
+            {
+                return Err(CallFailed::new(call, Kind::Limit, "ResourceLimitExceeded"));
+            }
+            let id: SnapshotId = format!("snap-c{:07x}", inner.made.len()).parse().unwrap();
+            let copy = Snapshot {
+                id: id.clone(),
+                // As EC2 does it.
+                volume: "vol-ffffffff".parse().unwrap(),
+                bytes: 1 << 30,
+                state: State::Pending,
+                reason: None,
+                percent: 0,
+                tags: order.tags.clone(),
+            };
+            inner.made.insert(id.clone(), (Instant::now(), copy));
+            id
+        };
+        self.done(call, id)
+    }
+
+    async fn share(&self, _: &SnapshotId, _: &[AccountId]) -> Result<(), CallFailed> {
+        self.done(Call::ModifySnapshotAttribute, ())
+    }
+
+    async fn lock(&self, snapshot: &SnapshotId, _: Lock) -> Result<(), CallFailed> {
+        self.inner().locked.insert(snapshot.clone());
+        self.done(Call::LockSnapshot, ())
+    }
+
+    async fn locked(&self, ids: &[SnapshotId]) -> Result<BTreeSet<SnapshotId>, CallFailed> {
+        let locked = self.inner().locked.clone();
+        let locked = locked.into_iter().filter(|id| ids.contains(id)).collect();
+        self.done(Call::DescribeLockedSnapshots, locked)
     }
 
     async fn create_volume(&self, order: &VolumeOrder) -> Result<MadeVolume, CallFailed> {
@@ -333,6 +397,11 @@ impl Ec2 for FakeEc2 {
 
     async fn volumes_of(&self, run: RunId) -> Result<Vec<MadeVolume>, CallFailed> {
         let shown = self.shown_volumes(|one| one.is_of(run));
+        self.done(Call::DescribeVolumes, shown)
+    }
+
+    async fn tagged_volumes(&self) -> Result<Vec<MadeVolume>, CallFailed> {
+        let shown = self.shown_volumes(|one| one.tags.contains_key(RUN_TAG));
         self.done(Call::DescribeVolumes, shown)
     }
 

@@ -1,4 +1,4 @@
-//! Names of things in EC2: a prefix, a hyphen, 8 or 17 hexadecimal digits (longer ones are let through: AWS made them longer once).
+//! Names of things in AWS. Most are a prefix, a hyphen, 8 or 17 hexadecimal digits (longer ones are let through: AWS made them longer once).
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,9 +24,28 @@ fn is_id(text: &str, prefix: &str) -> bool {
     })
 }
 
-/// An id that is written as EC2 writes it.
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Three words at least, such as `us-gov-west-1`, the last of them a number.
+fn is_region(text: &str) -> bool {
+    let words: Vec<_> = text.split('-').collect();
+    let (Some(number), true) = (words.last(), words.len() >= 3) else {
+        return false;
+    };
+    let word = |word: &&str| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    words.iter().all(word) && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// An id that is written as AWS writes it.
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $expected:literal) => {
+    ($(#[$doc:meta])* $name:ident, $valid:expr, $expected:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -49,7 +68,8 @@ macro_rules! id {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                match is_id(text, $prefix) {
+                let valid: fn(&str) -> bool = $valid;
+                match valid(text) {
                     true => Ok(Self(text.to_owned())),
                     false => Err(InvalidId::new(text, $expected)),
                 }
@@ -75,20 +95,32 @@ macro_rules! id {
 id!(
     /// An instance: `i-0123456789abcdef0`.
     InstanceId,
-    "i",
+    |text| is_id(text, "i"),
     "an instance id such as i-0123456789abcdef0"
 );
 id!(
     /// A volume: `vol-0123456789abcdef0`.
     VolumeId,
-    "vol",
+    |text| is_id(text, "vol"),
     "a volume id such as vol-0123456789abcdef0"
 );
 id!(
     /// A snapshot: `snap-0123456789abcdef0`.
     SnapshotId,
-    "snap",
+    |text| is_id(text, "snap"),
     "a snapshot id such as snap-0123456789abcdef0"
+);
+id!(
+    /// An account of AWS: twelve digits.
+    AccountId,
+    is_account,
+    "the number of an AWS account, twelve digits in quotes, such as \"123456789012\""
+);
+id!(
+    /// A region: `eu-central-1`.
+    Region,
+    is_region,
+    "a region such as eu-central-1"
 );
 
 impl VolumeId {
@@ -122,6 +154,36 @@ mod tests {
             " vol-0123456789abcdef0",
         ] {
             assert!(wrong.parse::<VolumeId>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn accounts_and_regions_are_what_aws_calls_so() {
+        assert!("123456789012".parse::<AccountId>().is_ok());
+        assert!("012345678901".parse::<AccountId>().is_ok());
+        for wrong in [
+            "",
+            "12345678901",
+            "1234567890123",
+            "12345678901a",
+            "1234-5678-9012",
+            "all",
+        ] {
+            assert!(wrong.parse::<AccountId>().is_err(), "{wrong:?}");
+        }
+        for right in ["eu-central-1", "us-gov-west-1", "ap-southeast-10"] {
+            assert!(right.parse::<Region>().is_ok(), "{right:?}");
+        }
+        for wrong in [
+            "",
+            "eu-central-1a",
+            "EU-CENTRAL-1",
+            "frankfurt",
+            "eu--1",
+            "eu-1",
+            "eu central 1",
+        ] {
+            assert!(wrong.parse::<Region>().is_err(), "{wrong:?}");
         }
     }
 

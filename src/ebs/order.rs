@@ -11,7 +11,7 @@ pub const MOST_EXCLUDED: usize = 40;
 /// A tag's value has at most so many characters (EC2 user guide, "Tag restrictions").
 const LONGEST_VALUE: usize = 256;
 /// Tag with the deployment's id.
-const DEPLOYMENT_TAG: &str = "freezeframe-deployment";
+pub const DEPLOYMENT_TAG: &str = "freezeframe-deployment";
 /// Tag with the replica sets whose members are in it.
 const MEMBERS_TAG: &str = "freezeframe-members";
 /// Tag that consoles show.
@@ -134,26 +134,47 @@ pub enum Condition {
     Unseen(Vec<SnapshotId>),
 }
 
+/// A snapshot that is to become complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Awaited {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// The volume that it pictures.
+    pub of: VolumeId,
+    /// Whether it is a copy of one in another region: EC2 says of those that they are of some volume that there is not.
+    pub is_copy: bool,
+}
+
+impl Awaited {
+    /// The snapshots of a set.
+    pub fn all(set: &BTreeMap<VolumeId, Snapshot>) -> Vec<Self> {
+        let one = |(of, snapshot): (&VolumeId, &Snapshot)| Self {
+            id: snapshot.id.clone(),
+            of: of.clone(),
+            is_copy: false,
+        };
+        set.iter().map(one).collect()
+    }
+}
+
 /// What `seen` tells of the snapshots of `set`.
 ///
 /// # Errors
 /// [`EbsError::Failed`] for the first that will never be complete.
-pub fn condition(
-    set: &BTreeMap<VolumeId, Snapshot>,
-    seen: &[Snapshot],
-) -> Result<Condition, EbsError> {
+pub fn condition(set: &[Awaited], seen: &[Snapshot]) -> Result<Condition, EbsError> {
     let mut unseen = Vec::new();
     let (mut done, mut of) = (0u64, 0u64);
     let mut pending = false;
-    for (volume, wanted) in set {
+    for wanted in set {
         let Some(now) = seen.iter().find(|one| one.id == wanted.id) else {
             unseen.push(wanted.id.clone());
             continue;
         };
-        if now.state == State::Error || now.volume != *volume {
+        let of_another = !wanted.is_copy && now.volume != wanted.of;
+        if now.state == State::Error || of_another {
             return Err(EbsError::Failed {
                 snapshot: now.id.clone(),
-                volume: volume.clone(),
+                volume: wanted.of.clone(),
                 reason: now.reason.clone(),
             });
         }
@@ -261,6 +282,7 @@ mod tests {
         let set: BTreeMap<_, _> = [1, 2]
             .map(|n| (volume_id(n), snapshot(n, n, State::Pending, 0)))
             .into();
+        let set = Awaited::all(&set);
         let now = |one: State, percent, other: State| {
             condition(
                 &set,
@@ -288,6 +310,23 @@ mod tests {
             condition(&set, &[snapshot(1, 1, State::Completed, 100)]).unwrap(),
             Condition::Unseen(unseen) if unseen.len() == 1
         ));
+        // Of a copy EC2 names another volume, and of a snapshot none but its own.
+        let other = [
+            snapshot(1, 9, State::Completed, 100),
+            snapshot(2, 2, State::Completed, 100),
+        ];
+        assert!(matches!(
+            condition(&set, &other),
+            Err(EbsError::Failed { .. })
+        ));
+        let copies: Vec<_> = set
+            .iter()
+            .map(|one| Awaited {
+                is_copy: true,
+                ..one.clone()
+            })
+            .collect();
+        assert_eq!(condition(&copies, &other).unwrap(), Condition::Completed);
     }
 
     proptest! {

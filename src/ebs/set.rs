@@ -1,6 +1,6 @@
 //! A set of snapshots: made by one call, waited for, given back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ids::{InstanceId, SnapshotId, VolumeId};
-use super::order::{Condition, Order, condition};
+use super::ids::{InstanceId, SnapshotId};
+use super::order::{Awaited, Condition, Order, condition};
 use super::patience::Patience;
 use super::{Call, CallFailed, EbsError, Ec2, Kind, Place, Snapshot};
 use crate::human;
@@ -78,19 +78,21 @@ pub fn nothing_was_made(error: &EbsError) -> bool {
     matches!(error, EbsError::Call(failed) if failed.nothing_was_made())
 }
 
-/// Waits until every snapshot of `set` is completed, for `within` at most. `meter` counts the bytes of the volumes that EC2 says are there.
+/// Waits until every snapshot of `set` is completed, for `within` at most. `meter` counts the bytes of the volumes that EC2 says are there, on from
+/// what it has counted before.
 ///
 /// # Errors
 /// [`EbsError::Failed`], [`EbsError::Gone`], [`EbsError::Overdue`]; [`Kind::Interrupted`] when `cancel` is cancelled.
 pub async fn complete(
     ec2: &dyn Ec2,
-    set: &BTreeMap<VolumeId, Snapshot>,
+    set: &[Awaited],
     within: Duration,
     patience: &Patience,
     meter: &Meter,
     cancel: &CancellationToken,
 ) -> Result<(), EbsError> {
-    let ids: Vec<_> = set.values().map(|snapshot| snapshot.id.clone()).collect();
+    let ids: Vec<_> = set.iter().map(|one| one.id.clone()).collect();
+    let counted = meter.done();
     let began = Instant::now();
     let mut last_shown = began;
     let mut pause = FIRST_LOOK;
@@ -98,7 +100,11 @@ pub async fn complete(
     loop {
         let looked = patience.call(|| ec2.snapshots(&ids)).await;
         let now = match looked {
-            Ok(seen) => condition(set, &seen)?,
+            Ok(seen) => {
+                let bytes = seen.iter().map(|one| one.bytes);
+                of = bytes.fold(0, u64::saturating_add);
+                condition(set, &seen)?
+            }
             // Hours of pending outlast a network that is gone for some minutes: the snapshots go on without us.
             Err(error) if matches!(error.kind, Kind::Unanswered | Kind::Throttled) => {
                 tracing::warn!(%error, "cannot look how far the snapshots are");
@@ -108,11 +114,14 @@ pub async fn complete(
             Err(error) => return Err(error.into()),
         };
         match now {
-            Condition::Completed => return Ok(()),
+            Condition::Completed => {
+                meter.advance(counted.saturating_add(of).saturating_sub(meter.done()));
+                return Ok(());
+            }
             Condition::Pending { done: now, of: all } => {
                 last_shown = Instant::now();
                 // What EC2 says may go back; a meter does not.
-                meter.advance(now.saturating_sub(meter.done()));
+                meter.advance(counted.saturating_add(now).saturating_sub(meter.done()));
                 (done, of) = (now, all);
             }
             Condition::Unseen(snapshots) if last_shown.elapsed() >= SETTLES => {

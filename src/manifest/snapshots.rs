@@ -3,6 +3,8 @@
 //! Format: `doc/format.md`. What tells it from the manifest of archives is its member `snapshots`, which no other has; it is of format 3 or later,
 //! so that older programs refuse it.
 
+mod protection;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -14,6 +16,7 @@ use super::{Deployment, Intent, MemberState, Role, StorageLayout, WindowRecord};
 use crate::ebs::ids::{InstanceId, SnapshotId, VolumeId};
 use crate::ebs::{Place, Volume};
 use crate::ids::{BackupId, MemberAddr, OpTime, RunId, ShardName};
+pub use protection::{Copies, CopyOutcome, Located, LockRecord, Shared};
 
 /// The manifest of a set of volume snapshots.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,6 +113,16 @@ pub struct SnapshotSet {
     pub filesystems: Vec<FilesystemRecord>,
     /// Every volume, each with its snapshot.
     pub volumes: Vec<VolumeRecord>,
+    /// Copies in another region, where there were to be any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<Copies>,
+    /// Accounts that may use the snapshots, where there were to be any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Shared>,
+    /// The lock that snapshots and copies were to get as soon as this was written: a locked one cannot be deleted, so it comes after what makes a
+    /// backup of them. Whether it is there EC2 says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockRecord>,
 }
 
 /// A file system of the set.
@@ -177,6 +190,11 @@ impl SnapshotManifest {
                 });
             }
         }
+        if !self.snapshots.is_copied_whole() {
+            return Err(Inconsistent::Snapshots {
+                reason: "not every snapshot has a copy of its own".into(),
+            });
+        }
         let known = self.snapshots.filesystems.len();
         for member in &self.members {
             let lost = member.places.iter().any(|place| place.filesystem >= known);
@@ -206,6 +224,7 @@ impl SnapshotManifest {
 pub(crate) mod sample {
     use super::*;
     use crate::catalog::sample;
+    use crate::ebs::protect::LockMode;
     use crate::manifest::{FORMAT_SNAPSHOTS, Manifest};
 
     /// The sample's set, as snapshots of a RAID0 of two volumes and a volume of the second member's journal.
@@ -305,8 +324,37 @@ pub(crate) mod sample {
                     volume(2, "/dev/sdg"),
                     volume(3, "/dev/sdh"),
                 ],
+                copies: None,
+                shared: None,
+                lock: None,
             },
         }
+    }
+
+    /// The same set, copied, shared and locked.
+    pub(crate) fn protected() -> SnapshotManifest {
+        let mut manifest = snapshots();
+        let set = &mut manifest.snapshots;
+        let copy = |one: &VolumeRecord| {
+            let copy = one.snapshot.as_str().replace("snap-0", "snap-c");
+            (one.snapshot.clone(), copy.parse().unwrap())
+        };
+        set.copies = Some(Copies {
+            place: Place {
+                region: "eu-west-1".into(),
+                endpoint: None,
+            },
+            outcome: CopyOutcome::Made(set.volumes.iter().map(copy).collect()),
+        });
+        set.shared = Some(Shared {
+            with: vec!["123456789012".parse().unwrap()],
+            failed: None,
+        });
+        set.lock = Some(LockRecord {
+            mode: LockMode::Governance,
+            days: 30.try_into().unwrap(),
+        });
+        manifest
     }
 }
 

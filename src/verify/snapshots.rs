@@ -1,14 +1,19 @@
 //! Whether the snapshots of a set are there. No byte of them is read: that would take volumes made of them.
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use thiserror::Error;
 
 use super::{Finding, VerifyError};
+use crate::ebs::connect::Access;
 use crate::ebs::patience::Patience;
+use crate::ebs::protect::{self, Lock};
 use crate::ebs::{EbsError, Ec2, Snapshot, State};
 use crate::error::{Exit, Explain};
 use crate::ids::BackupId;
-use crate::manifest::snapshots::SnapshotManifest;
+use crate::manifest::snapshots::{
+    Copies, CopyOutcome, Located, LockRecord, Shared, SnapshotManifest, SnapshotSet,
+};
 
 /// What EC2 said of a set of snapshots. Its JSON form is what `verify --json` prints, and stays stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,6 +26,9 @@ pub struct SnapshotReport {
     pub snapshots: u64,
     /// Bytes of them that were read: none.
     pub bytes: u64,
+    /// What was to protect the set and does not: copies, shares and locks that lack. It is restored without them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unprotected: Vec<Finding>,
 }
 
 /// EC2 could not be asked, so there is no verdict.
@@ -58,35 +66,121 @@ impl SnapshotReport {
     }
 }
 
-/// Asks EC2 for every snapshot that `manifest` names.
+/// Asks EC2 for every snapshot of the set `id` that is in one place.
 ///
 /// # Errors
 /// [`Unasked`] where EC2 does not answer; what it answers is in the report.
 pub async fn verify_snapshots(
-    manifest: &SnapshotManifest,
+    id: BackupId,
+    located: &Located,
     ec2: &dyn Ec2,
     patience: &Patience,
 ) -> Result<SnapshotReport, Unasked> {
-    let volumes = &manifest.snapshots.volumes;
-    let ids: Vec<_> = volumes.iter().map(|one| one.snapshot.clone()).collect();
+    let ids = located.ids();
     let shown = patience.call(|| ec2.snapshots(&ids)).await;
     let shown = shown.map_err(EbsError::from)?;
     Ok(SnapshotReport {
-        id: manifest.id,
-        findings: compare(manifest, &shown),
-        snapshots: volumes.len() as u64,
+        id,
+        findings: compare(located, &shown),
+        snapshots: ids.len() as u64,
         bytes: 0,
+        unprotected: Vec::new(),
     })
 }
 
-fn compare(manifest: &SnapshotManifest, shown: &[Snapshot]) -> Vec<Finding> {
+/// Whether what was to protect a set is there, as of `now`. What cannot be asked is told like what is not there: nobody knows.
+pub async fn unprotected(
+    manifest: &SnapshotManifest,
+    access: &Access,
+    patience: &Patience,
+    now: Timestamp,
+) -> Vec<Finding> {
+    let set = &manifest.snapshots;
+    let mut findings = recorded(set);
+    let lock = set.lock.filter(|lock| {
+        let hours = SignedDuration::from_hours(24 * i64::from(u32::from(lock.days)));
+        let ends = manifest.finished.checked_add(hours);
+        ends.is_ok_and(|ends| now < ends)
+    });
+    for located in set.located() {
+        // Those that were taken are looked at as the backup that they are.
+        if !located.copied && lock.is_none() {
+            continue;
+        }
+        let asked = look(manifest.id, &located, lock, access, patience).await;
+        findings.extend(asked.unwrap_or_else(|error| {
+            vec![Finding {
+                object: located.place.to_string(),
+                problem: format!("copies and locks there cannot be asked for: {error}"),
+            }]
+        }));
+    }
+    findings
+}
+
+/// What the manifest itself says that there is not.
+fn recorded(set: &SnapshotSet) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for one in &manifest.snapshots.volumes {
+    if let Some(Copies {
+        place,
+        outcome: CopyOutcome::Missing(reason),
+    }) = &set.copies
+    {
+        findings.push(Finding {
+            object: format!("copies in {place}"),
+            problem: format!("there are none: {reason}"),
+        });
+    }
+    if let Some(Shared {
+        with,
+        failed: Some(reason),
+    }) = &set.shared
+    {
+        let with: Vec<_> = with.iter().map(ToString::to_string).collect();
+        findings.push(Finding {
+            object: format!("shares with {}", with.join(", ")),
+            problem: format!("not every snapshot is shared: {reason}"),
+        });
+    }
+    findings
+}
+
+async fn look(
+    id: BackupId,
+    located: &Located,
+    lock: Option<LockRecord>,
+    access: &Access,
+    patience: &Patience,
+) -> Result<Vec<Finding>, EbsError> {
+    let access = match located.copied {
+        true => access.for_copies(),
+        false => access.clone(),
+    };
+    let ec2 = access.open_at(&located.place).await?;
+    let mut findings = Vec::new();
+    if located.copied {
+        let report = verify_snapshots(id, located, ec2.as_ref(), patience).await;
+        findings = report.map_err(|Unasked(error)| error)?.findings;
+    }
+    if let Some(lock) = lock {
+        let open = protect::unlocked(ec2.as_ref(), &located.ids(), patience).await?;
+        findings.extend(open.into_iter().map(|snapshot| Finding {
+            object: snapshot.to_string(),
+            problem: format!("it is not locked, and was to be ({})", Lock::from(lock)),
+        }));
+    }
+    Ok(findings)
+}
+
+fn compare(located: &Located, shown: &[Snapshot]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for one in &located.volumes {
         let problem = match shown.iter().find(|shown| shown.id == one.snapshot) {
             None => Some(
                 "EC2 does not show it: it was deleted, or we look in another account".to_owned(),
             ),
-            Some(shown) if shown.volume != one.volume.id => Some(format!(
+            // Of a copy EC2 names some volume that there is not.
+            Some(shown) if !located.copied && shown.volume != one.volume.id => Some(format!(
                 "it is of {}, and not of {}",
                 shown.volume, one.volume.id
             )),
@@ -112,13 +206,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::manifest::snapshots::sample::snapshots;
+    use crate::manifest::snapshots::sample::{protected, snapshots};
 
     #[test]
     fn what_is_missing_unfinished_or_of_something_else_is_damage() {
-        let manifest = snapshots();
-        let shown: Vec<_> = manifest
-            .snapshots
+        let located = snapshots().snapshots.taken();
+        let shown: Vec<_> = located
             .volumes
             .iter()
             .map(|one| Snapshot {
@@ -131,8 +224,8 @@ mod tests {
                 tags: BTreeMap::new(),
             })
             .collect();
-        assert_eq!(compare(&manifest, &shown), []);
-        assert_eq!(compare(&manifest, &[]).len(), 3);
+        assert_eq!(compare(&located, &shown), []);
+        assert_eq!(compare(&located, &[]).len(), 3);
         let changes: [fn(&mut Snapshot); 4] = [
             |one| one.state = State::Error,
             |one| one.state = State::Pending,
@@ -142,9 +235,34 @@ mod tests {
         for change in changes {
             let mut other = shown.clone();
             change(&mut other[1]);
-            let findings = compare(&manifest, &other);
+            let findings = compare(&located, &other);
             assert_eq!(findings.len(), 1, "{findings:?}");
             assert_eq!(findings[0].object, shown[1].id.to_string());
         }
+        let copied = Located {
+            copied: true,
+            ..located.clone()
+        };
+        let mut other = shown.clone();
+        other[1].volume = "vol-ffffffff".parse().unwrap();
+        assert_eq!(compare(&copied, &other), []);
+        assert_eq!(compare(&copied, &other[1..]).len(), 1);
+    }
+
+    #[test]
+    fn what_the_manifest_says_that_there_is_not_is_told() {
+        assert_eq!(recorded(&protected().snapshots), []);
+        let mut set = protected().snapshots;
+        set.copies.as_mut().unwrap().outcome = CopyOutcome::Missing("denied".into());
+        set.shared.as_mut().unwrap().failed = Some("default key".into());
+        let told: Vec<_> = recorded(&set).iter().map(ToString::to_string).collect();
+        assert!(
+            told[0].contains("eu-west-1") && told[0].contains("denied"),
+            "{told:?}"
+        );
+        assert!(
+            told[1].contains("123456789012") && told[1].contains("default key"),
+            "{told:?}"
+        );
     }
 }

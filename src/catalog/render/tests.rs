@@ -1,33 +1,16 @@
 use super::*;
 use crate::catalog::sample;
-use crate::catalog::summary::{MemberSummary, VerificationState};
+use crate::catalog::summary::VerificationState;
 
 fn summary(state: SetState, verdict: Verdict) -> SetSummary {
-    let manifest = sample::manifest();
+    let sample = sample::summary();
     SetSummary {
-        id: manifest.id,
         state,
-        reason: None,
-        started: manifest.id.started(),
-        finished: Some(manifest.finished),
-        snapshots: 0,
-        size: 6 << 20,
-        deployment: Some(manifest.deployment.id.clone()),
-        members: ["rs0", "rs1"]
-            .map(|name| MemberSummary {
-                shard: sample::shard(name),
-                address: "db3.example.net:27018".parse().unwrap(),
-            })
-            .into(),
-        provider: Some("lvm".into()),
-        held_us: Some(184_100),
         verification: VerificationState {
             verdict,
-            last: None,
-            proven: None,
-            unreadable: 0,
+            ..sample.verification
         },
-        at_work: None,
+        ..sample
     }
 }
 

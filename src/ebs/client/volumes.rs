@@ -1,28 +1,46 @@
 //! Volumes made of snapshots, as the SDK tells of them.
 
+use aws_sdk_ec2::operation::create_volume::builders::CreateVolumeFluentBuilder;
 use aws_sdk_ec2::types::{
     Filter, ResourceType, Tag, TagSpecification, Volume, VolumeAttachmentState,
     VolumeState as Told, VolumeType,
 };
 
-use super::{Api, GIB, bytes, parse, tags};
+use super::Api;
+use super::read::{GIB, bytes, parse, tags};
 use crate::ebs::made::{Attachment, MadeVolume, VolumeOrder, VolumeState};
 use crate::ebs::{Call, CallFailed, Kind};
 
 impl Api {
     pub(super) async fn make_volume(&self, order: &VolumeOrder) -> Result<MadeVolume, CallFailed> {
         let call = Call::CreateVolume;
+        let asking = self.volume_order(order)?.send();
+        let made = self.attempt(call, asking).await?;
+        Ok(MadeVolume {
+            id: parse(call, made.volume_id())?,
+            bytes: bytes(made.size()),
+            state: made.state().map_or(VolumeState::Creating, state),
+            attachments: Vec::new(),
+            tags: tags(made.tags()),
+        })
+    }
+
+    pub(super) fn volume_order(
+        &self,
+        order: &VolumeOrder,
+    ) -> Result<CreateVolumeFluentBuilder, CallFailed> {
+        let call = Call::CreateVolume;
         let number = |value: u32| i32::try_from(value).ok();
         let size = i32::try_from(order.shape.bytes.div_ceil(GIB))
             .map_err(|_| CallFailed::new(call, Kind::Refused, "no volume is as large as that"))?;
-        let tags = order
+        let specified = order
             .tags
             .iter()
             .fold(TagSpecification::builder(), |tags, (key, value)| {
                 tags.tags(Tag::builder().key(key).value(value).build())
             });
         let shape = &order.shape;
-        let asking = self
+        Ok(self
             .client
             .create_volume()
             .snapshot_id(order.snapshot.as_str())
@@ -32,16 +50,7 @@ impl Api {
             .set_iops(shape.iops.and_then(number))
             .set_throughput(shape.throughput.and_then(number))
             .client_token(&order.token)
-            .tag_specifications(tags.resource_type(ResourceType::Volume).build())
-            .send();
-        let made = self.attempt(call, asking).await?;
-        Ok(MadeVolume {
-            id: parse(call, made.volume_id())?,
-            bytes: bytes(made.size()),
-            state: made.state().map_or(VolumeState::Creating, state),
-            attachments: Vec::new(),
-            tags: self::tags(made.tags()),
-        })
+            .tag_specifications(specified.resource_type(ResourceType::Volume).build()))
     }
 
     pub(super) async fn described_volumes(

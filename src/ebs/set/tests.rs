@@ -1,7 +1,10 @@
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 
 use super::super::State;
 use super::super::fake::FakeEc2;
+use super::super::ids::VolumeId;
 use super::super::order::{compare, order, tags};
 use super::*;
 use crate::error::{Exit, Explain};
@@ -64,7 +67,8 @@ async fn waited(
 ) -> Result<(), EbsError> {
     let within = Duration::from_secs(within);
     let (meter, cancel) = (Meter::expecting(0), CancellationToken::new());
-    complete(ec2, set, within, &patience(), &meter, &cancel).await
+    let set = Awaited::all(set);
+    complete(ec2, &set, within, &patience(), &meter, &cancel).await
 }
 
 #[tokio::test(start_paused = true)]

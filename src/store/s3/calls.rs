@@ -14,6 +14,7 @@ use md5::{Digest, Md5};
 
 use super::retry::{self, Call, Failure, Kind, Patience};
 use super::{Head, Promise, Shared, WRITE_ID, bare_etag, client};
+use crate::aws::percent;
 use crate::config::s3::{Checksums, Encryption};
 use crate::store::{ObjectInfo, StoreError, Stored};
 
@@ -397,17 +398,6 @@ fn parse_content_range(text: &str) -> Option<(u64, u64)> {
     let (span, size) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (start, _) = span.split_once('-')?;
     Some((start.trim().parse().ok()?, size.trim().parse().ok()?))
-}
-
-/// Everything but letters, digits, `-`, `_`, `.` and `~` as `%XX`.
-fn percent(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-            char::from(byte).to_string()
-        }
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(byte).collect()
 }
 
 #[cfg(test)]

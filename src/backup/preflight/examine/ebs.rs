@@ -1,5 +1,8 @@
 //! Which EBS volumes the members lie on, and whether EC2 would let us snapshot them.
 
+mod rest;
+mod tagged;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -10,15 +13,18 @@ use super::Aim;
 use crate::backup::Environment;
 use crate::backup::volumes::{PlannedFilesystem, PlannedSet};
 use crate::blocking::off_thread;
+use crate::catalog;
 use crate::copies::probe;
 use crate::ebs::devices::{Disk, disks, volume_of};
 use crate::ebs::order::{self, MOST_EXCLUDED};
 use crate::ebs::patience::Patience;
-use crate::ebs::{EbsError, Instance, RUN_TAG, SharedEc2, TAG, Volume};
+use crate::ebs::{EbsError, Instance, RUN_TAG, Rehearsal, SharedEc2, TAG, Volume};
 use crate::error::Explain;
-use crate::ids::{BackupId, RunId};
+use crate::ids::{BackupId, DeploymentId, RunId};
 use crate::manifest::snapshots::FilesystemRecord;
 use crate::volume::{DataLayout, DevNumber, Filesystem, HostView};
+use rest::{look_abroad, look_at_rest};
+use tagged::look_at_tagged;
 
 /// The subject of what concerns no volume.
 const EBS: &str = "ebs";
@@ -30,6 +36,7 @@ pub(super) async fn look_at_ebs(
     aim: Aim,
     layouts: &[DataLayout],
     own: &[OwnPath],
+    deployment: Option<&DeploymentId>,
     host: &HostView,
 ) -> (Option<PlannedSet>, Vec<Finding>) {
     if aim != Aim::Backup {
@@ -95,6 +102,9 @@ pub(super) async fn look_at_ebs(
         }
     }
     findings.extend(store_among(own, &filesystems));
+    let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());
+    // A store that cannot be listed is a finding of its own, and then nobody knows what is left over.
+    let sets = catalog::list(env.store.as_ref()).await;
     let complete = planned.len() == filesystems.len();
     let set = PlannedSet {
         ec2,
@@ -103,8 +113,17 @@ pub(super) async fn look_at_ebs(
         filesystems: planned,
     };
     if complete && !set.filesystems.is_empty() {
-        let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());
         findings.push(rehearse(&set, run, &patience).await);
+    }
+    let (abroad, line) = look_abroad(env, &set.ec2.place(), run, &patience).await;
+    findings.extend(line);
+    if let Ok(sets) = sets {
+        let lines = look_at_rest(env, &set, abroad.as_ref(), run, &sets, &patience).await;
+        findings.extend(lines);
+        if let Some(deployment) = deployment {
+            let all = std::iter::once(&set.ec2).chain(&abroad);
+            findings.extend(look_at_tagged(env, all, &sets, deployment, &patience).await);
+        }
     }
     (complete.then_some(set), findings)
 }
@@ -199,7 +218,8 @@ async fn rehearse(set: &PlannedSet, run: RunId, patience: &Patience) -> Finding 
             "detach volumes that nobody needs",
         );
     }
-    match patience.call(|| set.ec2.may_create(&order)).await {
+    let rehearsal = Rehearsal::Create(&order);
+    match patience.call(|| set.ec2.may(&rehearsal)).await {
         Ok(()) => Finding::ok(
             subject,
             "permission",

@@ -131,7 +131,8 @@ pub(super) async fn look_at_volumes(
         findings.extend(hold::judge(expected, known, limit));
         (Some(PicturePlan::Hold), 0)
     } else if ebs {
-        let (planned, lines) = look_at_ebs(env, run, aim, &layouts, &own, &host).await;
+        let of = deployment.as_ref().map(|one| &one.id);
+        let (planned, lines) = look_at_ebs(env, run, aim, &layouts, &own, of, &host).await;
         findings.extend(lines);
         let planned = planned.map(|planned| PicturePlan::Volumes(Box::new(planned)));
         (planned, 0)

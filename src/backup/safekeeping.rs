@@ -1,0 +1,279 @@
+//! What a set of EBS snapshots gets so that it outlives its region, its account and somebody who deletes: copies and shares before the manifest,
+//! locks after it. And what becomes of a set whose run died: it is deleted where it is no backup, and gets its lock where it is one.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::backup::journal::Entry;
+use crate::backup::release::{GIVING_BACK, ReleaseError};
+use crate::backup::resource::Resource;
+use crate::backup::run::Run;
+use crate::backup::volumes::PlannedSet;
+use crate::backup::{BackupError, Environment};
+use crate::catalog::{self, CatalogError, Recorded};
+use crate::ebs::connect::Access;
+use crate::ebs::copied::{CopyOrder, Limits, copy_all};
+use crate::ebs::ids::{SnapshotId, VolumeId};
+use crate::ebs::patience::Patience;
+use crate::ebs::protect::{Lock, lock_all, share_all};
+use crate::ebs::set::{self, MadeSet};
+use crate::ebs::{EbsError, Place, SharedEc2, Snapshot};
+use crate::error::{Exit, Explain};
+use crate::ids::RunId;
+use crate::manifest::snapshots::{
+    Copies, CopyOutcome, Located, Shared, SnapshotManifest, SnapshotSet,
+};
+use crate::progress::Meter;
+use crate::store::releasing::Stores;
+
+/// Copies that were made, or not.
+pub(super) struct Away {
+    /// What the manifest says of them; none where none are wanted.
+    pub(super) record: Option<Copies>,
+    /// What the journal says of them.
+    pub(super) entries: Vec<Entry>,
+    /// EC2 where they are.
+    ec2: Option<SharedEc2>,
+}
+
+/// Copies the completed snapshots of `set` to `[ebs] copy_to`, all of them or none. That it fails fails no backup, which is good without: it is warned
+/// of, recorded, and what was copied goes.
+///
+/// # Errors
+/// [`BackupError`] where the run is to end: it was asked to, or its journal cannot be written.
+pub(super) async fn copy_away(
+    run: &mut Run,
+    planned: &PlannedSet,
+    made: &MadeSet,
+    set: &BTreeMap<VolumeId, Snapshot>,
+    tags: &BTreeMap<String, String>,
+    env: &Environment,
+) -> Result<Away, BackupError> {
+    let Some(region) = &env.config.ebs.copy_to else {
+        return Ok(Away {
+            record: None,
+            entries: Vec::new(),
+            ec2: None,
+        });
+    };
+    let place = planned.ec2.place();
+    let access = env.tools.ebs.for_copies();
+    let missing = |place: Place, error: &EbsError| {
+        let hint = error
+            .hint()
+            .map_or_else(String::new, |hint| format!(": {hint}"));
+        tracing::warn!(
+            "THE BACKUP WILL HAVE NO COPIES in {place}: {error}{hint}. Once it is complete the snapshots can be copied by hand (`aws ec2 copy-snapshot`)"
+        );
+        Away {
+            record: Some(Copies {
+                place,
+                outcome: CopyOutcome::Missing(error.to_string()),
+            }),
+            entries: Vec::new(),
+            ec2: None,
+        }
+    };
+    let ec2 = match access.open().await {
+        Ok(ec2) => ec2,
+        Err(error) => {
+            let place = Place {
+                region: region.to_string(),
+                endpoint: access.endpoint(),
+            };
+            return Ok(missing(place, &error));
+        }
+    };
+    let entries = run.plan_one(Resource::EbsCopies(MadeSet {
+        place: ec2.place(),
+        planned: Timestamp::now(),
+        // They are found by the run's tag.
+        snapshots: Vec::new(),
+        ..made.clone()
+    }))?;
+    let key = env.config.ebs.copy_kms_key.as_deref();
+    let orders: Vec<_> = set
+        .iter()
+        .map(|(volume, one)| CopyOrder::new(&one.id, volume, &place.region, key, tags))
+        .collect();
+    match copied(&ec2, &orders, set, run.id(), env).await {
+        Ok(copies) => Ok(Away {
+            record: Some(Copies {
+                place: ec2.place(),
+                outcome: CopyOutcome::Made(copies),
+            }),
+            entries,
+            ec2: Some(ec2),
+        }),
+        Err(error) if error.exit() == Exit::Interrupted => Err(error.into()),
+        Err(error) => {
+            let away = missing(ec2.place(), &error);
+            for left in run.release(&entries, &env.tools).await? {
+                tracing::warn!(resource = %left.resource, error = %left.error, "not given back yet");
+            }
+            Ok(away)
+        }
+    }
+}
+
+async fn copied(
+    ec2: &SharedEc2,
+    orders: &[CopyOrder],
+    set: &BTreeMap<VolumeId, Snapshot>,
+    run: RunId,
+    env: &Environment,
+) -> Result<BTreeMap<SnapshotId, SnapshotId>, EbsError> {
+    let settings = &env.config.ebs;
+    let meter = Meter::expecting(set.values().map(|one| one.bytes).sum());
+    let phase = format!("copy snapshots to {}", ec2.place().region);
+    env.progress.begin(&phase, &meter);
+    let limits = Limits {
+        within: settings.complete_within.0,
+        quiet: env.tools.ebs.quiet(),
+    };
+    let patience = Patience::new(settings.retry_for.0, env.cancel.clone());
+    let copies = copy_all(
+        ec2.as_ref(),
+        orders,
+        run,
+        limits,
+        &patience,
+        &meter,
+        &env.cancel,
+    )
+    .await;
+    env.progress.end(&phase);
+    copies
+}
+
+/// Lets the accounts of `[ebs] share_with` use the snapshots of `set` and their copies. That it fails fails no backup: it is warned of, and recorded.
+///
+/// # Errors
+/// [`EbsError`] where the run was asked to end.
+pub(super) async fn share(
+    planned: &PlannedSet,
+    away: &Away,
+    set: &BTreeMap<VolumeId, Snapshot>,
+    env: &Environment,
+) -> Result<Option<Shared>, EbsError> {
+    let with = &env.config.ebs.share_with;
+    if with.is_empty() {
+        return Ok(None);
+    }
+    let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());
+    let ids: Vec<_> = set.values().map(|one| one.id.clone()).collect();
+    let mut shared = share_all(planned.ec2.as_ref(), &ids, with, &patience).await;
+    if let (
+        Some(ec2),
+        Some(Copies {
+            outcome: CopyOutcome::Made(made),
+            ..
+        }),
+    ) = (&away.ec2, &away.record)
+    {
+        let copies: Vec<_> = made.values().cloned().collect();
+        let copies = share_all(ec2.as_ref(), &copies, with, &patience).await;
+        shared = shared.and(copies);
+    }
+    let failed = match shared {
+        Ok(()) => None,
+        Err(error) if error.exit() == Exit::Interrupted => return Err(error),
+        Err(error) => {
+            let hint = error
+                .hint()
+                .map_or_else(String::new, |hint| format!(": {hint}"));
+            tracing::warn!("NOT ALL SNAPSHOTS ARE SHARED: {error}{hint}");
+            Some(error.to_string())
+        }
+    };
+    Ok(Some(Shared {
+        with: with.clone(),
+        failed,
+    }))
+}
+
+/// Locks snapshots and copies as the manifest, which is written, says. That it fails is warned of: the backup is there, and `verify` says what is not
+/// locked.
+pub(super) async fn lock(
+    manifest: &SnapshotManifest,
+    planned: &PlannedSet,
+    away: &Away,
+    env: &Environment,
+) {
+    let Some(lock) = manifest.snapshots.lock.map(Lock::from) else {
+        return;
+    };
+    let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());
+    for located in manifest.snapshots.located() {
+        let ec2 = match (located.copied, &away.ec2) {
+            (true, Some(ec2)) => ec2,
+            (true, None) => continue,
+            (false, _) => &planned.ec2,
+        };
+        lock_there(ec2, &located, lock, &patience).await;
+    }
+}
+
+async fn lock_there(ec2: &SharedEc2, located: &Located, lock: Lock, patience: &Patience) {
+    let ids = located.ids();
+    match lock_all(ec2.as_ref(), &ids, lock, patience).await {
+        Ok(()) => {
+            tracing::info!(place = %located.place, "{} snapshots are locked ({lock})", ids.len())
+        }
+        Err(error) => {
+            let hint = error
+                .hint()
+                .map_or_else(String::new, |hint| format!(": {hint}"));
+            tracing::warn!(
+                "NOT ALL SNAPSHOTS ARE LOCKED in {}: {error}{hint}. The backup is complete; `freezeframe verify` says which are not, `aws ec2 lock-snapshot` locks them",
+                located.place
+            );
+        }
+    }
+}
+
+/// What becomes of snapshots or copies whose run ended before its journal said what they are. Without a manifest of this run, or where that does not
+/// name them (`part`), they are no backup and are deleted; else they stay, and get their lock where they were to have one. Where the store cannot tell,
+/// nothing is deleted: it may be the last good backup.
+///
+/// # Errors
+/// [`ReleaseError`]; then something is there, or nobody knows.
+pub(super) async fn set_to_rights(
+    made: &MadeSet,
+    part: impl Fn(&SnapshotSet) -> Option<Located>,
+    access: &Access,
+    stores: &Stores,
+) -> Result<(), ReleaseError> {
+    let store = stores.open(&made.store, made.server.as_deref())?;
+    let recorded = match catalog::read_recorded(store.as_ref(), made.set).await {
+        Ok(recorded) => Some(recorded),
+        Err(CatalogError::NoSuchSet { .. } | CatalogError::Unfinished { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let patience = Patience::new(GIVING_BACK, CancellationToken::new());
+    let kept = match &recorded {
+        Some(Recorded::Snapshots(manifest)) if manifest.run == made.run => {
+            part(&manifest.snapshots).map(|located| (located, manifest.snapshots.lock))
+        }
+        _ => None,
+    };
+    if let Some((located, lock)) = kept {
+        tracing::info!(set = %made.set, place = %located.place, "the snapshots are a backup, and stay");
+        if let Some(lock) = lock {
+            match access.open_at(&located.place).await {
+                Ok(ec2) => lock_there(&ec2, &located, lock.into(), &patience).await,
+                Err(error) => tracing::warn!(
+                    %error,
+                    "NOT ALL SNAPSHOTS ARE LOCKED in {}: `freezeframe verify` says which are not", located.place
+                ),
+            }
+        }
+        return Ok(());
+    }
+    let ec2 = access.open_at(&made.place).await?;
+    let (now, quiet) = (Timestamp::now(), access.quiet());
+    set::give_back(ec2.as_ref(), made, &patience, now, quiet).await?;
+    Ok(())
+}
