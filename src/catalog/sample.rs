@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{key, write_intent, write_manifest};
 use crate::archive::{Level, Method, PackOptions, PackSummary, SourceTree, pack};
-use crate::ids::{BackupId, OpTime, ShardName};
+use crate::ids::{BackupId, DeploymentId, OpTime, ShardName};
 use crate::manifest::table::TableWriter;
 use crate::manifest::*;
 use crate::progress::Meter;
@@ -245,4 +245,47 @@ pub(crate) async fn write(store: &SharedStore) -> Manifest {
     let manifest = manifest();
     write_manifest(store.as_ref(), &manifest).await.unwrap();
     manifest
+}
+
+/// A set of these replica sets of the deployment `of`; without its manifest unless it is `finished`.
+pub(crate) async fn write_as(
+    store: &dyn Store,
+    id: BackupId,
+    of: &DeploymentId,
+    names: &[&str],
+    finished: bool,
+) {
+    let deployment = Deployment {
+        id: of.clone(),
+        sharded: true,
+    };
+    let manifest = manifest();
+    let members: Vec<_> = names.iter().copied().map(member).collect();
+    let planned = members.iter().map(|member| IntentMember {
+        shard: member.shard.clone(),
+        address: member.address.clone(),
+    });
+    let intent = Intent {
+        id,
+        deployment: deployment.clone(),
+        members: planned.collect(),
+        ..intent()
+    };
+    write_intent(store, &intent).await.unwrap();
+    for name in names {
+        let object = format!("{name}.tar.xz");
+        store.put(&key(id, &object), &archive(name)).await.unwrap();
+    }
+    let (bytes, files) = table(names);
+    store.put(&key(id, FILES), &bytes).await.unwrap();
+    if finished {
+        let manifest = Manifest {
+            id,
+            deployment,
+            members,
+            files,
+            ..manifest
+        };
+        write_manifest(store, &manifest).await.unwrap();
+    }
 }
