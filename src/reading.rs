@@ -242,7 +242,8 @@ mod tests {
                 } => {}
             }
         };
-        dying.await;
+        let seen = tokio::time::timeout(Duration::from_secs(60), dying).await;
+        seen.unwrap();
         assert!(place.is_read().await);
         let recovered = crate::recover::recover(&state, None, &place.tools)
             .await

@@ -93,47 +93,46 @@ window
 => 0
 $ freezeframe prune --deployment 65b9a1f0c3d2e4f5a6b7c8d9
 file://DIR/store, deployment 65b9a1f0c3d2e4f5a6b7c8d9
-stays: the newest 3, what is within 7days of the newest (days and weeks of UTC)
+stays: the newest 3, what is within 7 d of the newest (days and weeks of UTC)
 
 BACKUP                        AGE  SIZE           WHY
 mongo_backup-20260101_020000  AGE  5.2 KiB  keep  held
 mongo_backup-20260102_020000  AGE  1.7 KiB  DROP  never finished, and a newer one is good
 mongo_backup-20260115_020000  AGE  5.0 KiB  DROP  no rule keeps it
-mongo_backup-20260127_020000  AGE  5.0 KiB  keep  one of the newest 3, within 7days of the newest
-mongo_backup-20260129_020000  AGE  4.5 KiB  keep  within 7days of the newest
-mongo_backup-20260130_020000  AGE  5.0 KiB  keep  one of the newest 3, within 7days of the newest
-mongo_backup-20260131_020000  AGE  5.3 KiB  keep  newest good one, newest verified one, one of the newest 3, within 7days of the newest
+mongo_backup-20260127_020000  AGE  5.0 KiB  keep  one of the newest 3, within 7 d of the newest
+mongo_backup-20260129_020000  AGE  4.5 KiB  keep  DAMAGED, within 7 d of the newest
+mongo_backup-20260130_020000  AGE  5.0 KiB  keep  one of the newest 3, within 7 d of the newest
+mongo_backup-20260131_020000  AGE  5.3 KiB  keep  newest good one, newest verified one, one of the newest 3, within 7 d of the newest
 
 2 of 7 to go, 6.7 KiB freed by that
 nothing was done; add --yes to do it
 => 3
 $ freezeframe prune --deployment 65b9a1f0c3d2e4f5a6b7c8d9 --yes
 file://DIR/store, deployment 65b9a1f0c3d2e4f5a6b7c8d9
-stays: the newest 3, what is within 7days of the newest (days and weeks of UTC)
+stays: the newest 3, what is within 7 d of the newest (days and weeks of UTC)
 
 BACKUP                        AGE  SIZE              WHY
 mongo_backup-20260101_020000  AGE  5.2 KiB  keep     held
 mongo_backup-20260102_020000  AGE  1.7 KiB  removed  never finished, and a newer one is good
 mongo_backup-20260115_020000  AGE  5.0 KiB  removed  no rule keeps it
-mongo_backup-20260127_020000  AGE  5.0 KiB  keep     one of the newest 3, within 7days of the newest
-mongo_backup-20260129_020000  AGE  4.5 KiB  keep     within 7days of the newest
-mongo_backup-20260130_020000  AGE  5.0 KiB  keep     one of the newest 3, within 7days of the newest
-mongo_backup-20260131_020000  AGE  5.3 KiB  keep     newest good one, newest verified one, one of the newest 3, within 7days of the newest
+mongo_backup-20260127_020000  AGE  5.0 KiB  keep     one of the newest 3, within 7 d of the newest
+mongo_backup-20260129_020000  AGE  4.5 KiB  keep     DAMAGED, within 7 d of the newest
+mongo_backup-20260130_020000  AGE  5.0 KiB  keep     one of the newest 3, within 7 d of the newest
+mongo_backup-20260131_020000  AGE  5.3 KiB  keep     newest good one, newest verified one, one of the newest 3, within 7 d of the newest
 
 removed 2 of 7, 6.7 KiB freed
 => 0
 $ freezeframe prune --deployment 65b9a1f0c3d2e4f5a6b7c8d9
 file://DIR/store, deployment 65b9a1f0c3d2e4f5a6b7c8d9
-stays: the newest 3, what is within 7days of the newest (days and weeks of UTC)
+stays: the newest 3, what is within 7 d of the newest (days and weeks of UTC)
 
 BACKUP                        AGE  SIZE           WHY
 mongo_backup-20260101_020000  AGE  5.2 KiB  keep  held
-mongo_backup-20260127_020000  AGE  5.0 KiB  keep  one of the newest 3, within 7days of the newest
-mongo_backup-20260129_020000  AGE  4.5 KiB  keep  within 7days of the newest
-mongo_backup-20260130_020000  AGE  5.0 KiB  keep  one of the newest 3, within 7days of the newest
-mongo_backup-20260131_020000  AGE  5.3 KiB  keep  newest good one, newest verified one, one of the newest 3, within 7days of the newest
+mongo_backup-20260127_020000  AGE  5.0 KiB  keep  one of the newest 3, within 7 d of the newest
+mongo_backup-20260129_020000  AGE  4.5 KiB  keep  DAMAGED, within 7 d of the newest
+mongo_backup-20260130_020000  AGE  5.0 KiB  keep  one of the newest 3, within 7 d of the newest
+mongo_backup-20260131_020000  AGE  5.3 KiB  keep  newest good one, newest verified one, one of the newest 3, within 7 d of the newest
 
-0 of 5 to go, 0 B freed by that
 nothing is to be removed
 => 0
 $ freezeframe verify 20260101_020000
@@ -144,14 +143,14 @@ mongo_backup-20260101_020000 is held no more: the rules of [retention] say how l
 => 0
 $ freezeframe prune --deployment 65b9a1f0c3d2e4f5a6b7c8d9 --yes
 file://DIR/store, deployment 65b9a1f0c3d2e4f5a6b7c8d9
-stays: the newest 3, what is within 7days of the newest (days and weeks of UTC)
+stays: the newest 3, what is within 7 d of the newest (days and weeks of UTC)
 
 BACKUP                        AGE  SIZE              WHY
 mongo_backup-20260101_020000  AGE  5.3 KiB  removed  no rule keeps it
-mongo_backup-20260127_020000  AGE  5.0 KiB  keep     one of the newest 3, within 7days of the newest
-mongo_backup-20260129_020000  AGE  4.5 KiB  keep     within 7days of the newest
-mongo_backup-20260130_020000  AGE  5.0 KiB  keep     one of the newest 3, within 7days of the newest
-mongo_backup-20260131_020000  AGE  5.3 KiB  keep     newest good one, newest verified one, one of the newest 3, within 7days of the newest
+mongo_backup-20260127_020000  AGE  5.0 KiB  keep     one of the newest 3, within 7 d of the newest
+mongo_backup-20260129_020000  AGE  4.5 KiB  keep     DAMAGED, within 7 d of the newest
+mongo_backup-20260130_020000  AGE  5.0 KiB  keep     one of the newest 3, within 7 d of the newest
+mongo_backup-20260131_020000  AGE  5.3 KiB  keep     newest good one, newest verified one, one of the newest 3, within 7 d of the newest
 
 removed 1 of 5, 5.3 KiB freed
 => 0
@@ -195,7 +194,7 @@ error: cannot tell whose backups to prune: no member of this host says
 => 3
 $ freezeframe prune --deployment 0123456789abcdef01234567 --yes
 file://DIR/store, deployment 0123456789abcdef01234567
-stays: the newest 3, what is within 7days of the newest (days and weeks of UTC)
+stays: the newest 3, what is within 7 d of the newest (days and weeks of UTC)
 
 BACKUP                        AGE  SIZE           WHY
 mongo_backup-20260101_020000  AGE  5.0 KiB  keep  another deployment's
@@ -206,7 +205,6 @@ mongo_backup-20260129_020000  AGE  5.0 KiB  keep  another deployment's
 mongo_backup-20260130_020000  AGE  5.0 KiB  keep  another deployment's
 mongo_backup-20260131_020000  AGE  5.3 KiB  keep  another deployment's
 
-0 of 7 to go, 0 B freed by that
 nothing is to be removed
 => 0
 $ freezeframe prune --deployment mine
@@ -229,7 +227,7 @@ fn the_rules_are_those_of_the_configuration() {
         str![[r#"
 $ freezeframe prune --deployment 65b9a1f0c3d2e4f5a6b7c8d9
 file://DIR/store, deployment 65b9a1f0c3d2e4f5a6b7c8d9
-stays: the newest 1, what is within 1s of the newest, the newest of each of 2 weeks, the newest of each of 5 months (days and weeks of UTC)
+stays: the newest 1, what is within 1 s of the newest, the newest of each of 2 weeks, the newest of each of 5 months (days and weeks of UTC)
 
 BACKUP                        AGE  SIZE           WHY
 mongo_backup-20260101_020000  AGE  5.0 KiB  DROP  no rule keeps it
@@ -238,7 +236,7 @@ mongo_backup-20260115_020000  AGE  5.0 KiB  keep  newest of its week
 mongo_backup-20260127_020000  AGE  5.0 KiB  DROP  no rule keeps it
 mongo_backup-20260129_020000  AGE  5.0 KiB  DROP  no rule keeps it
 mongo_backup-20260130_020000  AGE  5.0 KiB  DROP  no rule keeps it
-mongo_backup-20260131_020000  AGE  5.3 KiB  keep  newest good one, newest verified one, one of the newest 1, within 1s of the newest, newest of its week, newest of its month
+mongo_backup-20260131_020000  AGE  5.3 KiB  keep  newest good one, newest verified one, one of the newest 1, within 1 s of the newest, newest of its week, newest of its month
 
 5 of 7 to go, 24.8 KiB freed by that
 nothing was done; add --yes to do it

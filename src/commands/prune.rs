@@ -44,7 +44,7 @@ pub async fn run(context: Context, arguments: PruneArgs) -> Result<Exit, Failure
         let report = Report::new(&env, &ours, &rules, &planned, &BTreeMap::new());
         print(json, &report, || {
             let then = match nothing_goes {
-                true => "nothing is to be removed\n",
+                true => "",
                 false => "nothing was done; add --yes to do it\n",
             };
             report.render(&planned, now) + then
@@ -224,7 +224,7 @@ impl<'a> Report<'a> {
                 age(now.duration_since(line.id.started())),
                 human::size(line.size),
                 line.word().to_owned(),
-                decided.verdict.words(self.rules),
+                decided.words(self.rules),
             ]
         });
         let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
@@ -239,28 +239,21 @@ impl<'a> Report<'a> {
                     .try_for_each(|hint| writeln!(text, "  hint: {hint}"));
             }
         }
-        let of = self.backups.len();
-        let gone = self
-            .backups
-            .iter()
-            .filter(|line| line.outcome == Some("removed"));
-        let to_go = self
-            .backups
-            .iter()
-            .filter(|line| line.action == Action::Drop);
-        let _ = match self.backups.iter().any(|line| line.outcome.is_some()) {
-            true => writeln!(
-                text,
-                "\nremoved {} of {of}, {} freed",
-                gone.count(),
-                human::size(self.frees)
-            ),
-            false => writeln!(
-                text,
-                "\n{} of {of} to go, {} freed by that",
-                to_go.count(),
-                human::size(self.frees)
-            ),
+        let count = |wanted: &dyn Fn(&Line<'_>) -> bool| {
+            let found = self.backups.iter().filter(|line| wanted(line));
+            (found.count(), self.backups.len(), human::size(self.frees))
+        };
+        let done = self.backups.iter().any(|line| line.outcome.is_some());
+        let _ = if done {
+            let (gone, of, freed) = count(&|line| line.outcome == Some("removed"));
+            writeln!(text, "\nremoved {gone} of {of}, {freed} freed")
+        } else {
+            match count(&|line| line.action == Action::Drop) {
+                (0, ..) => writeln!(text, "\nnothing is to be removed"),
+                (to_go, of, freed) => {
+                    writeln!(text, "\n{to_go} of {of} to go, {freed} freed by that")
+                }
+            }
         };
         text
     }

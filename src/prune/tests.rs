@@ -293,6 +293,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => index().prop_map(Event::Read),
         4 => (1i64..100).prop_map(Event::Clock),
         1 => (-20_000i64..20_000).prop_map(Event::Clock),
+        2 => (-500i64..500).prop_map(Event::Clock),
         5 => prop::option::of((0..Call::ALL.len(), 1u32..12)).prop_map(|fault| Event::Prune { fault }),
     ]
 }

@@ -1,6 +1,6 @@
 //! The decision as a person reads it.
 
-use super::{Backup, DropReason, KeepReason, Rules, SETTLED, Span, Verdict};
+use super::{Condition, Decided, DropReason, KeepReason, Rules, SETTLED, Span, Verdict};
 use crate::human;
 
 impl Rules {
@@ -8,7 +8,10 @@ impl Rules {
     pub fn sentence(&self) -> String {
         let mut parts = vec![
             format!("the newest {}", self.keep_last),
-            format!("what is within {} of the newest", self.keep_within),
+            format!(
+                "what is within {} of the newest",
+                human::duration(self.keep_within.0)
+            ),
         ];
         parts.extend(Span::all().filter_map(|span| match span.wanted(self) {
             0 => None,
@@ -47,7 +50,12 @@ impl KeepReason {
             Self::NewestGood => "newest good one".into(),
             Self::NewestVerified => "newest verified one".into(),
             Self::KeepLast => format!("one of the newest {}", rules.keep_last),
-            Self::KeepWithin => format!("within {} of the newest", rules.keep_within),
+            Self::KeepWithin => {
+                format!(
+                    "within {} of the newest",
+                    human::duration(rules.keep_within.0)
+                )
+            }
             Self::Hourly => "newest of its hour".into(),
             Self::Daily => "newest of its day".into(),
             Self::Weekly => "newest of its week".into(),
@@ -70,22 +78,23 @@ impl DropReason {
     }
 }
 
-impl Verdict {
+impl Decided {
     /// Every reason in words.
     pub fn words(&self, rules: &Rules) -> String {
-        match self {
-            Self::Drop(reason) => reason.words().to_owned(),
-            Self::Keep(reasons) => {
-                let words: Vec<_> = reasons.iter().map(|reason| reason.words(rules)).collect();
-                words.join(", ")
-            }
-        }
-    }
-}
-
-impl Backup {
-    /// How much room it takes, in words.
-    pub fn size(&self) -> String {
-        human::size(self.bytes)
+        let reasons = match &self.verdict {
+            Verdict::Drop(reason) => return reason.words().to_owned(),
+            Verdict::Keep(reasons) => reasons.iter().map(|reason| reason.words(rules)),
+        };
+        // What stays though it is no good backup must not look like one.
+        let worth = match self.backup.condition {
+            Condition::Damaged => Some("DAMAGED".to_owned()),
+            Condition::Unfinished { .. } => Some("unfinished".to_owned()),
+            Condition::Good { .. } | Condition::NotUnderstood => None,
+        };
+        worth
+            .into_iter()
+            .chain(reasons)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
