@@ -19,6 +19,8 @@ mod hand;
 mod help;
 #[path = "cli/members.rs"]
 mod members;
+#[path = "cli/retention.rs"]
+mod retention;
 #[path = "cli/scene.rs"]
 mod scene;
 #[path = "cli/snapshots.rs"]

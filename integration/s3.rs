@@ -28,6 +28,8 @@ mod network;
 mod object_lock;
 #[path = "s3/policy.rs"]
 mod policy;
+#[path = "s3/prune.rs"]
+mod prune;
 #[path = "s3/read_back.rs"]
 mod read_back;
 #[path = "s3/s3s_fs_server.rs"]

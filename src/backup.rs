@@ -38,7 +38,8 @@ use crate::progress::{Meter, Progress};
 use crate::store::{SharedStore, Store};
 use contents::{Contents, Subject, View};
 pub use error::BackupError;
-use journal::Entry;
+use journal::{Entry, JournalError};
+use lease::{LeaseError, Scope, Work};
 use picture::Pictures;
 use plan::{PicturePlan, Plan, PlannedPicture};
 use preflight::examine::Aim;
@@ -171,7 +172,14 @@ pub(crate) async fn begin(
     // What is half written when we are killed can be told from what other hosts write there.
     let store = env.store.of_run(run.id());
     let store = store.unwrap_or_else(|| env.store.clone());
-    take_leases(run, contents, expected, store.as_ref()).await?;
+    take_leases::<BackupError>(
+        run,
+        contents.scopes(),
+        expected,
+        Work::Backup,
+        store.as_ref(),
+    )
+    .await?;
     tracing::debug!("took the lease on {}", contents.deployment.id);
     let id = run.id();
     begin_set(run, &store, of, |set| contents.intent(id, set)).await
@@ -205,21 +213,25 @@ pub(crate) async fn publish(
     Ok(manifest)
 }
 
-/// Takes the lease on every replica set of the plan.
-async fn take_leases(
+/// Takes the lease on each of `scopes`.
+///
+/// # Errors
+/// Of the journal, or of the lease.
+pub(crate) async fn take_leases<E: From<JournalError> + From<LeaseError>>(
     run: &mut Run,
-    contents: &Contents,
+    scopes: impl IntoIterator<Item = Scope>,
     expected: Duration,
+    work: Work,
     store: &dyn Store,
-) -> Result<(), BackupError> {
-    for scope in contents.scopes() {
+) -> Result<(), E> {
+    for scope in scopes {
         run.plan_one(Resource::Lease {
             store: store.url(),
             server: store.server(),
             scope: scope.clone(),
             run: run.id(),
         })?;
-        lease::take(store, &scope, run.id(), expected).await?;
+        lease::take_for(store, &scope, run.id(), expected, work).await?;
     }
     Ok(())
 }

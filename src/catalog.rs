@@ -2,6 +2,10 @@
 //!
 //! A set is complete when its manifest is there, sound, and every object it names has its size.
 
+pub mod at_work;
+mod clear;
+pub mod hold;
+pub mod reader;
 mod recorded;
 pub mod render;
 pub mod summary;
@@ -17,6 +21,7 @@ use crate::manifest::seal::{self, SealError};
 use crate::manifest::{INTENT, Intent, MANIFEST, Manifest};
 use crate::store::{ObjectInfo, Store, StoreError};
 
+pub use clear::clear;
 pub use recorded::{Recorded, read_recorded, render as render_snapshots, write_snapshots};
 pub use summary::{SetState, SetSummary, list};
 pub use verification::write_verification;

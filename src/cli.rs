@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::archive::Profile;
 use crate::config::{DEFAULT_PATH, MOST_THREADS, Period};
 use crate::error::Exit;
-use crate::ids::{Label, MemberAddr, RunId, ShardName};
+use crate::ids::{DeploymentId, Label, MemberAddr, RunId, ShardName};
 
 /// What the program can end with, one line each below a headline.
 pub const EXIT_CODES: &str = "\
@@ -84,6 +84,10 @@ pub enum Verb {
     Verify(VerifyArgs),
     /// Restore a backup to a directory
     Restore(RestoreArgs),
+    /// Remove the backups that no rule of [retention] keeps, and tell why each of the others stays
+    Prune(PruneArgs),
+    /// Keep a backup from being pruned, whatever the rules say
+    Hold(HoldArgs),
     /// Give back what a dead run left behind: locks, mounts, snapshots, volumes, unfinished uploads
     Recover(RecoverArgs),
     /// Unlock a member that is fsyncLocked
@@ -266,6 +270,34 @@ impl VolumeArgs {
             || self.throughput.is_some()
             || self.size.is_some()
     }
+}
+
+/// `prune`
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Whose backups to prune, as `show` names it; others' are never touched [default: that of the members on this host]
+    #[arg(long, value_name = "ID")]
+    pub deployment: Option<DeploymentId>,
+
+    /// Do it; without this, only tell what would be done
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `hold`
+#[derive(Debug, Args)]
+pub struct HoldArgs {
+    /// Which backup
+    #[command(flatten)]
+    pub which: Which,
+
+    /// What it is kept for
+    #[arg(long, value_name = "TEXT", conflicts_with = "release")]
+    pub note: Option<String>,
+
+    /// Let it go again
+    #[arg(long)]
+    pub release: bool,
 }
 
 /// `recover`

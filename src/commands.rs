@@ -4,8 +4,10 @@ mod backup;
 mod check;
 mod generate;
 mod guard;
+mod hold;
 mod list;
 mod pack;
+mod prune;
 mod recover;
 mod restore;
 mod rollback;
@@ -181,6 +183,8 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Restore(arguments) => {
             interruptible(context, |context| restore::run(context, arguments))
         }
+        Verb::Prune(arguments) => interruptible(context, |context| prune::run(context, arguments)),
+        Verb::Hold(arguments) => interruptible(context, |context| hold::run(context, arguments)),
         // Done above, without a configuration.
         Verb::Generate(_) | Verb::Pack(_) | Verb::Unpack(_) => Ok(Exit::Done),
         #[cfg(debug_assertions)]

@@ -5,6 +5,7 @@ pub mod access;
 mod archive;
 pub mod ebs;
 mod lvm;
+mod retention;
 pub mod s3;
 mod value;
 
@@ -19,10 +20,12 @@ use self::s3::{ProxyUrl, S3Config};
 use crate::archive::Method;
 use crate::error::{Exit, Explain};
 use crate::ids::MemberAddr;
+use crate::retention::Rules;
 use crate::secret::{Secret, SecretError, refuse_exposed, without_user_info};
 use crate::store::StoreSettings;
 pub use archive::{ArchiveConfig, MOST_THREADS};
 pub use lvm::{LvmConfig, LvmWindow};
+pub use retention::RetentionConfig;
 pub use value::{Period, Size, SnapshotSize, StoreUrl};
 
 /// Where the configuration is read from unless told otherwise.
@@ -52,6 +55,9 @@ pub struct Config {
     /// How archives are made.
     #[serde(default)]
     pub archive: ArchiveConfig,
+    /// Which backups stay.
+    #[serde(default)]
+    pub retention: RetentionConfig,
     /// Places on this host.
     #[serde(default)]
     pub host: HostConfig,
@@ -322,6 +328,7 @@ impl Config {
             lvm: LvmConfig::default(),
             ebs: EbsConfig::default(),
             archive: ArchiveConfig::default(),
+            retention: RetentionConfig::default(),
             host: HostConfig::default(),
             restore: RestoreConfig::default(),
         }
@@ -411,6 +418,7 @@ impl Config {
             .find(|(broken, ..)| *broken)
             .map(|(_, key, message, fix)| (key, message, fix))
             .or_else(|| self.archive.contradiction())
+            .or_else(|| self.retention.contradiction())
             .or_else(|| self.s3.contradiction())
             .or_else(|| self.ebs.contradiction())
     }
@@ -437,8 +445,14 @@ impl Config {
         if let Method::Portable(level) = self.archive.method() {
             config.archive.level = Some(level.preset());
         }
+        config.retention.keep_within = Some(self.retention_rules().keep_within);
         config.restore.scratch_dir = Some(self.scratch_dir());
         config
+    }
+
+    /// Which backups stay in the configured store.
+    pub fn retention_rules(&self) -> Rules {
+        self.retention.rules(self.store.url.is_s3())
     }
 
     /// How long the members may be held: `max_lock`, or `max_hold` for the provider "hold".

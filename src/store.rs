@@ -441,6 +441,17 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether we may not do what was tried, however often.
+    pub fn is_denial(&self) -> bool {
+        match self {
+            Self::Denied { .. } => true,
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
+}
+
 impl Explain for StoreError {
     fn hint(&self) -> Option<String> {
         match self {

@@ -6,9 +6,9 @@ use snapbox::{assert_data_eq, str};
 
 use crate::scene::Scene;
 
-const VERBS: [&str; 13] = [
-    "check", "backup", "snapshot", "rollback", "list", "show", "verify", "restore", "recover",
-    "unlock", "pack", "unpack", "config",
+const VERBS: [&str; 15] = [
+    "check", "backup", "snapshot", "rollback", "list", "show", "verify", "restore", "prune",
+    "hold", "recover", "unlock", "pack", "unpack", "config",
 ];
 
 #[test]
@@ -31,6 +31,9 @@ Commands:
   show      Show one backup, or the files in it
   verify    Read a backup again and check every hash
   restore   Restore a backup to a directory
+  prune     Remove the backups that no rule of [retention] keeps, and tell why each of the others
+            stays
+  hold      Keep a backup from being pruned, whatever the rules say
   recover   Give back what a dead run left behind: locks, mounts, snapshots, volumes, unfinished
             uploads
   unlock    Unlock a member that is fsyncLocked
@@ -194,7 +197,7 @@ error: DIR/freezeframe.toml: TOML parse error at line 6, column 2
   |
 6 | [windw]
   |  ^^^^^
-unknown field `windw`, expected one of `store`, `s3`, `mongodb`, `window`, `lvm`, `ebs`, `archive`, `host`, `restore`
+unknown field `windw`, expected one of `store`, `s3`, `mongodb`, `window`, `lvm`, `ebs`, `archive`, `retention`, `host`, `restore`
   hint: every key is explained in the shipped freezeframe.toml; only [store] url must be there
 => 2
 $ freezeframe list
@@ -286,6 +289,15 @@ profile = "portable"
 level = 1
 threads = CORES
 diagnostic_data = false
+
+[retention]
+keep_last = 3
+keep_within = "7days"
+hourly = 0
+daily = 0
+weekly = 0
+monthly = 0
+yearly = 0
 
 [host]
 state_dir = "DIR/state"

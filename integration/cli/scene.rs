@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use freezeframe::catalog;
+use freezeframe::manifest::{Intent, Manifest};
+use freezeframe::store::Store;
+use freezeframe::store::local::LocalStore;
 use regex::Regex;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -43,6 +47,29 @@ impl Scene {
             std::fs::copy(entry.path(), to).unwrap();
         }
         scene
+    }
+
+    /// Adds the frozen set once more, as if it had been begun at the moment in `name`.
+    pub fn add_set(&self, name: &str) {
+        let folder = LocalStore::open(&self.path("store")).unwrap();
+        let (frozen, id) = (SET.parse().unwrap(), name.parse().unwrap());
+        let adding = async {
+            let intent = catalog::read_intent(&folder, frozen).await.unwrap();
+            let manifest = catalog::load(&folder, frozen).await.unwrap();
+            let intent = Intent { id, ..intent };
+            catalog::write_intent(&folder, &intent).await.unwrap();
+            for (object, _) in manifest.objects() {
+                let bytes = std::fs::read(self.object(object)).unwrap();
+                folder.put(&catalog::key(id, object), &bytes).await.unwrap();
+            }
+            let manifest = Manifest {
+                id,
+                ..manifest.clone()
+            };
+            catalog::write_manifest(&folder, &manifest).await.unwrap();
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(adding);
     }
 
     /// Writes the configuration anew.
@@ -180,6 +207,7 @@ impl Scene {
             (r"127\.0\.0\.1:\d{4,}", "127.0.0.1:PORT"),
             (r"20[2-9]\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "TIME"),
             (r"\brun [0-9a-f]{8}\b", "run RUN"),
+            (r"held since \S+ by [^\s:]+", "held since TIME by HOST"),
             (
                 r"\b(backup|verify)\s+[0-9a-f]{8}\s+\(pid\s+\d+,\s+since\s[^)]*\)",
                 "$1 RUN (pid PID, since DATE)",

@@ -122,6 +122,9 @@ impl Boundary {
             Self::Planned(Kind::Scratch)
             | Self::GivenBack(Kind::Scratch)
             | Self::Released(Kind::Scratch) => "verify latest --deep",
+            Self::Planned(Kind::Reading)
+            | Self::GivenBack(Kind::Reading)
+            | Self::Released(Kind::Reading) => "verify latest",
             Self::Planned(_)
             | Self::GivenBack(_)
             | Self::Released(_)

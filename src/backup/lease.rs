@@ -70,6 +70,26 @@ impl Scope {
     }
 }
 
+/// What a lease is taken for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// To write a backup.
+    #[default]
+    Backup,
+    /// To prune backups.
+    Prune,
+    /// What a newer program does with it.
+    #[serde(other)]
+    Other,
+}
+
+impl Work {
+    fn is_backup(&self) -> bool {
+        *self == Self::Backup
+    }
+}
+
 /// What a lease says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Lease {
@@ -78,6 +98,8 @@ struct Lease {
     host: String,
     taken: Timestamp,
     ends: Timestamp,
+    #[serde(default, skip_serializing_if = "Work::is_backup")]
+    work: Work,
 }
 
 /// Who has a lease.
@@ -87,8 +109,10 @@ pub struct Holder {
     pub host: String,
     /// The run.
     pub run: RunId,
-    /// What it writes.
+    /// What it is on.
     pub shard: ShardName,
+    /// What it is for.
+    pub work: Work,
     /// When it began.
     pub since: Timestamp,
     /// When the lease counts no more.
@@ -116,11 +140,17 @@ impl std::fmt::Display for Holder {
             shard,
             since,
             ends,
+            work,
             ..
         } = self;
+        let does = match work {
+            Work::Backup => "is writing a backup of",
+            Work::Prune => "is pruning the backups of",
+            Work::Other => "is at work on the backups of",
+        };
         write!(
             f,
-            "{host} is writing a backup of {shard} (run {run}, since {since:.0}, lease until {ends:.0})"
+            "{host} {does} {shard} (run {run}, since {since:.0}, lease until {ends:.0})"
         )
     }
 }
@@ -222,6 +252,20 @@ pub async fn take(
     run: RunId,
     expected: Duration,
 ) -> Result<(), LeaseError> {
+    take_for(store, scope, run, expected, Work::Backup).await
+}
+
+/// As [`take`], for other work as well.
+///
+/// # Errors
+/// As [`take`].
+pub async fn take_for(
+    store: &dyn Store,
+    scope: &Scope,
+    run: RunId,
+    expected: Duration,
+    work: Work,
+) -> Result<(), LeaseError> {
     for _ in 0..TRIES {
         let last = numbers(store, scope).await?.pop_last();
         if let Some((number, keys)) = &last
@@ -232,7 +276,7 @@ pub async fn take(
         }
         let number = last.map_or(0, |(number, _)| number).saturating_add(1);
         let ours = scope.key(number);
-        let document = serde_json::to_vec(&lease(run, expected))?;
+        let document = serde_json::to_vec(&lease(run, expected, work))?;
         match store.put(&ours, &document).await {
             Ok(_) => {}
             // Somebody came between our look and our try: the next look tells who.
@@ -331,7 +375,7 @@ async fn mark_released(store: &dyn Store, scope: &Scope, run: RunId) -> Result<(
     Ok(())
 }
 
-fn lease(run: RunId, expected: Duration) -> Lease {
+fn lease(run: RunId, expected: Duration, work: Work) -> Lease {
     let taken = Timestamp::now();
     let time = LEAST_TIME.max(expected.saturating_mul(4));
     let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
@@ -341,6 +385,7 @@ fn lease(run: RunId, expected: Duration) -> Lease {
         host: host::name(),
         taken,
         ends: taken.saturating_add(time).unwrap_or(Timestamp::MAX),
+        work,
     }
 }
 
@@ -360,6 +405,7 @@ async fn holder_of(
             host: lease.host,
             run: lease.run,
             shard: scope.shard.clone(),
+            work: lease.work,
             since: lease.taken,
             ends: lease.ends,
             key,

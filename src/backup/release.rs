@@ -26,9 +26,10 @@ use crate::exec::{ExecError, SharedExec};
 use crate::host::Systemd;
 use crate::human;
 use crate::ids::{BackupId, MemberAddr, RunId};
+use crate::manifest::MANIFEST;
 use crate::manifest::snapshots::SnapshotSet;
-use crate::manifest::{INTENT, MANIFEST};
 use crate::mongo::{self, Access, MongoError};
+use crate::reading;
 use crate::snapshot::btrfs::Btrfs;
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::reflink::Reflink;
@@ -193,6 +194,16 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
             let store = store.of_run(*run).unwrap_or(store);
             Ok(lease::give_back(store.as_ref(), scope, *run).await?)
         }
+        Resource::Reading {
+            store,
+            server,
+            set,
+            run,
+        } => {
+            let store = tools.stores.open(store, server.as_deref())?;
+            let store = store.of_run(*run).unwrap_or(store);
+            Ok(reading::give_back(store.as_ref(), *set, *run).await?)
+        }
         Resource::EbsSnapshots(made) => {
             let part = |set: &SnapshotSet| Some(set.taken());
             Ok(set_to_rights(made, part, &tools.ebs, &tools.stores).await?)
@@ -299,21 +310,14 @@ async fn remove_failed_set(
     if objects.iter().any(|object| object.key == manifest) {
         return Ok(());
     }
-    // The intent goes last: as long as anything is left it tells whose it is.
-    let intent = catalog::key(set, INTENT);
-    let (last, first): (Vec<_>, Vec<_>) =
-        objects.into_iter().partition(|object| object.key == intent);
-    for object in first.into_iter().chain(last) {
-        match store.delete(&object.key).await {
-            // Where nothing may be deleted, nothing waits for it either: without a manifest it is no backup.
-            Err(error @ StoreError::Denied { .. }) => {
-                tracing::warn!(%set, %error, "what the failed backup stored stays");
-                return Ok(());
-            }
-            deleted => deleted?,
+    match catalog::clear(store, set, objects).await {
+        // Where nothing may be deleted, nothing waits for it either: without a manifest it is no backup.
+        Err(error @ StoreError::Denied { .. }) => {
+            tracing::warn!(%set, %error, "what the failed backup stored stays");
+            Ok(())
         }
+        cleared => Ok(cleared?),
     }
-    Ok(())
 }
 
 fn giving_back() -> Patience {
@@ -426,6 +430,7 @@ mod tests {
     use super::*;
     use crate::backup::lease::Scope;
     use crate::catalog::sample;
+    use crate::manifest::INTENT;
     use crate::store;
 
     #[tokio::test]

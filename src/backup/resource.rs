@@ -49,6 +49,18 @@ pub enum Resource {
         /// The run that has it; another's is not ours to give back.
         run: RunId,
     },
+    /// The mark that keeps a backup from being pruned while it is read.
+    Reading {
+        /// The store's address.
+        store: String,
+        /// The server it is on, where the address does not say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
+        /// The backup.
+        set: BackupId,
+        /// The run that reads it; another's mark is not ours to give back.
+        run: RunId,
+    },
     /// EBS snapshots of an instance's volumes, unless they are a backup.
     EbsSnapshots(MadeSet),
     /// Copies of them in another region, unless they are part of a backup.
@@ -107,6 +119,7 @@ impl std::fmt::Display for Resource {
         match self {
             Self::Upload { store, set, .. } => write!(f, "unfinished objects of {set} in {store}"),
             Self::Lease { store, scope, .. } => write!(f, "lease on {scope} in {store}"),
+            Self::Reading { store, set, .. } => write!(f, "reader's mark on {set} in {store}"),
             Self::Snapshot(Snapshot::Lvm(snapshot)) => {
                 write!(f, "snapshot {}", snapshot.full_name())
             }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::backup::boundary::{self, Step};
 use crate::backup::contents::Contents;
 use crate::backup::journal::Entry;
+use crate::backup::lease::Work;
 use crate::backup::plan::Plan;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
@@ -92,7 +93,14 @@ pub async fn backup(
     env: &Environment,
 ) -> Result<SnapshotManifest, BackupError> {
     let contents = plan.contents();
-    take_leases(run, &contents, expected(plan, env), env.store.as_ref()).await?;
+    take_leases::<BackupError>(
+        run,
+        contents.scopes(),
+        expected(plan, env),
+        Work::Backup,
+        env.store.as_ref(),
+    )
+    .await?;
     let (uploading, intent) = begin_set(run, &contents, env).await?;
     let order = ordered(planned, &contents, &intent);
     let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());

@@ -22,6 +22,9 @@ pub fn table(sets: &[SetSummary], now: Timestamp) -> String {
         if let Some(owner) = &set.at_work {
             text.push_str(&format!("{}: being made by {}\n", set.id, owner.at_work()));
         }
+        for aside in asides(set, now) {
+            text.push_str(&format!("{}: {aside}\n", set.id));
+        }
         if let Some(reason) = &set.reason {
             let id = set.id.to_string();
             // Errors of the catalog name the set themselves.
@@ -32,6 +35,18 @@ pub fn table(sets: &[SetSummary], now: Timestamp) -> String {
         }
     }
     text
+}
+
+/// Who keeps the set from being pruned.
+fn asides(set: &SetSummary, now: Timestamp) -> impl Iterator<Item = String> {
+    let fresh = set.readers.iter().filter(move |reader| reader.until > now);
+    let reading = fresh.map(|reader| {
+        format!(
+            "being read by run {}, or was (until {:.0} at the latest)",
+            reader.run, reader.until
+        )
+    });
+    set.hold.iter().map(ToString::to_string).chain(reading)
 }
 
 fn row(set: &SetSummary, now: Timestamp) -> [String; 6] {
@@ -104,6 +119,7 @@ pub fn set(set: &SetSummary, manifest: &Manifest) -> String {
         ),
         ("size", human::size(set.size)),
     ];
+    lines.extend(set.hold.iter().map(|hold| ("hold", hold.to_string())));
     if let Some(reason) = &set.reason {
         lines.push(("reason", reason.clone()));
     }
@@ -161,6 +177,7 @@ pub(super) fn heading(set: &SetSummary, format: u32, tool: &str) -> String {
             .iter()
             .map(|id| ("deployment", id.to_string())),
     );
+    lines.extend(set.hold.iter().map(|hold| ("hold", hold.to_string())));
     lines.extend(set.reason.iter().map(|reason| ("reason", reason.clone())));
     lines
         .into_iter()

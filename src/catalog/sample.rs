@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::summary::{MemberSummary, SetState, SetSummary, Verdict, VerificationState};
 use super::{key, write_intent, write_manifest};
 use crate::archive::{Level, Method, PackOptions, PackSummary, SourceTree, pack};
-use crate::ids::{BackupId, OpTime, ShardName};
+use crate::ids::{BackupId, DeploymentId, OpTime, ShardName};
 use crate::manifest::table::TableWriter;
 use crate::manifest::*;
 use crate::progress::Meter;
@@ -276,5 +276,50 @@ pub(crate) fn summary() -> SetSummary {
             unreadable: 0,
         },
         at_work: None,
+        hold: None,
+        readers: Vec::new(),
+    }
+}
+
+/// A set of these replica sets of the deployment `of`; without its manifest unless it is `finished`.
+pub(crate) async fn write_as(
+    store: &dyn Store,
+    id: BackupId,
+    of: &DeploymentId,
+    names: &[&str],
+    finished: bool,
+) {
+    let deployment = Deployment {
+        id: of.clone(),
+        sharded: true,
+    };
+    let manifest = manifest();
+    let members: Vec<_> = names.iter().copied().map(member).collect();
+    let planned = members.iter().map(|member| IntentMember {
+        shard: member.shard.clone(),
+        address: member.address.clone(),
+    });
+    let intent = Intent {
+        id,
+        deployment: deployment.clone(),
+        members: planned.collect(),
+        ..intent()
+    };
+    write_intent(store, &intent).await.unwrap();
+    for name in names {
+        let object = format!("{name}.tar.xz");
+        store.put(&key(id, &object), &archive(name)).await.unwrap();
+    }
+    let (bytes, files) = table(names);
+    store.put(&key(id, FILES), &bytes).await.unwrap();
+    if finished {
+        let manifest = Manifest {
+            id,
+            deployment,
+            members,
+            files,
+            ..manifest
+        };
+        write_manifest(store, &manifest).await.unwrap();
     }
 }

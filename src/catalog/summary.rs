@@ -4,6 +4,8 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::hold::{Hold, read_hold};
+use super::reader::{Reader, readers};
 use super::verification::{Outcome, Verification, VerificationKind, read_verifications};
 use super::{CatalogError, Recorded, missing_objects, read_intent, read_recorded};
 use crate::backup::journal::Owner;
@@ -46,6 +48,10 @@ pub struct SetSummary {
     pub held_us: Option<u64>,
     /// What verifications found.
     pub verification: VerificationState,
+    /// Whether it is held, so that it is not pruned.
+    pub hold: Option<Hold>,
+    /// Who reads it, or did and left a mark that has not ended yet: it is not pruned then.
+    pub readers: Vec<Reader>,
     /// The run of this host that is making it now, where one is. The store does not know; whoever lists may.
     pub at_work: Option<Owner>,
 }
@@ -159,18 +165,22 @@ async fn summarise(
     objects: Vec<ObjectInfo>,
 ) -> Result<SetSummary, StoreError> {
     let records = match read_verifications(store, id, &objects).await {
-        Err(error) if is_denied(&error) => return Ok(closed(id, &objects, &error)),
+        // What we may not read says nothing of what else the store holds.
+        Err(error) if error.is_denial() => return Ok(closed(id, &objects, &error)),
         read => read?,
     };
-    let base = blank(id, &objects, &records);
+    let base = SetSummary {
+        hold: read_hold(store, id, &objects).await?,
+        ..blank(id, &objects, &records)
+    };
     match read_recorded(store, id).await {
         Ok(recorded) => Ok(with_manifest(base, &recorded, &objects)),
-        Err(CatalogError::Store(error)) if is_denied(&error) => Ok(closed(id, &objects, &error)),
+        Err(CatalogError::Store(error)) if error.is_denial() => Ok(closed(id, &objects, &error)),
         Err(CatalogError::Store(error)) => Err(error),
         Err(error) => {
             let intent = match read_intent(store, id).await {
                 Err(CatalogError::Store(StoreError::NotFound { .. })) => None,
-                Err(CatalogError::Store(error)) if is_denied(&error) => {
+                Err(CatalogError::Store(error)) if error.is_denial() => {
                     return Ok(closed(id, &objects, &error));
                 }
                 Err(CatalogError::Store(error)) => return Err(error),
@@ -178,15 +188,6 @@ async fn summarise(
             };
             Ok(without_manifest(base, &error, intent))
         }
-    }
-}
-
-/// Whether we may not read what is there, which says nothing of what else the store holds.
-fn is_denied(error: &StoreError) -> bool {
-    match error {
-        StoreError::Io { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
-        StoreError::Denied { .. } => true,
-        _ => false,
     }
 }
 
@@ -223,6 +224,8 @@ fn blank(
         provider: None,
         held_us: None,
         verification: verification_state(records),
+        hold: None,
+        readers: readers(id, objects),
         at_work: None,
     }
 }

@@ -10,6 +10,7 @@ use crate::catalog::{self, Recorded};
 use crate::cli::RestoreArgs;
 use crate::error::{Exit, Explain};
 use crate::human;
+use crate::reading::{Reading, while_marked};
 use crate::restore::fetch::Fetch;
 use crate::restore::{Order, Restored, restore};
 
@@ -43,7 +44,14 @@ pub async fn run(context: Context, arguments: RestoreArgs) -> Result<Exit, Failu
             .as_deref()
             .or(context.config.restore.mongod.as_deref()),
     };
-    let restored = restore(&fetch, &order).await?;
+    let reading = Reading {
+        store: &store,
+        id,
+        verb: "restore",
+        state_dir: &context.config.host.state_dir,
+        tools: &context.tools,
+    };
+    let restored = while_marked(reading, restore(&fetch, &order)).await??;
     print(context.json, &restored, || render(&restored))?;
     Ok(Exit::Done)
 }

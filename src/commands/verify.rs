@@ -19,6 +19,7 @@ use crate::host;
 use crate::human;
 use crate::ids::BackupId;
 use crate::manifest::FORMAT_FIRST;
+use crate::reading::{Reading, while_marked};
 use crate::restore::MongodBinary;
 use crate::restore::fetch::Fetch;
 use crate::restore::prove::{Proof, Proving, prove};
@@ -43,22 +44,29 @@ pub async fn run(context: Context, arguments: VerifyArgs) -> Result<Exit, Failur
         id => catalog::resolve(store.as_ref(), id).await?,
     };
     // What cannot be read is damage, which verifying archives tells better.
-    if let Ok(Recorded::Snapshots(manifest)) = catalog::read_recorded(store.as_ref(), id).await {
-        return of_snapshots(&context, Recorded::Snapshots(manifest), arguments.deep).await;
-    }
+    let is_backup = match catalog::read_recorded(store.as_ref(), id).await {
+        Ok(Recorded::Snapshots(manifest)) => {
+            return of_snapshots(&context, Recorded::Snapshots(manifest), arguments.deep).await;
+        }
+        read => read.is_ok(),
+    };
     // Before a terabyte is read in vain.
     let binary = match arguments.deep {
         true => Some(mongod_for(&context, &store, id, &arguments).await?),
         false => None,
     };
-    let threads = context.config.archive.thread_count();
-    let report = verify(&store, id, threads, &context.terminal, &context.cancel).await?;
-    keep(&store, &report.record(Timestamp::now(), &host::name())).await;
-    let proof = match binary {
-        Some(binary) if report.findings.is_empty() => {
-            Some(deep(&context, &store, id, &arguments, &binary).await?)
-        }
-        _ => None,
+    let looking = look(&context, &store, id, &arguments, binary.as_ref());
+    let (report, proof) = if is_backup {
+        let reading = Reading {
+            store: &store,
+            id,
+            verb: "verify",
+            state_dir: &context.config.host.state_dir,
+            tools: &context.tools,
+        };
+        while_marked(reading, looking).await??
+    } else {
+        looking.await?
     };
     print(
         context.json,
@@ -73,6 +81,26 @@ pub async fn run(context: Context, arguments: VerifyArgs) -> Result<Exit, Failur
         proof.verdict()?;
     }
     Ok(Exit::Done)
+}
+
+/// Reads everything, and proves it where there is a mongod for that.
+async fn look(
+    context: &Context,
+    store: &SharedStore,
+    id: BackupId,
+    arguments: &VerifyArgs,
+    binary: Option<&MongodBinary>,
+) -> Result<(VerifyReport, Option<Proof>), Failure> {
+    let threads = context.config.archive.thread_count();
+    let report = verify(store, id, threads, &context.terminal, &context.cancel).await?;
+    keep(store, &report.record(Timestamp::now(), &host::name())).await;
+    let proof = match binary {
+        Some(binary) if report.findings.is_empty() => {
+            Some(deep(context, store, id, arguments, binary).await?)
+        }
+        _ => None,
+    };
+    Ok((report, proof))
 }
 
 /// EC2 is asked whether every snapshot is there. That no byte was read is said, and no verification is recorded.

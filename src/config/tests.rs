@@ -69,12 +69,32 @@ fn known_keys() -> Vec<String> {
         mode: LockMode::Governance,
         days: 7.try_into().unwrap(),
     });
+    config.retention.keep_within = Some(Period(Duration::from_secs(1)));
     config.restore.scratch_dir = path();
     let text = config.to_toml().unwrap();
     text.lines()
         .filter_map(|l| l.split_once(" = "))
         .map(|(key, _)| format!("{key} = "))
         .collect()
+}
+
+#[test]
+fn what_stays_by_default_depends_on_the_store() {
+    for (url, days) in [("file:///b", 7), ("s3://bucket/prefix", 30)] {
+        let config = parse(&format!("[store]\nurl = \"{url}\"\n")).unwrap();
+        let rules = config.retention_rules();
+        assert_eq!(rules.keep_within.0, Duration::from_secs(days * 86_400));
+        assert_eq!(rules.keep_last, 3);
+        let shown = config.in_force().to_toml().unwrap();
+        assert!(
+            shown.contains(&format!("keep_within = \"{days}days\"")),
+            "{shown}"
+        );
+    }
+    let given = "[store]\nurl = \"s3://b\"\n[retention]\nkeep_within = \"2d\"\ndaily = 14\n";
+    let rules = parse(given).unwrap().retention_rules();
+    assert_eq!(rules.keep_within.0, Duration::from_secs(2 * 86_400));
+    assert_eq!((rules.daily, rules.weekly), (14, 0));
 }
 
 #[test]

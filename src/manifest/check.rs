@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use thiserror::Error;
 
 use super::{Deployment, FORMAT_FIRST, INTENT, Intent, MANIFEST, Manifest};
+use crate::catalog::hold::HOLD;
+use crate::catalog::reader::Reader;
 use crate::ids::{BackupId, RunId, ShardName};
 
 /// A rule of the format that a manifest breaks.
@@ -89,6 +91,8 @@ fn is_free_name(name: &str) -> bool {
         && name != MANIFEST
         && name != INTENT
         && !name.starts_with(VERIFIED_PREFIX)
+        && name != HOLD
+        && Reader::of(name).is_none()
 }
 
 impl Manifest {

@@ -68,21 +68,13 @@ impl Stores {
 pub async fn discard_of_run(store: &dyn Store, prefix: &str, run: RunId) -> Result<(), StoreError> {
     for id in store.unfinished_of(prefix, run).await? {
         match store.discard_unfinished(&id).await {
-            Err(error) if is_denial(&error) => {
+            Err(error) if error.is_denial() => {
                 tracing::warn!(%id, %error, "an unfinished write stays");
             }
             discarded => discarded?,
         }
     }
     Ok(())
-}
-
-fn is_denial(error: &StoreError) -> bool {
-    match error {
-        StoreError::Denied { .. } => true,
-        StoreError::Io { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::objects::{self, Watch};
 use super::{VerifyError, VerifyReport};
 use crate::blocking::off_thread;
+use crate::catalog::hold::HOLD;
+use crate::catalog::reader::Reader;
 use crate::catalog::{self, CatalogError};
 use crate::error::{Exit, Explain};
 use crate::ids::BackupId;
@@ -186,6 +188,8 @@ fn strays(manifest: &Manifest, listed: &[ObjectInfo]) -> Vec<String> {
         name == MANIFEST
             || name == INTENT
             || name.starts_with(VERIFIED_PREFIX)
+            || name == HOLD
+            || Reader::of(name).is_some()
             || manifest.objects().any(|(object, _)| object == name)
     };
     listed

@@ -123,8 +123,39 @@ async fn a_killed_give_back_leaves_a_lease_that_works() {
     }
 }
 
+#[tokio::test]
+async fn what_a_lease_is_for_is_told() {
+    let store = MemoryStore::new();
+    take_for(&store, &scope(), run(1), HOUR, Work::Prune)
+        .await
+        .unwrap();
+    let told = holder(&store, &scope()).await.unwrap().unwrap();
+    assert_eq!(told.work, Work::Prune);
+    assert!(
+        told.to_string().contains("is pruning the backups of rs0"),
+        "{told}"
+    );
+    // A newer program's is held as well, and an older one's is for a backup.
+    for (number, work, found) in [
+        (2, serde_json::json!("copy"), Work::Other),
+        (3, serde_json::Value::Null, Work::Backup),
+    ] {
+        let mut document = serde_json::to_value(lease(run(number), HOUR, Work::Prune)).unwrap();
+        let fields = document.as_object_mut().unwrap();
+        match work.is_null() {
+            true => fields.remove("work"),
+            false => fields.insert("work".into(), work),
+        };
+        let document = serde_json::to_vec(&document).unwrap();
+        let key = scope().key(number.into());
+        store.put(&key, &document).await.unwrap();
+        let told = holder(&store, &scope()).await.unwrap().unwrap();
+        assert_eq!(told.work, found);
+    }
+}
+
 async fn put_lease(store: &MemoryStore, number: u64, change: impl FnOnce(&mut Lease)) {
-    let mut lease = lease(run(1), HOUR);
+    let mut lease = lease(run(1), HOUR, Work::Backup);
     change(&mut lease);
     let document = serde_json::to_vec(&lease).unwrap();
     store.put(&scope().key(number), &document).await.unwrap();

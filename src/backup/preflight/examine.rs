@@ -22,7 +22,7 @@ use crate::backup::{BACKUP, Environment};
 use crate::blocking::off_thread;
 use crate::error::{Exit, Explain};
 use crate::human;
-use crate::ids::RunId;
+use crate::ids::{DeploymentId, RunId};
 use crate::kept::condition::{Condition, State, look};
 use crate::kept::{Kept, KeptError};
 use crate::volume::DataLayout;
@@ -168,6 +168,22 @@ pub async fn examine(
     }
 }
 
+/// The deployment that the members of this host belong to, fit for a backup or not.
+///
+/// # Errors
+/// What keeps it from being known.
+pub async fn deployment(env: &Environment, run: RunId) -> Result<DeploymentId, Vec<Finding>> {
+    let mut findings = Vec::new();
+    let members = look_at_members(env, run, &[], &mut findings).await;
+    match identify(&members, &mut findings) {
+        Some(deployment) => Ok(deployment.id),
+        None => {
+            findings.retain(|finding| finding.verdict == Verdict::Refused);
+            Err(findings)
+        }
+    }
+}
+
 /// What other runs of this host hold, and what dead ones left. Gives those that live.
 fn look_at_runs(env: &Environment, run: RunId, findings: &mut Vec<Finding>) -> Vec<Seen> {
     let state = env.config.host.state_dir.display().to_string();
@@ -281,7 +297,7 @@ fn kept_finding(kept: &Kept, condition: Condition) -> Finding {
     }
 }
 
-/// A dead run's leftovers. Those of a verification are files of its own and keep no backup from being made.
+/// A dead run's leftovers. Those of one that read a backup are its own and keep no other from being made.
 fn left_behind(state: &str, seen: &Seen) -> Finding {
     let outstanding = &seen.outstanding;
     let resources: Vec<_> = outstanding.iter().map(ToString::to_string).collect();
@@ -290,13 +306,18 @@ fn left_behind(state: &str, seen: &Seen) -> Finding {
         seen.owner.run,
         resources.join(", ")
     );
-    let scratch = |resource: &Resource| matches!(resource, Resource::Scratch { .. });
-    match outstanding.iter().all(scratch) {
+    let of_reader = |resource: &Resource| {
+        matches!(
+            resource,
+            Resource::Scratch { .. } | Resource::Reading { .. }
+        )
+    };
+    match outstanding.iter().all(of_reader) {
         true => Finding::warning(
             state,
             "leftovers",
             detail,
-            "run `freezeframe recover` to have the space back; no backup waits for it",
+            "run `freezeframe recover` to have the space back and let backups be pruned that nobody reads any more; no backup waits for it",
         ),
         false => Finding::refused(state, "leftovers", detail, "run `freezeframe recover`"),
     }

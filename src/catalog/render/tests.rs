@@ -138,7 +138,37 @@ fn the_json_form_is_stable() {
             "provider": "lvm",
             "held_us": 184100,
             "verification": {"verdict": "verified", "last": null, "proven": null, "unreadable": 0},
+            "hold": null,
+            "readers": [],
             "at_work": null
         })
     );
+}
+
+#[test]
+fn who_keeps_a_set_from_being_pruned_is_told() {
+    let mut set = summary(SetState::Complete, Verdict::Verified);
+    set.hold = Some(crate::catalog::hold::Hold {
+        at: Some("2026-02-01T00:00:00Z".parse().unwrap()),
+        host: Some("db3".into()),
+        note: Some("before the upgrade".into()),
+    });
+    let until = |time: &str| {
+        let run = "0badcafe".parse().unwrap();
+        crate::catalog::reader::Reader::new(run, time.parse().unwrap())
+    };
+    set.readers = vec![until("2026-02-02T00:00:00Z"), until("2026-02-04T00:00:00Z")];
+    let text = table(&[set.clone()], "2026-02-03T00:00:00Z".parse().unwrap());
+    assert!(
+        text.contains("020000: held since 2026-02-01T00:00:00Z by db3: before the upgrade\n"),
+        "{text}"
+    );
+    // A mark that has ended tells nothing.
+    assert_eq!(
+        text.matches("being read by run 0badcafe").count(),
+        1,
+        "{text}"
+    );
+    let shown = super::set(&set, &sample::manifest());
+    assert!(shown.contains("\nhold        held since 2026"), "{shown}");
 }

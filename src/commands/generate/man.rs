@@ -128,7 +128,7 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 /// Verb, command line, what it does.
-const EXAMPLES: [(&str, &str, &str); 24] = [
+const EXAMPLES: [(&str, &str, &str); 28] = [
     (
         "check",
         "freezeframe check",
@@ -213,6 +213,22 @@ const EXAMPLES: [(&str, &str, &str); 24] = [
         "restore",
         "freezeframe restore latest --to /restored --volume-type gp3 --iops 16000 --throughput 1000 --warm",
         "Of EBS snapshots: mount copies of the volumes below /restored, read through before.",
+    ),
+    (
+        "prune",
+        "freezeframe prune",
+        "Which backups would go, and why each of the others stays.",
+    ),
+    ("prune", "freezeframe prune --yes", "Remove them."),
+    (
+        "hold",
+        "freezeframe hold 20260131_020000 --note 'before the upgrade'",
+        "Keep a backup from being pruned.",
+    ),
+    (
+        "hold",
+        "freezeframe hold 20260131_020000 --release",
+        "Let it go again.",
     ),
     (
         "recover",

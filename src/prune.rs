@@ -1,0 +1,245 @@
+//! Pruning: what the rules of retention keep stays, the rest goes.
+//!
+//! The decision is [`crate::retention`]'s. Here it is carried out: under the lease of every replica set that anything is removed of, so that nobody writes
+//! a backup of it or prunes it at the same time, by a plan that was made again when the lease was had.
+
+mod remove;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::backup::journal::JournalError;
+use crate::backup::lease::{self, LeaseError, Scope, Work};
+use crate::backup::release::{ReleaseError, Tools};
+use crate::backup::run::Run;
+use crate::backup::take_leases;
+use crate::catalog;
+use crate::catalog::at_work::note_at_work;
+use crate::error::{Exit, Explain};
+use crate::ids::{BackupId, DeploymentId, RunId};
+use crate::retention::{self, Backup, Condition, DropReason, Plan, Rules};
+use crate::store::{SharedStore, Store, StoreError};
+use remove::{Removed, remove};
+
+/// What a prune's run journal says it does.
+pub const PRUNE: &str = "prune";
+
+/// How long it is expected to take: the lease is far longer, and looked at before every backup that goes.
+const EXPECTED: Duration = Duration::from_secs(3600);
+
+/// What is to be pruned, and how.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// The store.
+    pub store: &'a SharedStore,
+    /// Whose backups; others' are never touched.
+    pub ours: &'a DeploymentId,
+    /// What stays.
+    pub rules: &'a Rules,
+    /// Where the run journals of this host are.
+    pub state_dir: &'a Path,
+    /// Cancelled when it should end.
+    pub cancel: &'a CancellationToken,
+}
+
+/// What came of the plan.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// The plan that was carried out.
+    pub plan: Plan,
+    /// What became of each backup that it drops.
+    pub outcomes: BTreeMap<BackupId, Outcome>,
+}
+
+/// What became of a backup that the plan drops.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is gone.
+    Removed,
+    /// It stays: somebody has begun to hold it, to read it or to finish it meanwhile.
+    Spared,
+    /// It stays, whole or without its manifest.
+    Failed(StoreError),
+    /// It stays: the store failed before its turn came, or it was not in the plan when the leases were taken.
+    Later,
+}
+
+impl Pruned {
+    /// The code the program ends with.
+    pub fn exit(&self) -> Exit {
+        let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
+        match self.outcomes.values().any(failed) {
+            true => Exit::Store,
+            false => Exit::Done,
+        }
+    }
+}
+
+/// Why pruning did not begin, or did not end well.
+#[derive(Debug, Error)]
+pub enum PruneError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Somebody else is at work in the store.
+    #[error("nothing more is pruned: {0}")]
+    Lease(#[from] LeaseError),
+    /// The journal cannot be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The lease could not be given back.
+    #[error("the backups are pruned, and a lease is still held: {0}")]
+    StillHeld(ReleaseError),
+    /// We were asked to end.
+    #[error("interrupted after {removed} backups were removed")]
+    Interrupted {
+        /// How many are gone.
+        removed: usize,
+    },
+}
+
+impl Explain for PruneError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Lease(error) => error.hint(),
+            Self::Journal(error) => error.hint(),
+            Self::StillHeld(_) => Some("run `freezeframe recover`".into()),
+            Self::Interrupted { .. } => Some("the rest goes with the next prune".into()),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Store(error) => error.exit(),
+            // A lost one as well: what there is to be lost, a backup, was not.
+            Self::Lease(LeaseError::Lost { .. }) => Exit::Refused,
+            Self::Lease(error) => error.exit(),
+            Self::Journal(error) => error.exit(),
+            Self::StillHeld(_) => Exit::StillHeld,
+            Self::Interrupted { .. } => Exit::Interrupted,
+        }
+    }
+}
+
+/// What would be done at `now`.
+///
+/// # Errors
+/// [`StoreError`] where the store cannot be listed.
+pub async fn look(order: &Order<'_>, now: Timestamp) -> Result<Plan, StoreError> {
+    let mut sets = catalog::list(order.store.as_ref()).await?;
+    note_at_work(&mut sets, order.state_dir);
+    let backups = sets.iter().map(|set| Backup::of(set, now)).collect();
+    Ok(retention::plan(backups, order.ours, order.rules, now))
+}
+
+/// Removes what the rules do not keep. That something of it could not be removed is told in [`Pruned`].
+///
+/// # Errors
+/// [`PruneError`].
+pub async fn prune(order: &Order<'_>, tools: &Tools, now: Timestamp) -> Result<Pruned, PruneError> {
+    let mut run = Run::begin(order.state_dir, PRUNE)?;
+    let made = under_lease(&mut run, order, now).await;
+    let left = run.finish(tools).await;
+    let made = made?;
+    match left?.into_iter().next() {
+        None => Ok(made),
+        Some(left) => Err(PruneError::StillHeld(left.error)),
+    }
+}
+
+async fn under_lease(
+    run: &mut Run,
+    order: &Order<'_>,
+    now: Timestamp,
+) -> Result<Pruned, PruneError> {
+    let scopes = scopes(order.ours, look(order, now).await?.dropped());
+    // What is half written when we are killed can be told from what other hosts write there.
+    let store = order.store.of_run(run.id());
+    let store = store.unwrap_or_else(|| order.store.clone());
+    let wanted = scopes.iter().cloned();
+    take_leases::<PruneError>(run, wanted, EXPECTED, Work::Prune, store.as_ref()).await?;
+    sweep(order, run.id(), &scopes, now).await
+}
+
+/// The replica sets that anything is removed of.
+fn scopes<'a>(
+    ours: &DeploymentId,
+    dropped: impl Iterator<Item = (&'a Backup, DropReason)>,
+) -> Vec<Scope> {
+    let shards: BTreeSet<_> = dropped.flat_map(|(backup, _)| &backup.shards).collect();
+    let scope = |shard: &crate::ids::ShardName| Scope {
+        deployment: ours.clone(),
+        shard: shard.clone(),
+    };
+    shards.into_iter().map(scope).collect()
+}
+
+/// Makes the plan and carries it out, with the lease on `scopes` in the hands of `run`.
+async fn sweep(
+    order: &Order<'_>,
+    run: RunId,
+    scopes: &[Scope],
+    now: Timestamp,
+) -> Result<Pruned, PruneError> {
+    let mut pruned = Pruned {
+        plan: look(order, now).await?,
+        outcomes: BTreeMap::new(),
+    };
+    let mut store_fails = false;
+    for (backup, _) in pruned.plan.dropped() {
+        let of_it: Vec<_> = scopes
+            .iter()
+            .filter(|scope| backup.shards.contains(&scope.shard))
+            .collect();
+        if store_fails || of_it.len() < backup.shards.len() {
+            pruned.outcomes.insert(backup.id, Outcome::Later);
+            continue;
+        }
+        if order.cancel.is_cancelled() {
+            return Err(interrupted(&pruned.outcomes));
+        }
+        for scope in of_it {
+            lease::still_ours(order.store.as_ref(), scope, run).await?;
+        }
+        let outcome = match removed(order.store.as_ref(), backup, now).await {
+            Ok(Removed::Gone) => Outcome::Removed,
+            Ok(Removed::Spared) => Outcome::Spared,
+            Err(StoreError::Interrupted { .. }) => return Err(interrupted(&pruned.outcomes)),
+            Err(error) => {
+                // What may not be removed keeps nothing else; a store that does not answer would be asked in vain for each.
+                store_fails = !error.is_denial();
+                Outcome::Failed(error)
+            }
+        };
+        tracing::debug!(id = %backup.id, ?outcome, "pruned");
+        pruned.outcomes.insert(backup.id, outcome);
+    }
+    Ok(pruned)
+}
+
+async fn removed(
+    store: &dyn Store,
+    backup: &Backup,
+    now: Timestamp,
+) -> Result<Removed, StoreError> {
+    let finished = !matches!(backup.condition, Condition::Unfinished { .. });
+    remove(store, backup.id, finished, now).await
+}
+
+fn interrupted(outcomes: &BTreeMap<BackupId, Outcome>) -> PruneError {
+    let gone = outcomes
+        .values()
+        .filter(|outcome| matches!(outcome, Outcome::Removed));
+    PruneError::Interrupted {
+        removed: gone.count(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
