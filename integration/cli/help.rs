@@ -283,6 +283,7 @@ window = "lvm"
 retry_for = "5m"
 timeout = "30s"
 complete_within = "1day"
+share_with = []
 
 [archive]
 profile = "portable"
