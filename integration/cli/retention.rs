@@ -221,13 +221,13 @@ For more information, try '--help'.
 #[test]
 fn the_rules_are_those_of_the_configuration() {
     let scene = with_a_month();
-    scene.configure("[retention]\nkeep_last = 1\nkeep_within = \"1s\"\nweekly = 2\nmonthly = 5\n");
+    scene.configure("[retention]\nkeep_last = 1\nkeep_within = \"1h\"\nweekly = 2\nmonthly = 5\n");
     assert_data_eq!(
         scene.run("freezeframe prune --deployment 65b9a1f0c3d2e4f5a6b7c8d9"),
         str![[r#"
 $ freezeframe prune --deployment 65b9a1f0c3d2e4f5a6b7c8d9
 file://DIR/store, deployment 65b9a1f0c3d2e4f5a6b7c8d9
-stays: the newest 1, what is within 1 s of the newest, the newest of each of 2 weeks, the newest of each of 5 months (days and weeks of UTC)
+stays: the newest 1, what is within 1 h of the newest, the newest of each of 2 weeks, the newest of each of 5 months (days and weeks of UTC)
 
 BACKUP                        AGE  SIZE           WHY
 mongo_backup-20260101_020000  AGE  5.0 KiB  DROP  no rule keeps it
@@ -236,7 +236,7 @@ mongo_backup-20260115_020000  AGE  5.0 KiB  keep  newest of its week
 mongo_backup-20260127_020000  AGE  5.0 KiB  DROP  no rule keeps it
 mongo_backup-20260129_020000  AGE  5.0 KiB  DROP  no rule keeps it
 mongo_backup-20260130_020000  AGE  5.0 KiB  DROP  no rule keeps it
-mongo_backup-20260131_020000  AGE  5.3 KiB  keep  newest good one, newest verified one, one of the newest 1, within 1 s of the newest, newest of its week, newest of its month
+mongo_backup-20260131_020000  AGE  5.3 KiB  keep  newest good one, newest verified one, one of the newest 1, within 1 h of the newest, newest of its week, newest of its month
 
 5 of 7 to go, 24.8 KiB freed by that
 nothing was done; add --yes to do it
