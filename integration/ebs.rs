@@ -26,6 +26,8 @@ mod metadata;
 mod moto;
 #[path = "ebs/policy.rs"]
 mod policy;
+#[path = "ebs/prune.rs"]
+mod prune;
 #[path = "ebs/safekeeping.rs"]
 mod safekeeping;
 mod support;

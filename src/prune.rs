@@ -3,7 +3,9 @@
 //! The decision is [`crate::retention`]'s. Here it is carried out: under the lease of every replica set that anything is removed of, so that nobody writes
 //! a backup of it or prunes it at the same time, by a plan that was made again when the lease was had.
 
+mod error;
 mod remove;
+mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,10 +23,13 @@ use crate::backup::take_leases;
 use crate::catalog;
 use crate::catalog::at_work::note_at_work;
 use crate::error::{Exit, Explain};
-use crate::ids::{BackupId, DeploymentId, RunId};
+use crate::ids::{BackupId, DeploymentId};
 use crate::retention::{self, Backup, Condition, DropReason, Plan, Rules};
 use crate::store::{SharedStore, Store, StoreError};
+use error::Reach;
+pub use error::RemoveError;
 use remove::{Removed, remove};
+use snapshots::remove_set;
 
 /// What a prune's run journal says it does.
 pub const PRUNE: &str = "prune";
@@ -64,8 +69,8 @@ pub enum Outcome {
     /// It stays: somebody has begun to hold it, to read it or to finish it meanwhile.
     Spared,
     /// It stays, whole or without its manifest.
-    Failed(StoreError),
-    /// It stays: the store failed before its turn came, or it was not in the plan when the leases were taken.
+    Failed(RemoveError),
+    /// It stays: the store failed before its turn came, or EC2, or it was not in the plan when the leases were taken.
     Later,
 }
 
@@ -92,8 +97,8 @@ pub enum PruneError {
     /// The journal cannot be written.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The lease could not be given back.
-    #[error("the backups are pruned, and a lease is still held: {0}")]
+    /// A lease could not be given back, or snapshots of what is no backup any more are not deleted.
+    #[error("the plan is carried out, and something is left: {0}")]
     StillHeld(ReleaseError),
     /// We were asked to end.
     #[error("interrupted after {removed} backups were removed")]
@@ -144,7 +149,7 @@ pub async fn look(order: &Order<'_>, now: Timestamp) -> Result<Plan, StoreError>
 /// [`PruneError`].
 pub async fn prune(order: &Order<'_>, tools: &Tools, now: Timestamp) -> Result<Pruned, PruneError> {
     let mut run = Run::begin(order.state_dir, PRUNE)?;
-    let made = under_lease(&mut run, order, now).await;
+    let made = under_lease(&mut run, order, tools, now).await;
     let left = run.finish(tools).await;
     let made = made?;
     match left?.into_iter().next() {
@@ -156,6 +161,7 @@ pub async fn prune(order: &Order<'_>, tools: &Tools, now: Timestamp) -> Result<P
 async fn under_lease(
     run: &mut Run,
     order: &Order<'_>,
+    tools: &Tools,
     now: Timestamp,
 ) -> Result<Pruned, PruneError> {
     let scopes = scopes(order.ours, look(order, now).await?.dropped());
@@ -164,7 +170,7 @@ async fn under_lease(
     let store = store.unwrap_or_else(|| order.store.clone());
     let wanted = scopes.iter().cloned();
     take_leases::<PruneError>(run, wanted, EXPECTED, Work::Prune, store.as_ref()).await?;
-    sweep(order, run.id(), &scopes, now).await
+    sweep(run, order, tools, &scopes, now).await
 }
 
 /// The replica sets that anything is removed of.
@@ -182,8 +188,9 @@ fn scopes<'a>(
 
 /// Makes the plan and carries it out, with the lease on `scopes` in the hands of `run`.
 async fn sweep(
+    run: &mut Run,
     order: &Order<'_>,
-    run: RunId,
+    tools: &Tools,
     scopes: &[Scope],
     now: Timestamp,
 ) -> Result<Pruned, PruneError> {
@@ -191,13 +198,18 @@ async fn sweep(
         plan: look(order, now).await?,
         outcomes: BTreeMap::new(),
     };
-    let mut store_fails = false;
+    let mut failing = Reach::This;
     for (backup, _) in pruned.plan.dropped() {
         let of_it: Vec<_> = scopes
             .iter()
             .filter(|scope| backup.shards.contains(&scope.shard))
             .collect();
-        if store_fails || of_it.len() < backup.shards.len() {
+        let in_vain = match failing {
+            Reach::This => false,
+            Reach::Snapshots => backup.is_in_snapshots(),
+            Reach::All => true,
+        };
+        if in_vain || of_it.len() < backup.shards.len() {
             pruned.outcomes.insert(backup.id, Outcome::Later);
             continue;
         }
@@ -205,15 +217,18 @@ async fn sweep(
             return Err(interrupted(&pruned.outcomes));
         }
         for scope in of_it {
-            lease::still_ours(order.store.as_ref(), scope, run).await?;
+            lease::still_ours(order.store.as_ref(), scope, run.id()).await?;
         }
-        let outcome = match removed(order.store.as_ref(), backup, now).await {
+        let removed = match backup.is_in_snapshots() {
+            true => remove_set(run, order, tools, backup.id, now).await,
+            false => removed(order.store.as_ref(), backup, now).await,
+        };
+        let outcome = match removed {
             Ok(Removed::Gone) => Outcome::Removed,
             Ok(Removed::Spared) => Outcome::Spared,
-            Err(StoreError::Interrupted { .. }) => return Err(interrupted(&pruned.outcomes)),
+            Err(error) if error.is_interruption() => return Err(interrupted(&pruned.outcomes)),
             Err(error) => {
-                // What may not be removed keeps nothing else; a store that does not answer would be asked in vain for each.
-                store_fails = !error.is_denial();
+                failing = failing.max(error.reach());
                 Outcome::Failed(error)
             }
         };
@@ -227,9 +242,9 @@ async fn removed(
     store: &dyn Store,
     backup: &Backup,
     now: Timestamp,
-) -> Result<Removed, StoreError> {
+) -> Result<Removed, RemoveError> {
     let finished = !matches!(backup.condition, Condition::Unfinished { .. });
-    remove(store, backup.id, finished, now).await
+    Ok(remove(store, backup.id, finished, now).await?)
 }
 
 fn interrupted(outcomes: &BTreeMap<BackupId, Outcome>) -> PruneError {

@@ -50,8 +50,8 @@ pub struct Backup {
     pub deployment: Option<DeploymentId>,
     /// What it holds.
     pub shards: BTreeSet<ShardName>,
-    /// Whether its data is in EBS snapshots.
-    pub in_snapshots: bool,
+    /// The EBS snapshots that its data is in; none where it is in archives.
+    pub snapshots: u64,
     /// What it is worth.
     pub condition: Condition,
     /// Whether somebody holds it.
@@ -88,7 +88,7 @@ impl Backup {
             id: set.id,
             deployment: set.deployment.clone(),
             shards: set.members.iter().map(|one| one.shard.clone()).collect(),
-            in_snapshots: set.snapshots > 0,
+            snapshots: set.snapshots,
             condition: match set.state {
                 SetState::Complete => Condition::Good {
                     verified: matches!(
@@ -109,6 +109,11 @@ impl Backup {
             read: set.readers.iter().any(|reader| reader.until > now),
             bytes: set.size,
         }
+    }
+
+    /// Whether its data is in EBS snapshots.
+    pub fn is_in_snapshots(&self) -> bool {
+        self.snapshots > 0
     }
 
     fn is_good(&self) -> bool {
@@ -152,8 +157,6 @@ pub enum KeepReason {
     Yearly,
     /// It is no good backup, and there is no newer one of its series that is.
     NothingNewer,
-    /// Its data is in EBS snapshots, which are not pruned yet.
-    InSnapshots,
 }
 
 /// Why a backup goes.

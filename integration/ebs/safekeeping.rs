@@ -48,6 +48,19 @@ impl Locks {
         self.0.lock().unwrap().clone()
     }
 
+    /// Ends those of a set, as time does.
+    pub fn release(&self, manifest: &SnapshotManifest) {
+        let mut held = self.0.lock().unwrap();
+        for id in manifest
+            .snapshots
+            .located()
+            .iter()
+            .flat_map(|one| one.ids())
+        {
+            held.remove(id.as_str());
+        }
+    }
+
     /// What EC2 answers to `request`, where it is about locks.
     fn reply(&self, request: &Request) -> Option<Reply> {
         let body = match request.action().as_str() {

@@ -23,6 +23,7 @@ use crate::ids::BackupId;
 use crate::kept::{self, Kept, KeptError};
 use crate::manifest::Manifest;
 use crate::manifest::snapshots::{SnapshotManifest, SnapshotMember};
+use crate::reading::{Reading, while_marked};
 use crate::restore::set::mounts::{below, needed};
 use crate::snapshot::mount;
 use crate::volume::{DataLayout, DevNumber, Filesystem, Graft, HostView, sysfs};
@@ -74,7 +75,15 @@ pub async fn archive_set(
 ) -> Result<Manifest, BackupError> {
     let begun = Run::begin_alone(&env.config.host.state_dir, BACKUP);
     let mut run = begun.map_err(BackupError::NotBegun)?;
-    let made = make(&mut run, env, set).await;
+    let reading = Reading {
+        store: &env.store,
+        id: set.id,
+        verb: "archive",
+        state_dir: &env.config.host.state_dir,
+        tools: &env.tools,
+    };
+    let made = while_marked(reading, make(&mut run, env, set)).await;
+    let made = made.unwrap_or_else(|gone| Err(UploadError::from(gone).into()));
     conclude(run, made, env).await
 }
 

@@ -255,7 +255,8 @@ pub(super) async fn set_to_rights(
     let patience = Patience::new(GIVING_BACK, CancellationToken::new());
     let kept = match &recorded {
         Some(Recorded::Snapshots(manifest)) if manifest.run == made.run => {
-            part(&manifest.snapshots).map(|located| (located, manifest.snapshots.lock))
+            let lock = manifest.lock_at(Timestamp::now());
+            part(&manifest.snapshots).map(|located| (located, lock))
         }
         _ => None,
     };

@@ -49,6 +49,15 @@ fn asides(set: &SetSummary, now: Timestamp) -> impl Iterator<Item = String> {
     set.hold.iter().map(ToString::to_string).chain(reading)
 }
 
+/// How large a backup is: its objects, or its EBS snapshots, whose bytes nobody tells.
+pub fn size(bytes: u64, snapshots: u64) -> String {
+    match snapshots {
+        0 => human::size(bytes),
+        1 => "1 snapshot".to_owned(),
+        count => format!("{count} snapshots"),
+    }
+}
+
 fn row(set: &SetSummary, now: Timestamp) -> [String; 6] {
     let members: Vec<&str> = set
         .members
@@ -58,11 +67,7 @@ fn row(set: &SetSummary, now: Timestamp) -> [String; 6] {
     [
         set.id.to_string(),
         age(now.duration_since(set.started)),
-        match set.snapshots {
-            0 => human::size(set.size),
-            1 => "1 snapshot".to_owned(),
-            count => format!("{count} snapshots"),
-        },
+        size(set.size, set.snapshots),
         set.held_us.map_or_else(|| "-".into(), lock_length),
         state(set).to_owned(),
         match members.is_empty() {

@@ -12,14 +12,13 @@ use crate::backup::Environment;
 use crate::backup::preflight::Finding;
 use crate::backup::preflight::examine::deployment;
 use crate::catalog;
-use crate::catalog::render::{age, columns};
+use crate::catalog::render::{age, columns, size};
 use crate::cli::PruneArgs;
 use crate::error::{Exit, Explain};
 use crate::human;
 use crate::ids::{BackupId, DeploymentId, RunId, ShardName};
-use crate::prune::{Order, Outcome, look, prune};
+use crate::prune::{Order, Outcome, RemoveError, look, prune};
 use crate::retention::{Decided, DropReason, KeepReason, Plan, Rules, Verdict};
-use crate::store::StoreError;
 
 pub async fn run(context: Context, arguments: PruneArgs) -> Result<Exit, Failure> {
     let json = context.json;
@@ -118,6 +117,8 @@ struct Line<'a> {
     deployment: Option<&'a DeploymentId>,
     shards: &'a BTreeSet<ShardName>,
     size: u64,
+    /// EBS snapshots that go with it, apart from copies.
+    snapshots: u64,
     action: Action,
     keep: Vec<KeepReason>,
     drop: Option<DropReason>,
@@ -149,6 +150,7 @@ impl<'a> Line<'a> {
             deployment: backup.deployment.as_ref(),
             shards: &backup.shards,
             size: backup.bytes,
+            snapshots: backup.snapshots,
             action,
             keep,
             drop,
@@ -159,7 +161,7 @@ impl<'a> Line<'a> {
                 Outcome::Later => "later",
             }),
             problem: failed.map(ToString::to_string),
-            hint: failed.and_then(hint),
+            hint: failed.and_then(RemoveError::hint),
         }
     }
 
@@ -170,16 +172,6 @@ impl<'a> Line<'a> {
             (Action::Drop, None) => "DROP",
             (Action::Drop, Some(outcome)) => outcome,
         }
-    }
-}
-
-fn hint(error: &StoreError) -> Option<String> {
-    match error {
-        StoreError::Denied { .. } => Some(
-            "object lock or a policy keeps it; a later prune removes it when the lock has ended. Pruning needs s3:DeleteObject, as in packaging/s3-policy.json"
-                .into(),
-        ),
-        other => other.hint(),
     }
 }
 
@@ -222,7 +214,7 @@ impl<'a> Report<'a> {
             [
                 line.id.to_string(),
                 age(now.duration_since(line.id.started())),
-                human::size(line.size),
+                size(line.size, line.snapshots),
                 line.word().to_owned(),
                 decided.words(self.rules),
             ]

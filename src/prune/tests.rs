@@ -50,9 +50,10 @@ fn both() -> Vec<Scope> {
 
 /// Prunes what is in `store` by the rules, with the leases that are wanted for that in hand.
 async fn swept(store: &SharedStore, rules: &Rules, now: Timestamp) -> Result<Pruned, PruneError> {
-    let run = RunId::random();
+    let home = tempfile::tempdir().unwrap();
+    let mut run = Run::begin(home.path(), PRUNE).unwrap();
     for scope in both() {
-        lease::take_for(store.as_ref(), &scope, run, EXPECTED, Work::Prune).await?;
+        lease::take_for(store.as_ref(), &scope, run.id(), EXPECTED, Work::Prune).await?;
     }
     let (ours, cancel) = (ours(), CancellationToken::new());
     let order = Order {
@@ -62,7 +63,7 @@ async fn swept(store: &SharedStore, rules: &Rules, now: Timestamp) -> Result<Pru
         state_dir: Path::new("/nonexistent"),
         cancel: &cancel,
     };
-    sweep(&order, run, &both(), now).await
+    sweep(&mut run, &order, &Tools::for_tests(), &both(), now).await
 }
 
 /// Takes the leases of [`swept`] away, as their time would.
@@ -235,7 +236,8 @@ async fn nothing_is_pruned_beside_a_backup_that_is_written() {
         .unwrap();
 
     // A lease that somebody took over is noticed before anything goes.
-    let lost = sweep(&order, RunId::random(), &both(), day(10))
+    let mut other = Run::begin(home.path(), PRUNE).unwrap();
+    let lost = sweep(&mut other, &order, &tools, &both(), day(10))
         .await
         .unwrap_err();
     assert!(

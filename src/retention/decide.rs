@@ -21,7 +21,7 @@ pub fn plan(mut backups: Vec<Backup>, ours: &DeploymentId, rules: &Rules, now: T
         .collect();
     let mut series: BTreeMap<(&BTreeSet<ShardName>, bool), Vec<&Backup>> = BTreeMap::new();
     for &backup in &good {
-        let key = (&backup.shards, backup.in_snapshots);
+        let key = (&backup.shards, backup.is_in_snapshots());
         series.entry(key).or_default().push(backup);
     }
     let mut kept: BTreeMap<BackupId, BTreeSet<KeepReason>> = BTreeMap::new();
@@ -120,7 +120,6 @@ fn whatever_it_is_worth(backup: &Backup, now: Timestamp) -> BTreeSet<KeepReason>
         (backup.id.started() > now, KeepReason::FromTheFuture),
         (backup.held, KeepReason::Held),
         (backup.read, KeepReason::BeingRead),
-        (backup.in_snapshots, KeepReason::InSnapshots),
     ];
     let holding = reasons.into_iter().filter(|(holds, _)| *holds);
     holding.map(|(_, reason)| reason).collect()

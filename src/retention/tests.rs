@@ -37,7 +37,7 @@ fn good(begun: Timestamp) -> Backup {
         id: BackupId::at(begun),
         deployment: Some(ours()),
         shards: BTreeSet::from([shard("rs0")]),
-        in_snapshots: false,
+        snapshots: 0,
         condition: Condition::Good { verified: false },
         held: false,
         read: false,
@@ -225,7 +225,7 @@ fn what_is_no_good_backup_goes_when_a_newer_one_is_good() {
 }
 
 #[test]
-fn what_is_held_read_anothers_or_in_snapshots_stays() {
+fn what_is_held_read_or_anothers_stays_and_snapshots_count_apart() {
     let old = |day: u8| good(at(&format!("2025-01-{day:02}T00:00:00Z")));
     let backups = [
         Backup {
@@ -241,11 +241,11 @@ fn what_is_held_read_anothers_or_in_snapshots_stays() {
             ..old(3)
         },
         Backup {
-            in_snapshots: true,
+            snapshots: 2,
             ..old(4)
         },
         Backup {
-            in_snapshots: true,
+            snapshots: 2,
             ..old(5)
         },
         old(6),
@@ -257,16 +257,14 @@ fn what_is_held_read_anothers_or_in_snapshots_stays() {
         old(9),
     ];
     let newest_verified = keep([KeepReason::NewestVerified]);
-    let mut in_snapshots = BTreeSet::from(NEWEST);
-    in_snapshots.insert(KeepReason::InSnapshots);
     assert_eq!(
         verdicts(&backups, &rules(), "2025-07-01T00:00:00Z"),
         [
             keep([KeepReason::Held]),
             keep([KeepReason::BeingRead]),
             keep([KeepReason::OtherDeployment]),
-            keep([KeepReason::InSnapshots]),
-            Verdict::Keep(in_snapshots),
+            Verdict::Drop(DropReason::Outlived),
+            keep(NEWEST),
             Verdict::Drop(DropReason::Outlived),
             newest_verified,
             Verdict::Drop(DropReason::Outlived),
@@ -319,7 +317,6 @@ fn stays(backup: &Backup, all: &[Backup], rules: &Rules, now: Timestamp) -> bool
         || backup.condition == Condition::NotUnderstood
         || backup.held
         || backup.read
-        || backup.in_snapshots
         || begun(backup) > now
     {
         return true;
@@ -344,7 +341,7 @@ fn stays(backup: &Backup, all: &[Backup], rules: &Rules, now: Timestamp) -> bool
         Condition::Good { .. } | Condition::NotUnderstood => {}
     }
     let series = || {
-        let kind = |other: &&Backup| other.in_snapshots == backup.in_snapshots;
+        let kind = |other: &&Backup| other.is_in_snapshots() == backup.is_in_snapshots();
         all.iter().filter(counts).filter(same).filter(kind)
     };
     let newest_of_series = series().max_by_key(|one| one.id).unwrap();
@@ -387,7 +384,7 @@ prop_compose! {
         ],
         other_deployment in prop::bool::weighted(0.1),
         both in prop::bool::weighted(0.3),
-        in_snapshots in prop::bool::weighted(0.1),
+        snapshots in prop_oneof![9 => Just(0u64), 1 => 1u64..4],
         held in prop::bool::weighted(0.1),
         read in prop::bool::weighted(0.1),
     ) -> Backup {
@@ -395,7 +392,7 @@ prop_compose! {
         Backup {
             deployment: Some(if other_deployment { theirs() } else { ours() }),
             shards: names.iter().copied().map(shard).collect(),
-            in_snapshots,
+            snapshots,
             condition,
             held,
             read,
@@ -457,7 +454,7 @@ proptest! {
             let left = plan.0.iter().any(|other| {
                 other.backup.is_good()
                     && other.backup.shards == gone.shards
-                    && other.backup.in_snapshots == gone.in_snapshots
+                    && other.backup.is_in_snapshots() == gone.is_in_snapshots()
                     && other.backup.deployment == gone.deployment
                     && matches!(other.verdict, Verdict::Keep(_))
             });

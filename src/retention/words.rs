@@ -62,7 +62,6 @@ impl KeepReason {
             Self::Monthly => "newest of its month".into(),
             Self::Yearly => "newest of its year".into(),
             Self::NothingNewer => "no newer good one".into(),
-            Self::InSnapshots => "EBS snapshots: not pruned yet".into(),
         }
     }
 }

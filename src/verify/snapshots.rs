@@ -1,6 +1,6 @@
 //! Whether the snapshots of a set are there. No byte of them is read: that would take volumes made of them.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -97,11 +97,7 @@ pub async fn unprotected(
 ) -> Vec<Finding> {
     let set = &manifest.snapshots;
     let mut findings = recorded(set);
-    let lock = set.lock.filter(|lock| {
-        let hours = SignedDuration::from_hours(24 * i64::from(u32::from(lock.days)));
-        let ends = manifest.finished.checked_add(hours);
-        ends.is_ok_and(|ends| now < ends)
-    });
+    let lock = manifest.lock_at(now);
     for located in set.located() {
         // Those that were taken are looked at as the backup that they are.
         if !located.copied && lock.is_none() {

@@ -9,6 +9,7 @@ use crate::ebs::names::Wish;
 use crate::error::Exit;
 use crate::human;
 use crate::manifest::snapshots::SnapshotManifest;
+use crate::reading::{Reading, while_marked};
 use crate::restore::set::{Order, RestoredSet, SetError, restore_set};
 use crate::store::SharedStore;
 
@@ -43,7 +44,14 @@ pub(super) async fn run(
         wish: &wish,
         warm: volumes.warm,
     };
-    let restored = restore_set(manifest, &order, &env).await?;
+    let reading = Reading {
+        store: &env.store,
+        id: manifest.id,
+        verb: "restore",
+        state_dir: &env.config.host.state_dir,
+        tools: &env.tools,
+    };
+    let restored = while_marked(reading, restore_set(manifest, &order, &env)).await??;
     print(json, &restored, || render(&restored))?;
     Ok(Exit::Done)
 }

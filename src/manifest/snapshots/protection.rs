@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{SnapshotSet, VolumeRecord};
+use super::{SnapshotManifest, SnapshotSet, VolumeRecord};
 use crate::ebs::Place;
 use crate::ebs::ids::{AccountId, SnapshotId};
 use crate::ebs::protect::{Lock, LockDays, LockMode};
@@ -57,6 +58,17 @@ impl From<Lock> for LockRecord {
 impl From<LockRecord> for Lock {
     fn from(LockRecord { mode, days }: LockRecord) -> Self {
         Self { mode, days }
+    }
+}
+
+impl SnapshotManifest {
+    /// The lock that snapshots and copies are to have at `now`; none where none was asked for, or its time is over.
+    pub fn lock_at(&self, now: Timestamp) -> Option<LockRecord> {
+        self.snapshots.lock.filter(|lock| {
+            let hours = SignedDuration::from_hours(24 * i64::from(u32::from(lock.days)));
+            let ends = self.finished.checked_add(hours);
+            ends.is_ok_and(|ends| now < ends)
+        })
     }
 }
 
