@@ -1,7 +1,7 @@
 //! Input that somebody made to hurt us: every reader over a kept corpus and mutations of it, whole backup sets changed by
 //! one who may write the store, and named attacks. `doc/reliability.md` tells what is covered and what must hold.
 //!
-//! `FREEZEFRAME_TEST_SEED` repeats a run, `FREEZEFRAME_TEST_ROUNDS` makes it longer.
+//! `FREEZEFRAME_TEST_SEED` repeats a run, `FREEZEFRAME_TEST_ROUNDS` makes it longer (10) or shorter (0.25).
 
 // Tests fail by panicking; clippy.toml's allowances do not reach helpers outside #[test].
 #![allow(

@@ -220,11 +220,17 @@ async fn sweep(
             lease::still_ours(order.store.as_ref(), scope, run.id()).await?;
         }
         let removed = match backup.is_in_snapshots() {
-            true => remove_set(run, order, tools, backup.id, now).await,
+            true => match pruned.plan.newest_like(backup) {
+                Some(newest) => remove_set(run, order, tools, (backup.id, newest.id), now).await,
+                None => Ok(Removed::Spared),
+            },
             false => removed(order.store.as_ref(), backup, now).await,
         };
         let outcome = match removed {
-            Ok(Removed::Gone) => Outcome::Removed,
+            Ok(Removed::Gone) => {
+                tracing::info!(id = %backup.id, "pruned");
+                Outcome::Removed
+            }
             Ok(Removed::Spared) => Outcome::Spared,
             Err(error) if error.is_interruption() => return Err(interrupted(&pruned.outcomes)),
             Err(error) => {
@@ -232,7 +238,6 @@ async fn sweep(
                 Outcome::Failed(error)
             }
         };
-        tracing::debug!(id = %backup.id, ?outcome, "pruned");
         pruned.outcomes.insert(backup.id, outcome);
     }
     Ok(pruned)

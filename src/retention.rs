@@ -202,6 +202,22 @@ impl Plan {
         })
     }
 
+    /// The newest good backup of the series of `backup`, which stays.
+    pub fn newest_like(&self, backup: &Backup) -> Option<&Backup> {
+        let same = |other: &Backup| {
+            other.shards == backup.shards
+                && other.deployment == backup.deployment
+                && other.is_in_snapshots() == backup.is_in_snapshots()
+        };
+        let newest = self.0.iter().rev().find(|decided| match &decided.verdict {
+            Verdict::Keep(reasons) => {
+                reasons.contains(&KeepReason::NewestGood) && same(&decided.backup)
+            }
+            Verdict::Drop(_) => false,
+        });
+        newest.map(|decided| &decided.backup)
+    }
+
     /// Bytes that this frees.
     pub fn frees(&self) -> u64 {
         let bytes = self.dropped().map(|(backup, _)| backup.bytes);

@@ -215,6 +215,7 @@ async fn a_backup_is_never_given_back_nor_what_may_be_one() {
         store: scene.store().url(),
         server: None,
         planned: Timestamp::now(),
+        pruned: false,
         snapshots: Vec::new(),
     };
     // Killed between the manifest and the journal.

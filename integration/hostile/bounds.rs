@@ -166,16 +166,17 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// How many times as long as by default.
-pub fn rounds() -> u64 {
-    from_environment("FREEZEFRAME_TEST_ROUNDS").unwrap_or(1)
+/// `count` cases, times what is asked for: more by `FREEZEFRAME_TEST_ROUNDS=10`, a part of them by 0.25.
+pub fn of_rounds(count: u64) -> u64 {
+    let rounds: f64 = from_environment("FREEZEFRAME_TEST_ROUNDS").unwrap_or(1.0);
+    ((count as f64 * rounds) as u64).max(1)
 }
 
-fn from_environment(name: &str) -> Option<u64> {
+fn from_environment<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
+            .unwrap_or_else(|_| panic!("{name}={text} is no such number")),
     )
 }
 

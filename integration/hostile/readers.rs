@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use freezeframe::hostile::TARGETS;
 
-use super::bounds::{Case, alone, bounded, rounds, seed};
+use super::bounds::{Case, alone, bounded, of_rounds, seed};
 use super::corpus;
 use super::mutate::mutated;
 
@@ -49,7 +49,7 @@ fn every_reader_bears_its_corpus_and_its_mutations() {
         // A corpus that every reader refuses in its first line would show nothing.
         assert!(understood > 0, "{name} understands nothing of its corpus");
         let contents: Vec<Vec<u8>> = inputs.iter().map(|(_, input)| input.clone()).collect();
-        let count = mutations(name) * rounds();
+        let count = of_rounds(mutations(name));
         let mut deep = 0;
         for number in 0..count {
             let mut random = Rng::with_seed(seed.wrapping_add(number));

@@ -24,7 +24,7 @@ use freezeframe::store::memory::MemoryStore;
 use freezeframe::verify::verify;
 use tokio_util::sync::CancellationToken;
 
-use super::bounds::{Case, alone, bounded, rounds, seed};
+use super::bounds::{Case, alone, bounded, of_rounds, seed};
 use super::corpus;
 use super::mutate::mutated;
 
@@ -470,7 +470,7 @@ fn no_set_hurts_who_restores_it() {
         run(name, &apart(&input));
     }
     let mut ended = BTreeMap::new();
-    for number in 0..ATTACKS * rounds() {
+    for number in 0..of_rounds(ATTACKS) {
         let mut random = Rng::with_seed(seed.wrapping_add(number));
         let (kind, objects) = attack(&mut random, &sound, &stream);
         let how = run(

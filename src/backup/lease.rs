@@ -20,6 +20,9 @@ use crate::ids::{DeploymentId, RunId, ShardName};
 use crate::store::releasing::discard_of_run;
 use crate::store::{Store, StoreError};
 
+/// With what the names of all leases begin.
+pub const PREFIX: &str = "lease-";
+
 /// The least time after which a lease that nobody released counts no more: longer than backups take, and far longer
 /// than clocks differ.
 const LEAST_TIME: Duration = Duration::from_secs(24 * 3600);
@@ -50,7 +53,7 @@ impl std::fmt::Display for Scope {
 
 impl Scope {
     fn folder(&self) -> String {
-        format!("lease-{}/{}/", self.deployment, self.shard.file_stem())
+        format!("{PREFIX}{}/{}/", self.deployment, self.shard.file_stem())
     }
 
     /// Numbers are padded, so that listings are in their order.

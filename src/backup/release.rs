@@ -103,6 +103,20 @@ pub enum ReleaseError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is nothing at all in the store, in which at least leases must be.
+    #[error("{store} holds nothing, not even a lease, so nobody knows whether {set} is a backup")]
+    OtherStore {
+        /// Its address.
+        store: String,
+        /// The set.
+        set: BackupId,
+    },
+    /// A set without its manifest, and somebody wants it.
+    #[error("{set} has lost its manifest while somebody began to hold or read it")]
+    Taken {
+        /// The set.
+        set: BackupId,
+    },
     /// The set's statement of intent, which tells whose it is.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -139,6 +153,13 @@ impl Explain for ReleaseError {
             Self::Store(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
             Self::Exec(error) => error.hint(),
+            Self::OtherStore { .. } => {
+                Some("mount what belongs there, then run `freezeframe recover`".into())
+            }
+            Self::Taken { .. } => Some(
+                "in the set, rename manifest.removed.json to manifest.json, or release the hold; then run `freezeframe recover`"
+                    .into(),
+            ),
             Self::Armed | Self::Remove { .. } => None,
         }
     }

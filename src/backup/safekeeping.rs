@@ -7,11 +7,13 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::journal::Entry;
+use crate::backup::lease;
 use crate::backup::release::{GIVING_BACK, ReleaseError};
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
 use crate::backup::volumes::PlannedSet;
 use crate::backup::{BackupError, Environment};
+use crate::catalog::hold::is_taken;
 use crate::catalog::{self, CatalogError, Recorded};
 use crate::ebs::connect::Access;
 use crate::ebs::copied::{CopyOrder, Limits, copy_all};
@@ -249,13 +251,30 @@ pub(super) async fn set_to_rights(
     let store = stores.open(&made.store, made.server.as_deref())?;
     let recorded = match catalog::read_recorded(store.as_ref(), made.set).await {
         Ok(recorded) => Some(recorded),
-        Err(CatalogError::NoSuchSet { .. } | CatalogError::Unfinished { .. }) => None,
+        Err(CatalogError::NoSuchSet { .. }) => {
+            // A store in which a run has been is never without a lease: a place where nothing is mounted is.
+            if store.list(lease::PREFIX).await?.is_empty() {
+                return Err(ReleaseError::OtherStore {
+                    store: made.store.clone(),
+                    set: made.set,
+                });
+            }
+            None
+        }
+        Err(CatalogError::Unfinished { .. }) => {
+            let listed = store.list(&catalog::key(made.set, "")).await?;
+            if is_taken(made.set, &listed, Timestamp::now()) {
+                return Err(ReleaseError::Taken { set: made.set });
+            }
+            None
+        }
         Err(error) => return Err(error.into()),
     };
     let patience = Patience::new(GIVING_BACK, CancellationToken::new());
     let kept = match &recorded {
         Some(Recorded::Snapshots(manifest)) if manifest.run == made.run => {
-            let lock = manifest.lock_at(Timestamp::now());
+            // Who prunes locks nothing anew.
+            let lock = manifest.lock_at(Timestamp::now()).filter(|_| !made.pruned);
             part(&manifest.snapshots).map(|located| (located, lock))
         }
         _ => None,

@@ -116,6 +116,7 @@ pub async fn backup(
         store: env.store.url(),
         server: env.store.server(),
         planned: Timestamp::now(),
+        pruned: false,
         snapshots: Vec::new(),
     };
     let mut entries = run.plan_one(Resource::EbsSnapshots(made.clone()))?;

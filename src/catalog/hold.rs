@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::reader::readers;
 use super::write::write_document;
 use super::{CatalogError, belongs, key, read_document, read_recorded};
 use crate::ids::BackupId;
@@ -76,7 +77,7 @@ pub async fn hold(store: &dyn Store, id: BackupId, hold: Hold) -> Result<Held, C
         }
         Err(error) => return Err(error),
     };
-    // Who prunes looks for holds, and removes the manifest, in this order: one of us two sees the other.
+    // Who prunes removes the manifest, and looks for holds then: one of us two sees the other.
     match read_recorded(store, id).await {
         Ok(_) => Ok(held),
         Err(error) => {
@@ -124,6 +125,12 @@ pub(super) async fn read_hold(
 pub fn is_held(id: BackupId, listed: &[ObjectInfo]) -> bool {
     let hold = key(id, HOLD);
     listed.iter().any(|object| object.key == hold)
+}
+
+/// Whether somebody holds or reads `id` at `now`, by its listing.
+pub fn is_taken(id: BackupId, listed: &[ObjectInfo], now: Timestamp) -> bool {
+    let is_read = readers(id, listed).iter().any(|reader| reader.until > now);
+    is_held(id, listed) || is_read
 }
 
 #[cfg(test)]

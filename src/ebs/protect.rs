@@ -22,6 +22,16 @@ pub struct Lock {
     pub days: LockDays,
 }
 
+impl Lock {
+    /// One by the same permission that does the least harm where a server passes over `DryRun`.
+    pub fn at_its_least(self) -> Self {
+        Self {
+            mode: LockMode::Governance,
+            days: LockDays(1),
+        }
+    }
+}
+
 impl fmt::Display for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mode: &str = self.mode.into();
@@ -95,12 +105,7 @@ pub async fn lock_all(
     lock: Lock,
     patience: &Patience,
 ) -> Result<(), EbsError> {
-    // Who may lock and not look locks all.
-    let already = unlocked(ec2, ids, patience).await;
-    let wanted = already.unwrap_or_else(|error| {
-        tracing::debug!(%error, "cannot see which are locked already");
-        ids.iter().cloned().collect()
-    });
+    let wanted = unlocked(ec2, ids, patience).await?;
     let mut locked = Ok(());
     for id in &wanted {
         let one = patience.call(|| ec2.lock(id, lock)).await;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::ids::{InstanceId, SnapshotId};
 use super::order::{Awaited, Condition, Order, condition};
 use super::patience::Patience;
-use super::{Call, CallFailed, EbsError, Ec2, Kind, Place, Snapshot};
+use super::{Call, CallFailed, EbsError, Ec2, Kind, Place, Snapshot, TAG};
 use crate::human;
 use crate::ids::{BackupId, RunId};
 use crate::progress::Meter;
@@ -45,6 +45,9 @@ pub struct MadeSet {
     pub server: Option<String>,
     /// When this was written.
     pub planned: Timestamp,
+    /// Whether it was a backup and is being pruned: nothing is done for it then where it still is one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pruned: bool,
     /// What EC2 answered; empty where no answer is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<SnapshotId>,
@@ -179,11 +182,18 @@ pub async fn give_back(
 ) -> Result<BTreeSet<SnapshotId>, EbsError> {
     let mut deleted = BTreeSet::new();
     let mut known = made.snapshots.clone();
+    // One that EC2 does not delete keeps none of the others.
+    let mut failed = Ok(());
     for id in &known {
-        if patience.call(|| ec2.delete(id)).await? {
-            deleted.insert(id.clone());
+        match patience.call(|| ec2.delete(id)).await {
+            Ok(true) => {
+                deleted.insert(id.clone());
+            }
+            Ok(false) => {}
+            Err(error) => failed = failed.and(Err(error)),
         }
     }
+    failed?;
     known.retain(|id| !deleted.contains(id));
     // All that was made is known, and was there to be deleted: nothing else can come.
     let certain = !made.snapshots.is_empty() && known.is_empty();
@@ -201,14 +211,22 @@ pub async fn give_back(
     let began = Instant::now();
     let mut last_new = began;
     loop {
-        let shown = patience.call(|| ec2.made_by(made.run)).await?;
+        let mut shown = patience.call(|| ec2.made_by(made.run)).await?;
+        // In years two runs may come by the same id.
+        let set = made.set.to_string();
+        shown.retain(|one| one.tags.get(TAG) == Some(&set));
+        let mut failed = Ok(());
         for snapshot in &shown {
-            patience.call(|| ec2.delete(&snapshot.id)).await?;
+            if let Err(error) = patience.call(|| ec2.delete(&snapshot.id)).await {
+                failed = failed.and(Err(error));
+                continue;
+            }
             if deleted.insert(snapshot.id.clone()) {
                 tracing::info!(snapshot = %snapshot.id, volume = %snapshot.volume, "deleted");
                 last_new = Instant::now();
             }
         }
+        failed?;
         if shown.is_empty() && last_new.elapsed() >= quiet {
             return Ok(deleted);
         }

@@ -7,6 +7,7 @@ use crate::backup::run::Unreleased;
 use crate::catalog::CatalogError;
 use crate::ebs::{CallFailed, EbsError, Kind, Place};
 use crate::error::Explain;
+use crate::ids::BackupId;
 use crate::store::StoreError;
 
 /// Why a backup stays, or is half removed.
@@ -28,6 +29,20 @@ pub enum RemoveError {
         count: usize,
         /// Where.
         place: Place,
+    },
+    /// EC2 shows none of them. Nothing was done.
+    #[error("EC2 shows none of its snapshots in {place}")]
+    Unseen {
+        /// Where.
+        place: Place,
+    },
+    /// The backup that is to stay in its place lacks snapshots. Nothing was done.
+    #[error("{newest}, which is to stay in its place, is not whole: {problem}")]
+    NewestIsGone {
+        /// The newest good one of its series.
+        newest: BackupId,
+        /// What was found of it.
+        problem: String,
     },
     /// The journal cannot say what is about to be deleted. Nothing was done.
     #[error(transparent)]
@@ -55,8 +70,8 @@ impl RemoveError {
             // What may not be removed keeps nothing else.
             Self::Store(error) if error.is_denial() => Reach::This,
             Self::Store(_) | Self::Journal(_) | Self::Catalog(CatalogError::Store(_)) => Reach::All,
-            Self::Catalog(_) | Self::Locked { .. } => Reach::This,
-            Self::Ebs(_) | Self::Left(_) => Reach::Snapshots,
+            Self::Catalog(_) | Self::Locked { .. } | Self::Unseen { .. } => Reach::This,
+            Self::Ebs(_) | Self::Left(_) | Self::NewestIsGone { .. } => Reach::Snapshots,
         }
     }
 
@@ -85,6 +100,13 @@ impl RemoveError {
             Self::Ebs(error) => error.hint(),
             Self::Locked { .. } => {
                 Some("a later prune removes it when the lock has ended".into())
+            }
+            Self::Unseen { .. } => Some(
+                "look whether they were deleted by hand, or whether the credentials are another account's; where they are gone, remove the set's folder from the store"
+                    .into(),
+            ),
+            Self::NewestIsGone { newest, .. } => {
+                Some(format!("make a new backup first; `freezeframe verify {newest}` says more"))
             }
             Self::Journal(error) => error.hint(),
             Self::Left(_) => Some("run `freezeframe recover`, which deletes the rest".into()),

@@ -2,12 +2,14 @@
 
 use jiff::Timestamp;
 
-use crate::catalog::hold::is_held;
-use crate::catalog::reader::readers;
+use crate::catalog::hold::is_taken;
 use crate::catalog::{clear, key};
 use crate::ids::BackupId;
 use crate::manifest::MANIFEST;
-use crate::store::{ObjectInfo, Store, StoreError};
+use crate::store::{Store, StoreError};
+
+/// A manifest while it is taken away: whoever finds it alone, where the put-back failed or we were killed, has all that the manifest said.
+const REMOVED: &str = "manifest.removed.json";
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +46,16 @@ pub async fn remove(
         true => {
             let size = store.size(&manifest).await?;
             let content = store.read(&manifest, 0..size).await?;
+            let removed = key(id, REMOVED);
+            store.put(&removed, &content).await?;
             store.delete(&manifest).await?;
             match store.list(&folder).await {
                 Ok(listed) if !is_taken(id, &listed, now) => listed,
                 seen => {
                     store.put(&manifest, &content).await?;
+                    if let Err(error) = store.delete(&removed).await {
+                        tracing::debug!(%error, "a copy of the manifest stays beside it");
+                    }
                     return seen.map(|_| Removed::Spared);
                 }
             }
@@ -59,9 +66,4 @@ pub async fn remove(
     }
     clear(store, id, listed).await?;
     Ok(Removed::Gone)
-}
-
-fn is_taken(id: BackupId, listed: &[ObjectInfo], now: Timestamp) -> bool {
-    let is_read = readers(id, listed).iter().any(|reader| reader.until > now);
-    is_held(id, listed) || is_read
 }

@@ -9,14 +9,15 @@ use crate::backup::release::Tools;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
 use crate::catalog::{self, Recorded};
+use crate::ebs::EbsError;
 use crate::ebs::connect::Access;
 use crate::ebs::patience::Patience;
 use crate::ebs::set::MadeSet;
-use crate::ebs::{CallFailed, Kind};
 use crate::ids::BackupId;
 use crate::manifest::snapshots::{Located, SnapshotManifest};
+use crate::verify::snapshots::{Unasked, verify_snapshots};
 
-/// Removes the backup `id` and deletes its snapshots and their copies, unless somebody has it by now.
+/// Removes the backup `id` and deletes its snapshots and their copies, unless somebody has it by now, or `newest`, which stays in its place, is not all there.
 ///
 /// The journal of the run says first what is to be deleted, in the words in which a backup says what it makes. So what becomes of the snapshots is decided in
 /// one place, by whether there is a manifest, also when we are killed: with it they are a backup and stay, without it they go.
@@ -27,13 +28,14 @@ pub(super) async fn remove_set(
     run: &mut Run,
     order: &Order<'_>,
     tools: &Tools,
-    id: BackupId,
+    (id, newest): (BackupId, BackupId),
     now: Timestamp,
 ) -> Result<Removed, RemoveError> {
     let store = order.store.as_ref();
     let Recorded::Snapshots(manifest) = catalog::read_recorded(store, id).await? else {
         return Ok(Removed::Spared);
     };
+    see_newest(newest, &tools.ebs, order).await?;
     let located = manifest.snapshots.located();
     for one in &located {
         refuse_locked(one, &tools.ebs, order).await?;
@@ -49,10 +51,36 @@ pub(super) async fn remove_set(
         return Ok(Removed::Spared);
     }
     let left = run.release(&entries, tools).await?;
-    removed?;
-    match left.into_iter().next() {
-        None => Ok(Removed::Gone),
-        Some(left) => Err(RemoveError::Left(left)),
+    match (removed, left.into_iter().next()) {
+        (_, Some(left)) => Err(RemoveError::Left(left)),
+        (removed, None) => Ok(removed?),
+    }
+}
+
+fn patience(order: &Order<'_>, access: &Access) -> Patience {
+    Patience::new(access.settings().retry_for.0, order.cancel.clone())
+}
+
+/// A list says of a set that it is complete as long as its manifest is there: whether its snapshots are only EC2 knows.
+async fn see_newest(
+    newest: BackupId,
+    access: &Access,
+    order: &Order<'_>,
+) -> Result<(), RemoveError> {
+    let gone = |problem: String| RemoveError::NewestIsGone { newest, problem };
+    let Recorded::Snapshots(manifest) =
+        catalog::read_recorded(order.store.as_ref(), newest).await?
+    else {
+        return Err(gone("it is no set of snapshots".into()));
+    };
+    let taken = manifest.snapshots.taken();
+    let ec2 = access.open_at(&taken.place).await?;
+    let patience = patience(order, access);
+    let report = verify_snapshots(newest, &taken, ec2.as_ref(), &patience).await;
+    let report = report.map_err(|Unasked(error)| error)?;
+    match report.findings.first() {
+        None => Ok(()),
+        Some(finding) => Err(gone(finding.to_string())),
     }
 }
 
@@ -67,31 +95,22 @@ async fn refuse_locked(
         false => access.clone(),
     };
     let ec2 = access.open_at(&located.place).await?;
-    let patience = Patience::new(access.settings().retry_for.0, order.cancel.clone());
+    let patience = patience(order, &access);
     let ids = located.ids();
-    let locked = match patience.call(|| ec2.locked(&ids)).await {
-        Ok(locked) => locked.len(),
-        // Some are deleted already. Those that are not are asked for one by one.
-        Err(CallFailed {
-            kind: Kind::NotFound,
-            ..
-        }) => {
-            let mut locked = 0;
-            for id in &ids {
-                match patience.call(|| ec2.locked(std::slice::from_ref(id))).await {
-                    Ok(found) => locked += found.len(),
-                    Err(CallFailed {
-                        kind: Kind::NotFound,
-                        ..
-                    }) => {}
-                    Err(error) => return Err(RemoveError::Ebs(error.into())),
-                }
-            }
-            locked
-        }
-        Err(error) => return Err(RemoveError::Ebs(error.into())),
-    };
-    match locked {
+    let shown = patience.call(|| ec2.snapshots(&ids)).await;
+    let there: Vec<_> = shown
+        .map_err(EbsError::from)?
+        .into_iter()
+        .map(|one| one.id)
+        .collect();
+    // Also where the credentials lead to another account: then the owner's snapshots would be known to nobody.
+    if there.is_empty() {
+        return Err(RemoveError::Unseen {
+            place: located.place.clone(),
+        });
+    }
+    let locked = patience.call(|| ec2.locked(&there)).await;
+    match locked.map_err(EbsError::from)?.len() {
         0 => Ok(()),
         count => Err(RemoveError::Locked {
             count,
@@ -110,6 +129,7 @@ fn resource(located: &Located, manifest: &SnapshotManifest, order: &Order<'_>) -
         server: order.store.server(),
         // All that the call made is long to be seen.
         planned: manifest.started,
+        pruned: true,
         snapshots: located.ids(),
     };
     match located.copied {

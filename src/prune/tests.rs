@@ -11,6 +11,7 @@ use crate::catalog::summary::{SetState, SetSummary};
 use crate::catalog::verification::{Outcome as Found, Verification, VerificationKind};
 use crate::catalog::{key, list, sample, write_verification};
 use crate::config::RetentionConfig;
+use crate::ids::RunId;
 use crate::manifest::MANIFEST;
 use crate::store::fault::{Call, Fault, FaultStore};
 use crate::store::memory::MemoryStore;

@@ -297,7 +297,7 @@ fn kept_finding(kept: &Kept, condition: Condition) -> Finding {
     }
 }
 
-/// A dead run's leftovers. Those of one that read a backup are its own and keep no other from being made.
+/// A dead run's leftovers. Those of one that read or pruned a backup are its own and keep no other from being made.
 fn left_behind(state: &str, seen: &Seen) -> Finding {
     let outstanding = &seen.outstanding;
     let resources: Vec<_> = outstanding.iter().map(ToString::to_string).collect();
@@ -306,18 +306,17 @@ fn left_behind(state: &str, seen: &Seen) -> Finding {
         seen.owner.run,
         resources.join(", ")
     );
-    let of_reader = |resource: &Resource| {
-        matches!(
-            resource,
-            Resource::Scratch { .. } | Resource::Reading { .. }
-        )
+    let in_nobodys_way = |resource: &Resource| match resource {
+        Resource::Scratch { .. } | Resource::Reading { .. } => true,
+        Resource::EbsSnapshots(made) | Resource::EbsCopies(made) => made.pruned,
+        _ => false,
     };
-    match outstanding.iter().all(of_reader) {
+    match outstanding.iter().all(in_nobodys_way) {
         true => Finding::warning(
             state,
             "leftovers",
             detail,
-            "run `freezeframe recover` to have the space back and let backups be pruned that nobody reads any more; no backup waits for it",
+            "run `freezeframe recover` to have the space back, delete snapshots of what was pruned, and let backups be pruned that nobody reads any more; no backup waits for it",
         ),
         false => Finding::refused(state, "leftovers", detail, "run `freezeframe recover`"),
     }

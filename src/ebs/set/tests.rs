@@ -46,6 +46,7 @@ fn made(snapshots: Vec<SnapshotId>) -> MadeSet {
         store: "file:///backups".into(),
         server: None,
         planned: Timestamp::now(),
+        pruned: false,
         snapshots,
     }
 }

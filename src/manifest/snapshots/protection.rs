@@ -10,6 +10,9 @@ use crate::ebs::Place;
 use crate::ebs::ids::{AccountId, SnapshotId};
 use crate::ebs::protect::{Lock, LockDays, LockMode};
 
+/// Seconds.
+const DAY: i64 = 24 * 3600;
+
 /// Copies of a set in another region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copies {
@@ -62,13 +65,17 @@ impl From<LockRecord> for Lock {
 }
 
 impl SnapshotManifest {
-    /// The lock that snapshots and copies are to have at `now`; none where none was asked for, or its time is over.
+    /// The lock that snapshots and copies are to have at `now`, for the days that are left of it, the last one whole; none where none was asked for, or its
+    /// time is over.
     pub fn lock_at(&self, now: Timestamp) -> Option<LockRecord> {
-        self.snapshots.lock.filter(|lock| {
-            let hours = SignedDuration::from_hours(24 * i64::from(u32::from(lock.days)));
-            let ends = self.finished.checked_add(hours);
-            ends.is_ok_and(|ends| now < ends)
-        })
+        let lock = self.snapshots.lock?;
+        let asked = u32::from(lock.days);
+        let ends = SignedDuration::from_hours(24 * i64::from(asked));
+        let left = self.finished.checked_add(ends).ok()?.duration_since(now);
+        let days = u32::try_from((left.as_secs() + DAY - 1).div_euclid(DAY)).ok()?;
+        // A clock that has jumped back makes no lock longer.
+        let days = LockDays::try_from(days.min(asked)).ok()?;
+        Some(LockRecord { days, ..lock })
     }
 }
 

@@ -198,7 +198,7 @@ impl DeviceStates {
     }
 
     /// The devices of which LVM builds the volume or pool whose device has that name, and those of which it builds them (mirrors of raid volumes, their
-    /// metadata, what a cache or a pool lies on), from the bottom up.
+    /// metadata, what a pool lies on), from the bottom up. Not a cache, whose devices bear its own name: cached volumes are refused.
     pub fn parts_of(&self, name: &str) -> Vec<&str> {
         let is_part = |device: &&str| {
             let rest = device.strip_prefix(name);

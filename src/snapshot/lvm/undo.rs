@@ -62,8 +62,18 @@ impl Lvm {
             return Ok(());
         }
         std::thread::sleep(MOMENT);
+        self.resume_in_order(&devices)
+    }
+
+    /// Resumes what stands still. A device that is gone or goes on by now, though its resume failed, keeps none above it; one that stands does.
+    fn resume_in_order(&self, devices: &Devices) -> Result<(), SnapshotError> {
         for device in devices.standing(&self.devices()?) {
-            self.exec.run(&command::resume(device))?;
+            if let Err(error) = self.exec.run(&command::resume(device)) {
+                let now = self.devices()?;
+                if devices.standing(&now).any(|still| still == device) {
+                    return Err(error.into());
+                }
+            }
         }
         Ok(())
     }
@@ -71,9 +81,7 @@ impl Lvm {
     /// Resumes what stands still, by device-mapper alone.
     pub(super) fn resume_devices(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
         let devices = Devices::of(snapshot);
-        for device in devices.standing(&self.devices()?) {
-            self.exec.run(&command::resume(device))?;
-        }
+        self.resume_in_order(&devices)?;
         match devices.standing(&self.devices()?).next() {
             Some(device) => Err(SnapshotError::Suspended {
                 device: device.to_owned(),

@@ -124,7 +124,7 @@ async fn rehearse(
     asked.extend(
         settings
             .lock
-            .map(|lock| (&set.ec2, Rehearsal::Lock(snapshot, lock))),
+            .map(|lock| (&set.ec2, Rehearsal::Lock(snapshot, lock.at_its_least()))),
     );
     let mut findings = Vec::new();
     let mut allowed = Vec::new();
