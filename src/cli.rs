@@ -84,7 +84,7 @@ pub enum Verb {
     Verify(VerifyArgs),
     /// Restore a backup to a directory
     Restore(RestoreArgs),
-    /// Remove the backups that no rule of [retention] keeps, and tell why each of the others stays
+    /// Remove the backups that no rule of retention keeps, and tell why each of the others stays
     Prune(PruneArgs),
     /// Keep a backup from being pruned, whatever the rules say
     Hold(HoldArgs),

@@ -31,7 +31,7 @@ Commands:
   show      Show one backup, or the files in it
   verify    Read a backup again and check every hash
   restore   Restore a backup to a directory
-  prune     Remove the backups that no rule of [retention] keeps, and tell why each of the others
+  prune     Remove the backups that no rule of retention keeps, and tell why each of the others
             stays
   hold      Keep a backup from being pruned, whatever the rules say
   recover   Give back what a dead run left behind: locks, mounts, snapshots, volumes, unfinished

@@ -49,7 +49,7 @@ pub enum RemoveError {
     Journal(#[from] JournalError),
     /// It is no backup any more, and some of its snapshots are still there. The journal names them.
     #[error("its snapshots are not all deleted: {}", .0.error)]
-    Left(Unreleased),
+    Left(Box<Unreleased>),
 }
 
 /// What a failure says of other backups.

@@ -47,7 +47,11 @@ pub async fn remove(
             let size = store.size(&manifest).await?;
             let content = store.read(&manifest, 0..size).await?;
             let removed = key(id, REMOVED);
-            store.put(&removed, &content).await?;
+            match store.put(&removed, &content).await {
+                // By a prune that came no further.
+                Ok(_) | Err(StoreError::Exists { .. }) => {}
+                Err(error) => return Err(error),
+            }
             store.delete(&manifest).await?;
             match store.list(&folder).await {
                 Ok(listed) if !is_taken(id, &listed, now) => listed,

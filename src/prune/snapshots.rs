@@ -52,7 +52,7 @@ pub(super) async fn remove_set(
     }
     let left = run.release(&entries, tools).await?;
     match (removed, left.into_iter().next()) {
-        (_, Some(left)) => Err(RemoveError::Left(left)),
+        (_, Some(left)) => Err(RemoveError::Left(Box::new(left))),
         (removed, None) => Ok(removed?),
     }
 }
