@@ -121,6 +121,8 @@ mongo_backup-20260130_020000  AGE  5.0 KiB  keep     one of the newest 3, within
 mongo_backup-20260131_020000  AGE  5.3 KiB  keep     newest good one, newest verified one, one of the newest 3, within 7 d of the newest
 
 removed 2 of 7, 6.7 KiB freed
+TIME  INFO pruned id=mongo_backup-20260102_020000
+TIME  INFO pruned id=mongo_backup-20260115_020000
 => 0
 $ freezeframe prune --deployment 65b9a1f0c3d2e4f5a6b7c8d9
 file://DIR/store, deployment 65b9a1f0c3d2e4f5a6b7c8d9
@@ -153,6 +155,7 @@ mongo_backup-20260130_020000  AGE  5.0 KiB  keep     one of the newest 3, within
 mongo_backup-20260131_020000  AGE  5.3 KiB  keep     newest good one, newest verified one, one of the newest 3, within 7 d of the newest
 
 removed 1 of 5, 5.3 KiB freed
+TIME  INFO pruned id=mongo_backup-20260101_020000
 => 0
 $ freezeframe list
 BACKUP                        AGE  SIZE     LOCK      STATE       MEMBERS
@@ -263,7 +266,8 @@ nothing was done; add --yes to do it
             "outcome",
             "problem",
             "shards",
-            "size"
+            "size",
+            "snapshots"
         ]
     );
     assert_eq!(
