@@ -89,6 +89,25 @@ async fn a_set_goes_with_its_snapshots_and_copies_when_its_lock_has_ended() {
     );
 }
 
+/// The manifest of `old` is gone and its snapshots are there; `recover` deletes them, and nothing of `new`.
+async fn recovers(scene: &Scene, locks: &Locks, old: &SnapshotManifest, new: &SnapshotManifest) {
+    assert_eq!(ids(&scene.moto.snapshots().await).len(), 4);
+    let stored = scene.stored().await;
+    assert!(
+        !stored.contains(&format!("{}/manifest.json", old.id)),
+        "{stored:?}"
+    );
+    locks.answer_in(&scene.moto);
+    let recovered = recover(&scene.state(), None, &scene.env.tools)
+        .await
+        .unwrap();
+    assert!(
+        recovered.iter().all(|one| one.failed.is_empty()),
+        "{recovered:?}"
+    );
+    assert!(there_are(scene, &[new]).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ec2_did_not_delete_is_in_the_journal_and_goes_with_recover() {
     let scene = Scene::new(2, 2).await;
@@ -102,22 +121,7 @@ async fn what_ec2_did_not_delete_is_in_the_journal_and_goes_with_recover() {
     });
     let error = pruned(&scene, &new).await.unwrap_err();
     assert_eq!(error.exit(), Exit::StillHeld, "{error}");
-    assert_eq!(ids(&scene.moto.snapshots().await).len(), 4);
-    let stored = scene.stored().await;
-    assert!(
-        !stored.contains(&format!("{}/manifest.json", old.id)),
-        "{stored:?}"
-    );
-
-    locks.answer_in(&scene.moto);
-    let recovered = recover(&scene.state(), None, &scene.env.tools)
-        .await
-        .unwrap();
-    assert!(
-        recovered.iter().all(|one| one.failed.is_empty()),
-        "{recovered:?}"
-    );
-    assert!(there_are(&scene, &[&new]).await);
+    recovers(&scene, &locks, &old, &new).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,21 +138,7 @@ async fn killed_when_the_manifest_is_gone_recover_deletes_the_rest() {
         made = pruned(&scene, &new) => panic!("{made:?}"),
         () = until("a snapshot is to be deleted", async || scene.moto.proxy.count("DeleteSnapshot") > 0) => {}
     }
-    locks.answer_in(&scene.moto);
-    assert_eq!(ids(&scene.moto.snapshots().await).len(), 4);
-    let stored = scene.stored().await;
-    assert!(
-        !stored.contains(&format!("{}/manifest.json", old.id)),
-        "{stored:?}"
-    );
-    let recovered = recover(&scene.state(), None, &scene.env.tools)
-        .await
-        .unwrap();
-    assert!(
-        recovered.iter().all(|one| one.failed.is_empty()),
-        "{recovered:?}"
-    );
-    assert!(there_are(&scene, &[&new]).await);
+    recovers(&scene, &locks, &old, &new).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
