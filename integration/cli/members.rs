@@ -44,6 +44,8 @@ async fn locked(set: &ReplicaSet) -> bool {
 fn steady(text: &str) -> String {
     let mut text = text.to_owned();
     for (pattern, with) in [
+        // A busy machine tells how far it is.
+        (r"(?m)^TIME  INFO archive \w+: .* of .*\n", ""),
         (r"mongo_backup-\d{8}_\d{6}", "SET"),
         (r"\b\d+(\.\d+)? ([KMG]i)?B\b", "SIZE"),
         (

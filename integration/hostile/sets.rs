@@ -482,8 +482,11 @@ fn no_set_hurts_who_restores_it() {
     println!("{ended:?}");
     // Were every attack refused at the door, nothing behind it would have been tried.
     let restored = |kind| ended.contains_key(&(kind, Ended::Restored));
+    assert!(restored("stream with checksums"), "{ended:?}");
+    // Few of those manifests still fit: a sample may have none.
+    let manifests = |how| ended.get(&("manifest", how)).copied().unwrap_or(0);
     assert!(
-        restored("stream with checksums") && restored("manifest"),
+        restored("manifest") || manifests(Ended::Refused) < ATTACKS / 20,
         "{ended:?}"
     );
 }
