@@ -39,7 +39,7 @@ use crate::store::{SharedStore, Store};
 use contents::{Contents, Subject, View};
 pub use error::BackupError;
 use journal::{Entry, JournalError};
-use lease::{LeaseError, Scope, Work};
+use lease::Scope;
 use picture::Pictures;
 use plan::{PicturePlan, Plan, PlannedPicture};
 use preflight::examine::Aim;
@@ -172,14 +172,7 @@ pub(crate) async fn begin(
     // What is half written when we are killed can be told from what other hosts write there.
     let store = env.store.of_run(run.id());
     let store = store.unwrap_or_else(|| env.store.clone());
-    take_leases::<BackupError>(
-        run,
-        contents.scopes(),
-        expected,
-        Work::Backup,
-        store.as_ref(),
-    )
-    .await?;
+    take_leases(run, contents, expected, store.as_ref(), &env.cancel).await?;
     tracing::debug!("took the lease on {}", contents.deployment.id);
     let id = run.id();
     begin_set(run, &store, of, |set| contents.intent(id, set)).await
@@ -213,26 +206,39 @@ pub(crate) async fn publish(
     Ok(manifest)
 }
 
-/// Takes the lease on each of `scopes`.
+/// Takes the lease on each replica set of `contents`.
 ///
 /// # Errors
-/// Of the journal, or of the lease.
-pub(crate) async fn take_leases<E: From<JournalError> + From<LeaseError>>(
+/// [`BackupError`]: of the journal, or of the lease.
+pub(crate) async fn take_leases(
     run: &mut Run,
-    scopes: impl IntoIterator<Item = Scope>,
+    contents: &Contents,
     expected: Duration,
-    work: Work,
     store: &dyn Store,
-) -> Result<(), E> {
-    for scope in scopes {
-        run.plan_one(Resource::Lease {
-            store: store.url(),
-            server: store.server(),
-            scope: scope.clone(),
-            run: run.id(),
-        })?;
-        lease::take_for(store, &scope, run.id(), expected, work).await?;
+    cancel: &CancellationToken,
+) -> Result<(), BackupError> {
+    for scope in contents.scopes() {
+        plan_lease(run, &scope, store)?;
+        lease::take_after_prune(store, &scope, run.id(), expected, cancel).await?;
     }
+    Ok(())
+}
+
+/// Writes down that the lease on `scope` is going to be taken.
+///
+/// # Errors
+/// [`JournalError`].
+pub(crate) fn plan_lease(
+    run: &mut Run,
+    scope: &Scope,
+    store: &dyn Store,
+) -> Result<(), JournalError> {
+    run.plan_one(Resource::Lease {
+        store: store.url(),
+        server: store.server(),
+        scope: scope.clone(),
+        run: run.id(),
+    })?;
     Ok(())
 }
 

@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backup::journal::JournalError;
 use crate::backup::lease::{self, LeaseError, Scope, Work};
+use crate::backup::plan_lease;
 use crate::backup::release::{ReleaseError, Tools};
 use crate::backup::run::Run;
-use crate::backup::take_leases;
 use crate::catalog;
 use crate::catalog::at_work::note_at_work;
 use crate::error::{Exit, Explain};
@@ -34,8 +34,8 @@ use snapshots::remove_set;
 /// What a prune's run journal says it does.
 pub const PRUNE: &str = "prune";
 
-/// How long it is expected to take: the lease is far longer, and looked at before every backup that goes.
-const EXPECTED: Duration = Duration::from_secs(3600);
+/// How long its leases count. It looks at them before every backup that goes, and ends where somebody has taken one since.
+const COUNTS: Duration = Duration::from_secs(3600);
 
 /// What is to be pruned, and how.
 #[derive(Debug)]
@@ -53,12 +53,14 @@ pub struct Order<'a> {
 }
 
 /// What came of the plan.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pruned {
-    /// The plan that was carried out.
-    pub plan: Plan,
+    /// The plan that was carried out; none where it did not come to that.
+    pub plan: Option<Plan>,
     /// What became of each backup that it drops.
     pub outcomes: BTreeMap<BackupId, Outcome>,
+    /// What ended it before it was through, or is left of it.
+    pub ended: Result<(), PruneError>,
 }
 
 /// What became of a backup that the plan drops.
@@ -70,18 +72,27 @@ pub enum Outcome {
     Spared,
     /// It stays, whole or without its manifest.
     Failed(RemoveError),
-    /// It stays: the store failed before its turn came, or EC2, or it was not in the plan when the leases were taken.
+    /// It stays: the store failed before its turn came, or EC2, we were asked to end, or it was not in the plan when the leases were taken.
     Later,
 }
 
 impl Pruned {
     /// The code the program ends with.
-    pub fn exit(&self) -> Exit {
+    ///
+    /// # Errors
+    /// What ended it.
+    pub fn exit(self) -> Result<Exit, PruneError> {
         let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
-        match self.outcomes.values().any(failed) {
+        let some_failed = self.outcomes.values().any(failed);
+        self.ended.map(|()| match some_failed {
             true => Exit::Store,
             false => Exit::Done,
-        }
+        })
+    }
+
+    fn removed(&self) -> usize {
+        let gone = |outcome: &&Outcome| matches!(outcome, Outcome::Removed);
+        self.outcomes.values().filter(gone).count()
     }
 }
 
@@ -98,8 +109,13 @@ pub enum PruneError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// A lease could not be given back, or snapshots of what is no backup any more are not deleted.
-    #[error("the plan is carried out, and something is left: {0}")]
-    StillHeld(ReleaseError),
+    #[error("something is left: {error}{}", .besides.as_ref().map_or_else(String::new, |besides| format!("; and {besides}")))]
+    StillHeld {
+        /// Why it is.
+        error: ReleaseError,
+        /// What ended the prune before that.
+        besides: Option<Box<PruneError>>,
+    },
     /// We were asked to end.
     #[error("interrupted after {removed} backups were removed")]
     Interrupted {
@@ -114,7 +130,7 @@ impl Explain for PruneError {
             Self::Store(error) => error.hint(),
             Self::Lease(error) => error.hint(),
             Self::Journal(error) => error.hint(),
-            Self::StillHeld(_) => Some("run `freezeframe recover`".into()),
+            Self::StillHeld { .. } => Some("run `freezeframe recover`".into()),
             Self::Interrupted { .. } => Some("the rest goes with the next prune".into()),
         }
     }
@@ -126,7 +142,7 @@ impl Explain for PruneError {
             Self::Lease(LeaseError::Lost { .. }) => Exit::Refused,
             Self::Lease(error) => error.exit(),
             Self::Journal(error) => error.exit(),
-            Self::StillHeld(_) => Exit::StillHeld,
+            Self::StillHeld { .. } => Exit::StillHeld,
             Self::Interrupted { .. } => Exit::Interrupted,
         }
     }
@@ -143,34 +159,54 @@ pub async fn look(order: &Order<'_>, now: Timestamp) -> Result<Plan, StoreError>
     Ok(retention::plan(backups, order.ours, order.rules, now))
 }
 
-/// Removes what the rules do not keep. That something of it could not be removed is told in [`Pruned`].
-///
-/// # Errors
-/// [`PruneError`].
-pub async fn prune(order: &Order<'_>, tools: &Tools, now: Timestamp) -> Result<Pruned, PruneError> {
+/// Removes what the rules do not keep. What was done is told also where it ends early.
+pub async fn prune(order: &Order<'_>, tools: &Tools, now: Timestamp) -> Pruned {
+    let mut pruned = Pruned {
+        plan: None,
+        outcomes: BTreeMap::new(),
+        ended: Ok(()),
+    };
+    pruned.ended = journaled(&mut pruned, order, tools, now).await;
+    for (backup, _) in pruned.plan.iter().flat_map(Plan::dropped) {
+        pruned.outcomes.entry(backup.id).or_insert(Outcome::Later);
+    }
+    pruned
+}
+
+async fn journaled(
+    pruned: &mut Pruned,
+    order: &Order<'_>,
+    tools: &Tools,
+    now: Timestamp,
+) -> Result<(), PruneError> {
     let mut run = Run::begin(order.state_dir, PRUNE)?;
-    let made = under_lease(&mut run, order, tools, now).await;
-    let left = run.finish(tools).await;
-    let made = made?;
-    match left?.into_iter().next() {
-        None => Ok(made),
-        Some(left) => Err(PruneError::StillHeld(left.error)),
+    let swept = under_lease(&mut run, pruned, order, tools, now).await;
+    let left = run.finish(tools).await?;
+    match left.into_iter().next() {
+        None => swept,
+        Some(left) => Err(PruneError::StillHeld {
+            error: left.error,
+            besides: swept.err().map(Box::new),
+        }),
     }
 }
 
 async fn under_lease(
     run: &mut Run,
+    pruned: &mut Pruned,
     order: &Order<'_>,
     tools: &Tools,
     now: Timestamp,
-) -> Result<Pruned, PruneError> {
+) -> Result<(), PruneError> {
     let scopes = scopes(order.ours, look(order, now).await?.dropped());
     // What is half written when we are killed can be told from what other hosts write there.
     let store = order.store.of_run(run.id());
     let store = store.unwrap_or_else(|| order.store.clone());
-    let wanted = scopes.iter().cloned();
-    take_leases::<PruneError>(run, wanted, EXPECTED, Work::Prune, store.as_ref()).await?;
-    sweep(run, order, tools, &scopes, now).await
+    for scope in &scopes {
+        plan_lease(run, scope, store.as_ref())?;
+        lease::take_for(store.as_ref(), scope, run.id(), COUNTS, Work::Prune).await?;
+    }
+    sweep(run, pruned, order, tools, &scopes, now).await
 }
 
 /// The replica sets that anything is removed of.
@@ -189,17 +225,16 @@ fn scopes<'a>(
 /// Makes the plan and carries it out, with the lease on `scopes` in the hands of `run`.
 async fn sweep(
     run: &mut Run,
+    pruned: &mut Pruned,
     order: &Order<'_>,
     tools: &Tools,
     scopes: &[Scope],
     now: Timestamp,
-) -> Result<Pruned, PruneError> {
-    let mut pruned = Pruned {
-        plan: look(order, now).await?,
-        outcomes: BTreeMap::new(),
-    };
+) -> Result<(), PruneError> {
+    let plan = look(order, now).await?;
+    let plan = pruned.plan.insert(plan).clone();
     let mut failing = Reach::This;
-    for (backup, _) in pruned.plan.dropped() {
+    for (backup, _) in plan.dropped() {
         let of_it: Vec<_> = scopes
             .iter()
             .filter(|scope| backup.shards.contains(&scope.shard))
@@ -214,13 +249,13 @@ async fn sweep(
             continue;
         }
         if order.cancel.is_cancelled() {
-            return Err(interrupted(&pruned.outcomes));
+            return Err(interrupted(pruned));
         }
         for scope in of_it {
             lease::still_ours(order.store.as_ref(), scope, run.id()).await?;
         }
         let removed = match backup.is_in_snapshots() {
-            true => match pruned.plan.newest_like(backup) {
+            true => match plan.newest_like(backup) {
                 Some(newest) => remove_set(run, order, tools, (backup.id, newest.id), now).await,
                 None => Ok(Removed::Spared),
             },
@@ -232,7 +267,7 @@ async fn sweep(
                 Outcome::Removed
             }
             Ok(Removed::Spared) => Outcome::Spared,
-            Err(error) if error.is_interruption() => return Err(interrupted(&pruned.outcomes)),
+            Err(error) if error.is_interruption() => return Err(interrupted(pruned)),
             Err(error) => {
                 failing = failing.max(error.reach());
                 Outcome::Failed(error)
@@ -240,7 +275,7 @@ async fn sweep(
         };
         pruned.outcomes.insert(backup.id, outcome);
     }
-    Ok(pruned)
+    Ok(())
 }
 
 async fn removed(
@@ -252,12 +287,9 @@ async fn removed(
     Ok(remove(store, backup.id, finished, now).await?)
 }
 
-fn interrupted(outcomes: &BTreeMap<BackupId, Outcome>) -> PruneError {
-    let gone = outcomes
-        .values()
-        .filter(|outcome| matches!(outcome, Outcome::Removed));
+fn interrupted(pruned: &Pruned) -> PruneError {
     PruneError::Interrupted {
-        removed: gone.count(),
+        removed: pruned.removed(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A mark ends by itself, so a reader that nobody recovers keeps nothing for ever; one that goes on makes the next in time. Where the store cannot be
 //! written, with credentials that may only read, the work goes on without one, and that is said.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use crate::store::{SharedStore, Store, StoreError};
 const COUNTS: SignedDuration = SignedDuration::from_hours(24);
 /// How often a new one is made.
 const RENEWED: Duration = Duration::from_secs(6 * 3600);
+/// When it is tried again where that failed.
+const TRIED_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// What is read, and by whom.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +83,7 @@ pub async fn while_marked<T>(
         tracing::warn!(%error, "nothing keeps the backup from being pruned while it is read");
     }
     let done = match reading.is_there().await {
-        true => Ok(reading.renewing(id, work, marked.is_ok()).await),
+        true => Ok(reading.renewing(id, work, next(&marked)).await),
         false => Err(CatalogError::NoSuchSet {
             store: reading.store.url(),
             id: reading.id,
@@ -125,19 +128,32 @@ impl Reading<'_> {
         !matches!(size, Err(StoreError::NotFound { .. }))
     }
 
-    async fn renewing<T>(&self, run: RunId, work: impl Future<Output = T>, marked: bool) -> T {
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                () = tokio::time::sleep(RENEWED), if marked => {
-                    if let Err(error) = self.mark(run).await {
-                        tracing::warn!(%error, "the mark that keeps the backup from being pruned cannot be renewed");
-                    }
-                }
-            }
+    /// Does `work`, and beside it, so that it waits for nothing, makes the next mark after `pause`.
+    async fn renewing<T>(&self, run: RunId, work: impl Future<Output = T>, pause: Duration) -> T {
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = self.mark_again(run, pause) => match never {},
         }
+    }
+
+    async fn mark_again(&self, run: RunId, mut pause: Duration) -> Infallible {
+        loop {
+            tokio::time::sleep(pause).await;
+            let marked = self.mark(run).await;
+            if let Err(error) = &marked {
+                tracing::warn!(%error, "nothing new keeps the backup from being pruned while it is read");
+            }
+            pause = next(&marked);
+        }
+    }
+}
+
+/// When the next mark is made. Who may not write is not going to be allowed to.
+fn next(marked: &Result<(), StoreError>) -> Duration {
+    match marked {
+        Err(error) if !error.is_denial() => TRIED_AGAIN,
+        _ => RENEWED,
     }
 }
 
@@ -166,6 +182,9 @@ mod tests {
     use super::*;
     use crate::catalog::{list, sample};
     use crate::retention::Backup;
+    use crate::store::fault::{Call, FaultStore};
+    use std::io::ErrorKind;
+    use std::sync::Arc;
 
     struct Place {
         home: tempfile::TempDir,
@@ -224,6 +243,26 @@ mod tests {
             assert!(!objects.iter().any(|one| one.key.contains("reading-")));
         }
         assert_eq!(std::fs::read_dir(state.join("runs")).unwrap().count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mark_that_failed_is_made_later_and_the_work_waits_for_none() {
+        let place = Place::new().await;
+        let state = place.home.path().join("state");
+        let faulty = FaultStore::new(place.store.clone());
+        faulty.fail(Call::Put, 1, ErrorKind::TimedOut);
+        let store: SharedStore = Arc::new(faulty);
+        let reading = Reading {
+            store: &store,
+            ..place.reading(&state)
+        };
+        let seen = while_marked(reading, async {
+            let before = place.is_read().await;
+            tokio::time::sleep(2 * TRIED_AGAIN).await;
+            (before, place.is_read().await)
+        });
+        assert_eq!(seen.await.unwrap(), (false, true));
+        assert!(!place.is_read().await);
     }
 
     #[tokio::test]

@@ -58,6 +58,8 @@ pub struct Backup {
     pub held: bool,
     /// Whether somebody reads it.
     pub read: bool,
+    /// Whether nobody may delete it yet.
+    pub locked: bool,
     /// Bytes of its objects.
     pub bytes: u64,
 }
@@ -107,6 +109,7 @@ impl Backup {
             },
             held: set.hold.is_some(),
             read: set.readers.iter().any(|reader| reader.until > now),
+            locked: set.locked_until.is_some_and(|until| until > now),
             bytes: set.size,
         }
     }
@@ -135,6 +138,8 @@ pub enum KeepReason {
     Held,
     /// Somebody reads it.
     BeingRead,
+    /// Its snapshots are locked: nobody may delete them yet.
+    Locked,
     /// It is being made, or was begun so recently that it may be.
     MayBeMade,
     /// It is the newest good one of its series.

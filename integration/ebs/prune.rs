@@ -5,10 +5,10 @@ use std::time::Duration;
 use freezeframe::config::Period;
 use freezeframe::error::{Exit, Explain};
 use freezeframe::manifest::snapshots::SnapshotManifest;
-use freezeframe::prune::{Order, Outcome, PruneError, Pruned, RemoveError, prune};
+use freezeframe::prune::{Order, Outcome, Pruned, RemoveError, prune};
 use freezeframe::recover::recover;
-use freezeframe::retention::Rules;
-use jiff::Timestamp;
+use freezeframe::retention::{KeepReason, Rules, Verdict};
+use jiff::{Timestamp, ToSpan};
 
 use crate::backup::Scene;
 use crate::http::Reply;
@@ -16,7 +16,11 @@ use crate::safekeeping::{Locks, guard, ids};
 use crate::support::mongod::until;
 
 /// Keeps the newest backup alone.
-async fn pruned(scene: &Scene, manifest: &SnapshotManifest) -> Result<Pruned, PruneError> {
+async fn pruned(scene: &Scene, manifest: &SnapshotManifest) -> Pruned {
+    pruned_at(scene, manifest, Timestamp::now()).await
+}
+
+async fn pruned_at(scene: &Scene, manifest: &SnapshotManifest, now: Timestamp) -> Pruned {
     let rules = Rules {
         keep_last: 1,
         keep_within: Period(Duration::ZERO),
@@ -33,7 +37,7 @@ async fn pruned(scene: &Scene, manifest: &SnapshotManifest) -> Result<Pruned, Pr
         state_dir: &scene.state(),
         cancel: &scene.env.cancel,
     };
-    prune(&order, &scene.env.tools, Timestamp::now()).await
+    prune(&order, &scene.env.tools, now).await
 }
 
 /// Whether just the snapshots and copies of `sets` are there, and just their objects.
@@ -66,15 +70,21 @@ async fn a_set_goes_with_its_snapshots_and_copies_when_its_lock_has_ended() {
     let new = scene.backup().await.unwrap();
     assert!(there_are(&scene, &[&old, &new]).await);
 
-    let made = pruned(&scene, &new).await.unwrap();
+    let made = pruned(&scene, &new).await;
+    let plan = &made.plan.as_ref().unwrap().0;
+    assert_eq!(plan[0].verdict, Verdict::Keep([KeepReason::Locked].into()));
+    assert_eq!(made.exit().unwrap(), Exit::Done);
+    // By the manifest they are not locked any more; EC2 knows better.
+    let later = Timestamp::now() + (8 * 24).hours();
+    let made = pruned_at(&scene, &new, later).await;
     let Outcome::Failed(RemoveError::Locked { count: 2, .. }) = &made.outcomes[&old.id] else {
         panic!("{made:?}")
     };
-    assert_eq!(made.exit(), Exit::Store);
+    assert_eq!(made.exit().unwrap(), Exit::Store);
     assert!(there_are(&scene, &[&old, &new]).await);
 
     locks.release(&old);
-    let made = pruned(&scene, &new).await.unwrap();
+    let made = pruned_at(&scene, &new, later).await;
     assert!(
         matches!(made.outcomes[&old.id], Outcome::Removed),
         "{made:?}"
@@ -119,7 +129,15 @@ async fn what_ec2_did_not_delete_is_in_the_journal_and_goes_with_recover() {
         let deletes = request.action() == "DeleteSnapshot";
         deletes.then(|| Reply::error(403, "UnauthorizedOperation"))
     });
-    let error = pruned(&scene, &new).await.unwrap_err();
+    let made = pruned(&scene, &new).await;
+    assert!(
+        matches!(
+            made.outcomes[&old.id],
+            Outcome::Failed(RemoveError::Left(_))
+        ),
+        "{made:?}"
+    );
+    let error = made.exit().unwrap_err();
     assert_eq!(error.exit(), Exit::StillHeld, "{error}");
     recovers(&scene, &locks, &old, &new).await;
 }
@@ -152,7 +170,7 @@ async fn where_ec2_cannot_be_asked_nothing_is_done() {
         let looks = request.action() == "DescribeLockedSnapshots";
         looks.then(|| Reply::error(403, "UnauthorizedOperation"))
     });
-    let made = pruned(&scene, &new).await.unwrap();
+    let made = pruned(&scene, &new).await;
     assert!(
         matches!(made.outcomes[&old.id], Outcome::Failed(RemoveError::Ebs(_))),
         "{made:?}"

@@ -329,6 +329,34 @@ async fn a_copy_that_fails_spoils_all_copies_and_not_the_backup() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn asked_to_end_while_copies_are_made_the_backup_is_made_without_them() {
+    let mut scene = Scene::new(2, 2).await;
+    guard(&mut scene);
+    let locks = Locks::default();
+    let cancel = scene.env.cancel.clone();
+    locks.answer_besides(&scene.moto, move |request| {
+        // The copies are asked for, and never seen to be complete.
+        let looks = request.action() == "DescribeSnapshots" && request.is_for(ABROAD);
+        if looks {
+            cancel.cancel();
+        }
+        None
+    });
+    let manifest = scene.backup().await.unwrap();
+    assert!(scene.env.cancel.is_cancelled());
+    let copies = manifest.snapshots.copies.as_ref().unwrap();
+    assert!(
+        matches!(copies.outcome, CopyOutcome::Missing(_)),
+        "{copies:?}"
+    );
+    assert!(scene.moto.copies().await.is_empty(), "a copy stays");
+    assert!(manifest_of(&scene).is_some());
+    assert_eq!(manifest.snapshots.shared.as_ref().unwrap().failed, None);
+    assert_eq!(locks.held(), ids(&scene.moto.snapshots().await));
+    assert!(Journal::all(&scene.state()).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_lost_makes_no_second_copy() {
     let mut scene = Scene::new(2, 2).await;
     guard(&mut scene);

@@ -13,6 +13,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{Exit, Explain};
 use crate::host;
@@ -26,6 +28,10 @@ pub const PREFIX: &str = "lease-";
 /// The least time after which a lease that nobody released counts no more: longer than backups take, and far longer
 /// than clocks differ.
 const LEAST_TIME: Duration = Duration::from_secs(24 * 3600);
+/// How long a backup waits for a prune, which ends soon; one whose host died counts for an hour.
+const PRUNE_IS_WAITED_FOR: Duration = Duration::from_secs(20 * 60);
+/// How often it looks whether the prune has ended.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A lease document is small; anything larger is none.
 const LARGEST: u64 = 64 << 10;
 /// The version of the document that is written, and the highest that is read.
@@ -127,9 +133,14 @@ pub struct Holder {
 impl Holder {
     /// What somebody can do who wants it, too.
     pub fn todo(&self) -> String {
+        format!("wait until it has ended; {}", self.if_it_died())
+    }
+
+    /// What somebody can do who knows that it is not at work any more.
+    pub fn if_it_died(&self) -> String {
         let Self { host, key, .. } = self;
         format!(
-            "wait until it has ended; if it died, run `freezeframe recover` on {host}; if that finds nothing, or the host is gone for good, \
+            "if it died, run `freezeframe recover` on {host}; if that finds nothing, or the host is gone for good, \
              delete {key} from the store, or put an empty object {key}{RELEASED} beside it"
         )
     }
@@ -148,7 +159,7 @@ impl std::fmt::Display for Holder {
         } = self;
         let does = match work {
             Work::Backup => "is writing a backup of",
-            Work::Prune => "is pruning the backups of",
+            Work::Prune => "is pruning backups of",
             Work::Other => "is at work on the backups of",
         };
         write!(
@@ -256,6 +267,39 @@ pub async fn take(
     expected: Duration,
 ) -> Result<(), LeaseError> {
     take_for(store, scope, run, expected, Work::Backup).await
+}
+
+/// As [`take`], but waits for a prune that is at work: a backup that is refused is one that lacks.
+///
+/// # Errors
+/// As [`take`]; [`StoreError::Interrupted`] once `cancel` is cancelled.
+pub async fn take_after_prune(
+    store: &dyn Store,
+    scope: &Scope,
+    run: RunId,
+    expected: Duration,
+    cancel: &CancellationToken,
+) -> Result<(), LeaseError> {
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        match take(store, scope, run, expected).await {
+            Err(LeaseError::Held { holder, .. })
+                if holder.work == Work::Prune && began.elapsed() < PRUNE_IS_WAITED_FOR =>
+            {
+                if !told {
+                    tracing::info!("waiting until it has ended: {holder}");
+                }
+                told = true;
+            }
+            taken => return taken,
+        }
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(StoreError::Interrupted { store: store.url() }.into()),
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
 }
 
 /// As [`take`], for other work as well.
@@ -380,7 +424,11 @@ async fn mark_released(store: &dyn Store, scope: &Scope, run: RunId) -> Result<(
 
 fn lease(run: RunId, expected: Duration, work: Work) -> Lease {
     let taken = Timestamp::now();
-    let time = LEAST_TIME.max(expected.saturating_mul(4));
+    let time = match work {
+        // Who takes it after that takes nothing from a prune that is still at work: it looks before every backup that goes.
+        Work::Prune => expected,
+        Work::Backup | Work::Other => LEAST_TIME.max(expected.saturating_mul(4)),
+    };
     let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
     Lease {
         format: FORMAT,

@@ -2,6 +2,7 @@
 //! locks after it. And what becomes of a set whose run died: it is deleted where it is no backup, and gets its lock where it is one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -22,13 +23,16 @@ use crate::ebs::patience::Patience;
 use crate::ebs::protect::{Lock, lock_all, share_all};
 use crate::ebs::set::{self, MadeSet};
 use crate::ebs::{EbsError, Place, SharedEc2, Snapshot};
-use crate::error::{Exit, Explain};
+use crate::error::Explain;
 use crate::ids::RunId;
 use crate::manifest::snapshots::{
     Copies, CopyOutcome, Located, Shared, SnapshotManifest, SnapshotSet,
 };
 use crate::progress::Meter;
 use crate::store::releasing::Stores;
+
+/// How long copies that others make are waited for: a copy of few changed blocks takes minutes.
+const OTHERS_COPY_FOR: Duration = Duration::from_secs(30 * 60);
 
 /// Copies that were made, or not.
 pub(super) struct Away {
@@ -40,11 +44,11 @@ pub(super) struct Away {
     ec2: Option<SharedEc2>,
 }
 
-/// Copies the completed snapshots of `set` to `[ebs] copy_to`, all of them or none. That it fails fails no backup, which is good without: it is warned
-/// of, recorded, and what was copied goes.
+/// Copies the completed snapshots of `set` to `[ebs] copy_to`, all of them or none. That it fails, or we are asked to end, fails no backup, which is good
+/// without: it is warned of, recorded, and what was copied goes.
 ///
 /// # Errors
-/// [`BackupError`] where the run is to end: it was asked to, or its journal cannot be written.
+/// [`BackupError`] where the journal cannot be written.
 pub(super) async fn copy_away(
     run: &mut Run,
     planned: &PlannedSet,
@@ -109,7 +113,6 @@ pub(super) async fn copy_away(
             entries,
             ec2: Some(ec2),
         }),
-        Err(error) if error.exit() == Exit::Interrupted => Err(error.into()),
         Err(error) => {
             let away = missing(ec2.place(), &error);
             for left in run.release(&entries, &env.tools).await? {
@@ -133,6 +136,7 @@ async fn copied(
     env.progress.begin(&phase, &meter);
     let limits = Limits {
         within: settings.complete_within.0,
+        others_copy_for: OTHERS_COPY_FOR.min(settings.complete_within.0),
         quiet: env.tools.ebs.quiet(),
     };
     let patience = Patience::new(settings.retry_for.0, env.cancel.clone());
@@ -151,20 +155,17 @@ async fn copied(
 }
 
 /// Lets the accounts of `[ebs] share_with` use the snapshots of `set` and their copies. That it fails fails no backup: it is warned of, and recorded.
-///
-/// # Errors
-/// [`EbsError`] where the run was asked to end.
 pub(super) async fn share(
     planned: &PlannedSet,
     away: &Away,
     set: &BTreeMap<VolumeId, Snapshot>,
     env: &Environment,
-) -> Result<Option<Shared>, EbsError> {
+) -> Option<Shared> {
     let with = &env.config.ebs.share_with;
     if with.is_empty() {
-        return Ok(None);
+        return None;
     }
-    let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());
+    let patience = to_the_end(env);
     let ids: Vec<_> = set.values().map(|one| one.id.clone()).collect();
     let mut shared = share_all(planned.ec2.as_ref(), &ids, with, &patience).await;
     if let (
@@ -181,7 +182,6 @@ pub(super) async fn share(
     }
     let failed = match shared {
         Ok(()) => None,
-        Err(error) if error.exit() == Exit::Interrupted => return Err(error),
         Err(error) => {
             let hint = error
                 .hint()
@@ -190,10 +190,18 @@ pub(super) async fn share(
             Some(error.to_string())
         }
     };
-    Ok(Some(Shared {
+    Some(Shared {
         with: with.clone(),
         failed,
-    }))
+    })
+}
+
+/// Patience with what takes moments, and is done for a complete set also where we are asked to end.
+fn to_the_end(env: &Environment) -> Patience {
+    match env.cancel.is_cancelled() {
+        true => Patience::new(GIVING_BACK, CancellationToken::new()),
+        false => Patience::new(env.config.ebs.retry_for.0, env.cancel.clone()),
+    }
 }
 
 /// Locks snapshots and copies as the manifest, which is written, says. That it fails is warned of: the backup is there, and `verify` says what is not
@@ -207,7 +215,7 @@ pub(super) async fn lock(
     let Some(lock) = manifest.snapshots.lock.map(Lock::from) else {
         return;
     };
-    let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());
+    let patience = to_the_end(env);
     for located in manifest.snapshots.located() {
         let ec2 = match (located.copied, &away.ec2) {
             (true, Some(ec2)) => ec2,

@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use crate::backup::boundary::{self, Step};
 use crate::backup::contents::Contents;
 use crate::backup::journal::Entry;
-use crate::backup::lease::Work;
 use crate::backup::plan::Plan;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
@@ -93,14 +92,8 @@ pub async fn backup(
     env: &Environment,
 ) -> Result<SnapshotManifest, BackupError> {
     let contents = plan.contents();
-    take_leases::<BackupError>(
-        run,
-        contents.scopes(),
-        expected(plan, env),
-        Work::Backup,
-        env.store.as_ref(),
-    )
-    .await?;
+    let expected = expected(plan, env);
+    take_leases(run, &contents, expected, env.store.as_ref(), &env.cancel).await?;
     let (uploading, intent) = begin_set(run, &contents, env).await?;
     let order = ordered(planned, &contents, &intent);
     let patience = Patience::new(env.config.ebs.retry_for.0, env.cancel.clone());
@@ -154,15 +147,24 @@ pub async fn backup(
         }
     }
     let away = copy_away(run, planned, &made, &answer.set, &order.tags, env).await?;
-    let shared = share(planned, &away, &answer.set, env).await?;
+    let shared = share(planned, &away, &answer.set, env).await;
+    // What makes a backup of a complete set takes moments: it is done also where we are asked to end.
+    let store = match env.cancel.is_cancelled() {
+        true => {
+            let stores = &env.tools.stores;
+            let open = stores.open(&env.store.url(), env.store.server().as_deref());
+            open.map_err(UploadError::from)?
+        }
+        false => env.store.clone(),
+    };
     for scope in contents.scopes() {
-        lease::still_ours(env.store.as_ref(), &scope, run.id()).await?;
+        lease::still_ours(store.as_ref(), &scope, run.id()).await?;
     }
     let mut manifest = manifest(&contents, &intent, &closed, planned, &answer.set);
     manifest.snapshots.copies = away.record.clone();
     manifest.snapshots.shared = shared;
     manifest.snapshots.lock = env.config.ebs.lock.map(Into::into);
-    let writing = catalog::write_snapshots(env.store.as_ref(), &manifest);
+    let writing = catalog::write_snapshots(store.as_ref(), &manifest);
     boundary::within(Step::Manifest, writing)
         .await
         .map_err(UploadError::from)?;

@@ -259,6 +259,7 @@ pub(crate) fn summary() -> SetSummary {
         finished: Some(manifest.finished),
         snapshots: 0,
         copied_to: None,
+        locked_until: None,
         size: 6 << 20,
         deployment: Some(manifest.deployment.id.clone()),
         members: ["rs0", "rs1"]

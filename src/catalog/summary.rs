@@ -38,6 +38,9 @@ pub struct SetSummary {
     /// The region that holds copies of these snapshots, where one does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copied_to: Option<String>,
+    /// Until when nobody may delete them, where they were to be locked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Timestamp>,
     /// What was backed up.
     pub deployment: Option<DeploymentId>,
     /// The members: from the manifest, or from the intent where there is none.
@@ -219,6 +222,7 @@ fn blank(
             .fold(0u64, |sum, info| sum.saturating_add(info.size)),
         snapshots: 0,
         copied_to: None,
+        locked_until: None,
         deployment: None,
         members: Vec::new(),
         provider: None,
@@ -268,6 +272,7 @@ fn with_manifest(base: SetSummary, recorded: &Recorded, objects: &[ObjectInfo]) 
             finished: Some(manifest.finished),
             snapshots: manifest.snapshots.volumes.len() as u64,
             copied_to: manifest.snapshots.copied().map(|one| one.place.region),
+            locked_until: manifest.locked_until(),
             deployment: Some(manifest.deployment.id.clone()),
             members: manifest
                 .members
@@ -331,9 +336,14 @@ fn verification_state(records: &[Result<Verification, CatalogError>]) -> Verific
     let proven = proofs().filter(passed).map(|record| record.at).next_back();
     let last_proof = proofs().next_back().map(|record| record.outcome);
     let last = readable().next_back();
+    // That nothing was missing takes back what was missed before, and says nothing of the bytes.
+    let shown = |record: &Verification| {
+        record.kind == VerificationKind::Shown && record.outcome == Outcome::Passed
+    };
     VerificationState {
         verdict: match (last.map(|record| record.outcome), last_proof) {
             (None, _) => Verdict::Unverified,
+            _ if last.is_some_and(shown) => Verdict::Unverified,
             // Bytes that are as they were written may have been written wrong: only a proof takes a failed proof back.
             (Some(Outcome::Damaged), _) | (_, Some(Outcome::Damaged)) => Verdict::Damaged,
             (Some(Outcome::Passed), Some(Outcome::Passed)) => Verdict::Proven,

@@ -432,6 +432,13 @@ async fn verifications_add_up() {
             Outcome::Damaged,
             Verdict::Damaged,
         ),
+        // Whoever keeps it shows that it is there; then something is missing.
+        (
+            "2026-02-04T02:10:00Z",
+            Shown,
+            Outcome::Damaged,
+            Verdict::Damaged,
+        ),
         // The bytes are as they were written: that does not take the failed proof back.
         (
             "2026-02-04T03:00:00Z",
@@ -464,6 +471,26 @@ async fn verifications_add_up() {
             .get(&key(id(), "verified-20260201_000000.json"))
             .is_some()
     );
+}
+
+#[tokio::test]
+async fn what_was_missing_and_is_shown_again_is_not_damaged_and_not_verified() {
+    let (_, store) = sample().await;
+    for (at, outcome, verdict) in [
+        ("2026-02-01T00:00:00Z", Outcome::Passed, Verdict::Unverified),
+        ("2026-02-02T00:00:00Z", Outcome::Damaged, Verdict::Damaged),
+        ("2026-02-03T00:00:00Z", Outcome::Passed, Verdict::Unverified),
+    ] {
+        let record = record(at, VerificationKind::Shown, outcome);
+        write_verification(store.as_ref(), &record).await.unwrap();
+        let set = list(store.as_ref()).await.unwrap().remove(0);
+        assert_eq!(set.verification.verdict, verdict);
+        assert_eq!(
+            set.state == SetState::Damaged,
+            verdict == Verdict::Damaged,
+            "{set:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ pub enum VerificationKind {
     Hashes,
     /// It was restored, mongod started on it and every collection validated.
     Proven,
+    /// Whoever keeps it was asked whether all of it is there; no byte was read.
+    Shown,
 }
 
 /// How a verification ended.

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{Context, Failure, print};
-use crate::catalog;
 use crate::catalog::hold::{Held, Hold, hold, release};
+use crate::catalog::{self, CatalogError};
 use crate::cli::HoldArgs;
 use crate::error::Exit;
 use crate::host;
@@ -21,9 +21,12 @@ pub async fn run(context: Context, arguments: HoldArgs) -> Result<Exit, Failure>
     let store = context.store()?;
     let id = catalog::resolve(store.as_ref(), &arguments.which.id).await?;
     if arguments.release {
-        // A name that nobody has is a slip of the keyboard.
-        catalog::read_recorded(store.as_ref(), id).await?;
-        release(store.as_ref(), id).await?;
+        // A name that nobody has is a slip of the keyboard. What is held may be no backup any more.
+        match catalog::read_recorded(store.as_ref(), id).await {
+            Err(error @ CatalogError::NoSuchSet { .. }) => return Err(error.into()),
+            Err(CatalogError::Store(error)) => return Err(error.into()),
+            _ => release(store.as_ref(), id).await?,
+        }
         let printed = Printed { id, hold: None };
         print(context.json, &printed, || {
             format!("{id} is held no more: the rules of [retention] say how long it stays\n")

@@ -53,10 +53,12 @@ pub async fn run(context: Context, arguments: PruneArgs) -> Result<Exit, Failure
             false => Exit::Refused,
         });
     }
-    let pruned = prune(&order, &env.tools, now).await?;
-    let report = Report::new(&env, &ours, &rules, &pruned.plan, &pruned.outcomes);
-    print(json, &report, || report.render(&pruned.plan, now))?;
-    Ok(pruned.exit())
+    let pruned = prune(&order, &env.tools, now).await;
+    if let Some(plan) = &pruned.plan {
+        let report = Report::new(&env, &ours, &rules, plan, &pruned.outcomes);
+        print(json, &report, || report.render(plan, now))?;
+    }
+    Ok(pruned.exit()?)
 }
 
 /// Nobody knows whose backups these are.

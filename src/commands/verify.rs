@@ -46,7 +46,8 @@ pub async fn run(context: Context, arguments: VerifyArgs) -> Result<Exit, Failur
     // What cannot be read is damage, which verifying archives tells better.
     let is_backup = match catalog::read_recorded(store.as_ref(), id).await {
         Ok(Recorded::Snapshots(manifest)) => {
-            return of_snapshots(&context, Recorded::Snapshots(manifest), arguments.deep).await;
+            let recorded = Recorded::Snapshots(manifest);
+            return of_snapshots(&context, &store, recorded, arguments.deep).await;
         }
         read => read.is_ok(),
     };
@@ -103,8 +104,14 @@ async fn look(
     Ok((report, proof))
 }
 
-/// EC2 is asked whether every snapshot is there. That no byte was read is said, and no verification is recorded.
-async fn of_snapshots(context: &Context, recorded: Recorded, deep: bool) -> Result<Exit, Failure> {
+/// EC2 is asked whether every snapshot is there. That no byte was read is said, and recorded.
+async fn of_snapshots(
+    context: &Context,
+    store: &SharedStore,
+    recorded: Recorded,
+    deep: bool,
+) -> Result<Exit, Failure> {
+    let begun = Instant::now();
     let manifest = match (recorded, deep) {
         (Recorded::Snapshots(manifest), false) => manifest,
         // There is nothing to unpack.
@@ -123,6 +130,10 @@ async fn of_snapshots(context: &Context, recorded: Recorded, deep: bool) -> Resu
         unprotected: unprotected(&manifest, access, &patience, Timestamp::now()).await,
         ..report
     };
+    let seconds = begun.elapsed().as_secs();
+    if let Some(record) = report.record(Timestamp::now(), &host::name(), seconds) {
+        keep(store, &record).await;
+    }
     print(context.json, &report, || {
         let mut text: String = report
             .findings

@@ -61,6 +61,8 @@ impl CopyOrder {
 pub struct Limits {
     /// All copies together may take so long.
     pub within: Duration,
+    /// So long others may use up what a region bears at a time.
+    pub others_copy_for: Duration,
     /// A call that was not answered has made nothing where nothing is shown for so long.
     pub quiet: Duration,
 }
@@ -96,6 +98,12 @@ pub async fn copy_all(
                 }
                 // A region bears 20 copies of an account at a time: the others come when these are there.
                 Err(error) if error.kind == Kind::Limit && !under_way.is_empty() => break,
+                // Somebody else of the account copies as well.
+                Err(error)
+                    if error.kind == Kind::Limit && began.elapsed() < limits.others_copy_for =>
+                {
+                    patience.pause(LOOK_AGAIN).await?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -64,6 +64,18 @@ impl Patience {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+
+    /// Waits.
+    ///
+    /// # Errors
+    /// [`Kind::Interrupted`].
+    pub async fn pause(&self, time: Duration) -> Result<(), CallFailed> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(interrupted(None, Instant::now())),
+            () = tokio::time::sleep(time) => Ok(()),
+        }
+    }
 }
 
 fn interrupted(failed: Option<CallFailed>, began: Instant) -> CallFailed {

@@ -54,7 +54,7 @@ async fn swept(store: &SharedStore, rules: &Rules, now: Timestamp) -> Result<Pru
     let home = tempfile::tempdir().unwrap();
     let mut run = Run::begin(home.path(), PRUNE).unwrap();
     for scope in both() {
-        lease::take_for(store.as_ref(), &scope, run.id(), EXPECTED, Work::Prune).await?;
+        lease::take_for(store.as_ref(), &scope, run.id(), COUNTS, Work::Prune).await?;
     }
     let (ours, cancel) = (ours(), CancellationToken::new());
     let order = Order {
@@ -64,7 +64,18 @@ async fn swept(store: &SharedStore, rules: &Rules, now: Timestamp) -> Result<Pru
         state_dir: Path::new("/nonexistent"),
         cancel: &cancel,
     };
-    sweep(&mut run, &order, &Tools::for_tests(), &both(), now).await
+    let mut pruned = prune_of_nothing();
+    let tools = Tools::for_tests();
+    sweep(&mut run, &mut pruned, &order, &tools, &both(), now).await?;
+    Ok(pruned)
+}
+
+fn prune_of_nothing() -> Pruned {
+    Pruned {
+        plan: None,
+        outcomes: BTreeMap::new(),
+        ended: Ok(()),
+    }
 }
 
 /// Takes the leases of [`swept`] away, as their time would.
@@ -109,12 +120,12 @@ async fn a_crash_at_any_call_leaves_whole_backups_or_none_and_the_next_prune_cle
                 }
             }
             if failed && call == Call::Delete {
-                assert_eq!(pruned.unwrap().exit(), Exit::Store);
+                assert_eq!(pruned.unwrap().exit().unwrap(), Exit::Store);
             }
             without_leases(&memory).await;
             let store: SharedStore = Arc::new(memory.clone());
             let pruned = swept(&store, &rules(), day(10)).await.unwrap();
-            assert_eq!(pruned.exit(), Exit::Done);
+            assert_eq!(pruned.exit().unwrap(), Exit::Done);
             assert_eq!(states(&memory).await, [(newest, SetState::Complete)]);
             let left = memory.list(BackupId::PREFIX).await.unwrap();
             assert!(left.iter().all(|one| one.key.starts_with(&key(newest, ""))));
@@ -137,13 +148,13 @@ async fn what_may_not_be_removed_keeps_nothing_else() {
         faulty.fail(Call::Delete, 1, kind);
         let store: SharedStore = Arc::new(faulty);
         let pruned = swept(&store, &rules(), day(10)).await.unwrap();
-        assert_eq!(pruned.exit(), Exit::Store);
         let outcomes: Vec<_> = pruned.outcomes.values().collect();
         assert!(matches!(outcomes[0], Outcome::Failed(_)), "{outcomes:?}");
         match second {
             true => assert!(matches!(outcomes[1], Outcome::Removed), "{outcomes:?}"),
             false => assert!(matches!(outcomes[1], Outcome::Later), "{outcomes:?}"),
         }
+        assert_eq!(pruned.exit().unwrap(), Exit::Store);
         // Nothing of the first was touched.
         assert_eq!(
             states(&memory).await[0],
@@ -222,10 +233,10 @@ async fn nothing_is_pruned_beside_a_backup_that_is_written() {
     };
     let tools = Tools::for_tests();
     let (scope, writer) = (both().remove(0), RunId::random());
-    lease::take(store.as_ref(), &scope, writer, EXPECTED)
+    lease::take(store.as_ref(), &scope, writer, COUNTS)
         .await
         .unwrap();
-    let refused = prune(&order, &tools, day(10)).await.unwrap_err();
+    let refused = prune(&order, &tools, day(10)).await.ended.unwrap_err();
     assert_eq!(refused.exit(), Exit::Refused);
     assert!(
         refused.to_string().contains("is writing a backup of rs0"),
@@ -238,7 +249,8 @@ async fn nothing_is_pruned_beside_a_backup_that_is_written() {
 
     // A lease that somebody took over is noticed before anything goes.
     let mut other = Run::begin(home.path(), PRUNE).unwrap();
-    let lost = sweep(&mut other, &order, &tools, &both(), day(10))
+    let mut none = prune_of_nothing();
+    let lost = sweep(&mut other, &mut none, &order, &tools, &both(), day(10))
         .await
         .unwrap_err();
     assert!(
@@ -247,11 +259,25 @@ async fn nothing_is_pruned_beside_a_backup_that_is_written() {
     );
     assert_eq!(states(store.as_ref()).await.len(), 2);
 
-    let pruned = prune(&order, &tools, day(10)).await.unwrap();
+    // Asked to end: what was to go is told all the same.
+    cancel.cancel();
+    let ended = prune(&order, &tools, day(10)).await;
+    assert_eq!(ended.plan.as_ref().unwrap().dropped().count(), 1);
+    let outcomes: Vec<_> = ended.outcomes.values().collect();
+    assert!(matches!(outcomes[..], [Outcome::Later]), "{outcomes:?}");
+    assert_eq!(ended.exit().unwrap_err().exit(), Exit::Interrupted);
+
+    let cancel = CancellationToken::new();
+    let order = Order {
+        cancel: &cancel,
+        ..order
+    };
+    let pruned = prune(&order, &tools, day(10)).await;
     assert!(matches!(
         pruned.outcomes[&BackupId::at(day(1))],
         Outcome::Removed
     ));
+    assert_eq!(pruned.exit().unwrap(), Exit::Done);
     assert_eq!(states(store.as_ref()).await.len(), 1);
     assert!(!folder.join(BackupId::at(day(1)).to_string()).exists());
     // Lease and journal are given back.

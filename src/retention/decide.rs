@@ -120,6 +120,7 @@ fn whatever_it_is_worth(backup: &Backup, now: Timestamp) -> BTreeSet<KeepReason>
         (backup.id.started() > now, KeepReason::FromTheFuture),
         (backup.held, KeepReason::Held),
         (backup.read, KeepReason::BeingRead),
+        (backup.locked, KeepReason::Locked),
     ];
     let holding = reasons.into_iter().filter(|(holds, _)| *holds);
     holding.map(|(_, reason)| reason).collect()

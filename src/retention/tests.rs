@@ -41,6 +41,7 @@ fn good(begun: Timestamp) -> Backup {
         condition: Condition::Good { verified: false },
         held: false,
         read: false,
+        locked: false,
         bytes: 10,
     }
 }

@@ -43,6 +43,7 @@ impl KeepReason {
             Self::FromTheFuture => "FROM THE FUTURE: a clock is, or was, wrong".into(),
             Self::Held => "held".into(),
             Self::BeingRead => "being read".into(),
+            Self::Locked => "locked".into(),
             Self::MayBeMade => format!(
                 "being made, or begun less than {} h ago",
                 SETTLED.as_hours()

@@ -5,12 +5,14 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{Finding, VerifyError};
+use crate::catalog::verification::{Outcome, Verification, VerificationKind};
 use crate::ebs::connect::Access;
 use crate::ebs::patience::Patience;
 use crate::ebs::protect::{self, Lock};
 use crate::ebs::{EbsError, Ec2, Snapshot, State};
 use crate::error::{Exit, Explain};
 use crate::ids::BackupId;
+use crate::manifest::FORMAT_FIRST;
 use crate::manifest::snapshots::{
     Copies, CopyOutcome, Located, LockRecord, Shared, SnapshotManifest, SnapshotSet,
 };
@@ -26,6 +28,9 @@ pub struct SnapshotReport {
     pub snapshots: u64,
     /// Bytes of them that were read: none.
     pub bytes: u64,
+    /// Whether EC2 shows any of them.
+    #[serde(skip)]
+    pub any_shown: bool,
     /// What was to protect the set and does not: copies, shares and locks that lack. It is restored without them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unprotected: Vec<Finding>,
@@ -51,6 +56,30 @@ impl Explain for Unasked {
 }
 
 impl SnapshotReport {
+    /// The record to be kept beside the set. There is none where EC2 shows no snapshot of it at all: more likely than that all are gone is that we look in
+    /// another account.
+    pub fn record(&self, at: Timestamp, host: &str, seconds: u64) -> Option<Verification> {
+        if !self.any_shown {
+            return None;
+        }
+        Some(Verification {
+            format: FORMAT_FIRST,
+            id: self.id,
+            kind: VerificationKind::Shown,
+            outcome: match self.findings.is_empty() {
+                true => Outcome::Passed,
+                false => Outcome::Damaged,
+            },
+            at,
+            tool: env!("CARGO_PKG_VERSION").into(),
+            host: host.to_owned(),
+            bytes: 0,
+            seconds,
+            findings: self.findings.iter().map(ToString::to_string).collect(),
+            details: serde_json::json!({"snapshots": self.snapshots}),
+        })
+    }
+
     /// The report as a result: damage is an error.
     ///
     /// # Errors
@@ -84,6 +113,7 @@ pub async fn verify_snapshots(
         findings: compare(located, &shown),
         snapshots: ids.len() as u64,
         bytes: 0,
+        any_shown: !shown.is_empty(),
         unprotected: Vec::new(),
     })
 }

@@ -123,6 +123,42 @@ async fn a_killed_give_back_leaves_a_lease_that_works() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_backup_waits_for_a_prune_and_for_nothing_else() {
+    let store = MemoryStore::new();
+    let cancel = CancellationToken::new();
+    let backup = |number| {
+        let (store, cancel) = (store.clone(), cancel.clone());
+        async move { take_after_prune(&store, &scope(), run(number), HOUR, &cancel).await }
+    };
+    let prune = async |number| {
+        take_for(&store, &scope(), run(number), HOUR, Work::Prune)
+            .await
+            .unwrap();
+    };
+    prune(1).await;
+    let ends = async {
+        tokio::time::sleep(PRUNE_IS_WAITED_FOR / 2).await;
+        give(&store, 1).await;
+    };
+    let (taken, ()) = tokio::join!(backup(2), ends);
+    taken.unwrap();
+    // Of a backup it is told at once.
+    let began = Instant::now();
+    let error = backup(3).await.unwrap_err();
+    assert!(matches!(error, LeaseError::Held { .. }), "{error}");
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    give(&store, 2).await;
+    // Of a prune that does not end after a time.
+    prune(4).await;
+    let error = backup(5).await.unwrap_err();
+    assert!(matches!(error, LeaseError::Held { .. }), "{error}");
+    assert!(began.elapsed() >= PRUNE_IS_WAITED_FOR);
+    cancel.cancel();
+    let error = backup(6).await.unwrap_err();
+    assert_eq!(error.exit(), Exit::Interrupted, "{error}");
+}
+
 #[tokio::test]
 async fn what_a_lease_is_for_is_told() {
     let store = MemoryStore::new();
@@ -132,7 +168,7 @@ async fn what_a_lease_is_for_is_told() {
     let told = holder(&store, &scope()).await.unwrap().unwrap();
     assert_eq!(told.work, Work::Prune);
     assert!(
-        told.to_string().contains("is pruning the backups of rs0"),
+        told.to_string().contains("is pruning backups of rs0"),
         "{told}"
     );
     // A newer program's is held as well, and an older one's is for a backup.

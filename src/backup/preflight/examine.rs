@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::{Finding, Others, Verdict, worst};
 use crate::backup::journal::survey::{Seen, survey};
 use crate::backup::journal::{Journal, JournalError};
-use crate::backup::lease::{self, Scope};
+use crate::backup::lease::{self, Scope, Work};
 use crate::backup::plan::Plan;
 use crate::backup::resource::Resource;
 use crate::backup::{BACKUP, Environment};
@@ -392,6 +392,10 @@ async fn look_at_lease(env: &Environment, scope: &Scope, findings: &mut Vec<Find
         Ok(None) => {
             let detail = format!("nobody is writing a backup of {}", scope.shard);
             Finding::ok(url, "lease", detail)
+        }
+        Ok(Some(holder)) if holder.work == Work::Prune => {
+            let todo = format!("a backup waits until it has ended; {}", holder.if_it_died());
+            Finding::warning(url, "lease", holder.to_string(), todo)
         }
         Ok(Some(holder)) => Finding::refused(url, "lease", holder.to_string(), holder.todo()),
         Err(error) => {

@@ -3,6 +3,7 @@ use super::super::fake::FakeEc2;
 use super::*;
 
 const QUIET: Duration = Duration::from_secs(60);
+const OTHERS: Duration = Duration::from_secs(1200);
 
 fn run() -> RunId {
     "0badcafe".parse().unwrap()
@@ -31,6 +32,7 @@ async fn copied(
 ) -> Result<BTreeMap<SnapshotId, SnapshotId>, EbsError> {
     let limits = Limits {
         within: Duration::from_secs(within),
+        others_copy_for: OTHERS,
         quiet: QUIET,
     };
     let cancel = CancellationToken::new();
@@ -91,10 +93,22 @@ async fn one_that_is_shown_too_late_is_made_twice_and_one_of_the_two_goes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_others_use_up_is_told() {
+async fn a_limit_that_others_use_up_is_waited_for_and_told() {
     let ec2 = FakeEc2::with_volumes(0);
     ec2.bears_copies(0);
-    let error = copied(&ec2, &orders(1), 3600).await.unwrap_err();
+    let orders = orders(1);
+    let passes = async {
+        tokio::time::sleep(OTHERS / 2).await;
+        ec2.bears_copies(1);
+    };
+    let (copies, ()) = tokio::join!(copied(&ec2, &orders, 3600), passes);
+    assert_eq!(copies.unwrap().len(), 1);
+
+    let ec2 = FakeEc2::with_volumes(0);
+    ec2.bears_copies(0);
+    let began = Instant::now();
+    let error = copied(&ec2, &orders, 3600).await.unwrap_err();
+    assert!(began.elapsed() >= OTHERS, "{:?}", began.elapsed());
     assert!(
         matches!(&error, EbsError::Call(failed) if failed.kind == Kind::Limit),
         "{error}"

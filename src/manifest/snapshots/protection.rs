@@ -65,13 +65,19 @@ impl From<LockRecord> for Lock {
 }
 
 impl SnapshotManifest {
+    /// When the lock ends that snapshots and copies were to get; none where none was asked for.
+    pub fn locked_until(&self) -> Option<Timestamp> {
+        let days = i64::from(u32::from(self.snapshots.lock?.days));
+        let ends = SignedDuration::from_hours(24 * days);
+        Some(self.finished.checked_add(ends).unwrap_or(Timestamp::MAX))
+    }
+
     /// The lock that snapshots and copies are to have at `now`, for the days that are left of it, the last one whole; none where none was asked for, or its
     /// time is over.
     pub fn lock_at(&self, now: Timestamp) -> Option<LockRecord> {
         let lock = self.snapshots.lock?;
         let asked = u32::from(lock.days);
-        let ends = SignedDuration::from_hours(24 * i64::from(asked));
-        let left = self.finished.checked_add(ends).ok()?.duration_since(now);
+        let left = self.locked_until()?.duration_since(now);
         let days = u32::try_from((left.as_secs() + DAY - 1).div_euclid(DAY)).ok()?;
         // A clock that has jumped back makes no lock longer.
         let days = LockDays::try_from(days.min(asked)).ok()?;
