@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Recorded;
 use crate::config::Config;
+use crate::hooks;
 use crate::human;
 use crate::ids::BackupId;
 use crate::manifest::{Intent, Manifest};
@@ -72,9 +73,20 @@ pub struct Environment {
 /// # Errors
 /// [`BackupError`]; there is no backup then, and nothing is held, unless it is [`BackupError::StillHeld`].
 pub async fn backup(env: &Environment) -> Result<Recorded, BackupError> {
+    in_run(env, async |run| make(run, env).await).await
+}
+
+/// Does `work` in a run of its own, between the hooks `before` and `finally`, and gives back whatever it still holds.
+pub(crate) async fn in_run<T>(
+    env: &Environment,
+    work: impl AsyncFnOnce(&mut Run) -> Result<T, BackupError>,
+) -> Result<T, BackupError> {
     let begun = Run::begin_alone(&env.config.host.state_dir, BACKUP);
     let mut run = begun.map_err(BackupError::NotBegun)?;
-    let made = make(&mut run, env).await;
+    let made = match hooks::before(&mut run, env).await {
+        Ok(()) => work(&mut run).await,
+        Err(error) => Err(error),
+    };
     conclude(run, made, env).await
 }
 

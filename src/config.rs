@@ -4,6 +4,7 @@
 pub mod access;
 mod archive;
 pub mod ebs;
+mod hooks;
 mod lvm;
 mod retention;
 pub mod s3;
@@ -24,6 +25,7 @@ use crate::retention::Rules;
 use crate::secret::{Secret, SecretError, refuse_exposed, without_user_info};
 use crate::store::StoreSettings;
 pub use archive::{ArchiveConfig, MOST_THREADS};
+pub use hooks::{Hook, HooksConfig};
 pub use lvm::{LvmConfig, LvmWindow};
 pub use retention::RetentionConfig;
 pub use value::{Period, Size, SnapshotSize, StoreUrl};
@@ -58,6 +60,9 @@ pub struct Config {
     /// Which backups stay.
     #[serde(default)]
     pub retention: RetentionConfig,
+    /// Commands around a backup.
+    #[serde(default)]
+    pub hooks: HooksConfig,
     /// Places on this host.
     #[serde(default)]
     pub host: HostConfig,
@@ -329,6 +334,7 @@ impl Config {
             ebs: EbsConfig::default(),
             archive: ArchiveConfig::default(),
             retention: RetentionConfig::default(),
+            hooks: HooksConfig::default(),
             host: HostConfig::default(),
             restore: RestoreConfig::default(),
         }
@@ -419,6 +425,7 @@ impl Config {
             .map(|(_, key, message, fix)| (key, message, fix))
             .or_else(|| self.archive.contradiction())
             .or_else(|| self.retention.contradiction())
+            .or_else(|| self.hooks.contradiction())
             .or_else(|| self.s3.contradiction())
             .or_else(|| self.ebs.contradiction())
     }

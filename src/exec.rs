@@ -3,6 +3,7 @@
 //! Storage is driven through its own command lines; everything that starts one goes
 //! through [`Exec`], so that a test can put a script of replies in its place.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::process::CommandExt;
@@ -18,10 +19,12 @@ use crate::secret::without_secrets;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// Program name, looked up in `PATH`.
-    pub program: &'static str,
+    pub program: Cow<'static, str>,
     /// Arguments, passed on as they are.
     pub args: Vec<OsString>,
-    /// After this the command is killed and [`ExecError::TimedOut`] returned.
+    /// What it reads from its standard input.
+    pub stdin: Vec<u8>,
+    /// After this the command is killed, with all that it has started, and [`ExecError::TimedOut`] returned.
     pub timeout: Duration,
     /// Whether it goes before everything else that wants a processor: somebody stands still until it has ended.
     pub urgent: bool,
@@ -35,12 +38,13 @@ impl Command {
 
     /// A command with the default timeout.
     pub fn new<A: Into<OsString>>(
-        program: &'static str,
+        program: impl Into<Cow<'static, str>>,
         args: impl IntoIterator<Item = A>,
     ) -> Self {
         Self {
-            program,
+            program: program.into(),
             args: args.into_iter().map(Into::into).collect(),
+            stdin: Vec::new(),
             timeout: Self::DEFAULT_TIMEOUT,
             urgent: false,
             bound: false,
@@ -50,6 +54,12 @@ impl Command {
     /// The same command with another timeout.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// The same command, with something to read.
+    pub fn reads(mut self, stdin: Vec<u8>) -> Self {
+        self.stdin = stdin;
         self
     }
 
@@ -68,7 +78,7 @@ impl Command {
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.program)?;
+        f.write_str(&self.program)?;
         for arg in &self.args {
             write!(f, " {}", arg.to_string_lossy())?;
         }
@@ -131,7 +141,7 @@ impl Exec for SystemExec {
             source,
         };
         // LVM warns about descriptors and locales it does not know; a C locale keeps messages parseable.
-        let handle = duct::cmd(command.program, &command.args)
+        let handle = duct::cmd(command.program.as_ref(), &command.args)
             .env("LC_ALL", "C")
             .env("LVM_SUPPRESS_FD_WARNINGS", "1")
             // Ctrl-C is for us: an lvremove that is cleaning up must not be hit by it.
@@ -149,7 +159,7 @@ impl Exec for SystemExec {
                     Ok(())
                 }
             })
-            .stdin_null()
+            .stdin_bytes(command.stdin.clone())
             .stdout_capture()
             .stderr_capture()
             .unchecked()
@@ -158,6 +168,11 @@ impl Exec for SystemExec {
         let output = match handle.wait_timeout(command.timeout).map_err(start_error)? {
             Some(output) => output.clone(),
             None => {
+                // Each is the leader of a group, in which is whatever it has started.
+                for pid in handle.pids() {
+                    let group = nix::unistd::Pid::from_raw(pid.cast_signed());
+                    let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+                }
                 // A process in uninterruptible sleep cannot be reaped now; the error matters more than the zombie.
                 if let Err(error) = handle.kill() {
                     tracing::warn!(%command, %error, "cannot kill a command that took too long");

@@ -15,6 +15,7 @@ pub mod copies;
 pub mod ebs;
 pub mod error;
 pub mod exec;
+pub mod hooks;
 pub mod host;
 pub mod hostile;
 pub mod human;

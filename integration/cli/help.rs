@@ -197,7 +197,7 @@ error: DIR/freezeframe.toml: TOML parse error at line 6, column 2
   |
 6 | [windw]
   |  ^^^^^
-unknown field `windw`, expected one of `store`, `s3`, `mongodb`, `window`, `lvm`, `ebs`, `archive`, `retention`, `host`, `restore`
+unknown field `windw`, expected one of `store`, `s3`, `mongodb`, `window`, `lvm`, `ebs`, `archive`, `retention`, `hooks`, `host`, `restore`
   hint: every key is explained in the shipped freezeframe.toml; only [store] url must be there
 => 2
 $ freezeframe list
@@ -299,6 +299,8 @@ daily = 0
 weekly = 0
 monthly = 0
 yearly = 0
+
+[hooks]
 
 [host]
 state_dir = "DIR/state"

@@ -329,6 +329,94 @@ error: 127.0.0.1:PORT was not locked any more before it was to be unlocked: some
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn hooks_are_run_around_a_backup_and_know_what_came_of_it() {
+    let set = replica_set().await;
+    let scene = Scene::new("");
+    let told = scene.path("told");
+    let script = scene.path("tell");
+    std::fs::write(
+        &script,
+        format!("cat >>{0}; echo >>{0}; echo seen", told.display()),
+    )
+    .unwrap();
+    let tell = format!(
+        "{{ command = [\"/bin/sh\", {:?}] }}",
+        script.to_str().unwrap()
+    );
+    let configure = |before: &str, after: &str| {
+        let backing_up = backing_up(&set, HIDDEN, 1);
+        scene.configure(&format!(
+            "{backing_up}[hooks]\nbefore = {before}\nafter = {after}\nfailed = {tell}\nfinally = {tell}\n"
+        ));
+    };
+    let heard = || -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(&told).unwrap_or_default();
+        let _ = std::fs::remove_file(&told);
+        let lines = text.lines().filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let names = |heard: &[serde_json::Value]| -> Vec<String> {
+        let name = |one: &serde_json::Value| one["hook"].as_str().unwrap().to_owned();
+        heard.iter().map(name).collect()
+    };
+    configure(&tell, &tell);
+    let check = scene.run("freezeframe check");
+    assert!(check.contains("\nhook before\n  ok "), "{check}");
+    let made = scene.run("freezeframe backup");
+    assert!(made.ends_with("=> 0\n"), "{made}");
+    assert!(made.contains("INFO hook `finally`: seen"), "{made}");
+    let all = heard();
+    assert_eq!(names(&all), ["before", "finally", "after"]);
+    assert_eq!(all[0]["run"], all[1]["run"]);
+    let listed = scene.json("freezeframe list --json", 0);
+    assert_eq!(all[2]["backup"]["id"], listed[0]["id"]);
+
+    // One that fails lets no backup begin, and is undone.
+    let fails = r#"{ command = ["/bin/false"] }"#;
+    configure(fails, &tell);
+    assert_data_eq!(
+        steady(&scene.run("freezeframe backup")),
+        str![[r#"
+$ freezeframe backup
+TIME  INFO hook `finally`: seen
+TIME  INFO hook `failed`: seen
+error: the hook `before` failed: `/bin/false` failed (exit status: 1): 
+  hint: nothing was touched; see what the command says, and run the backup again
+=> 4
+
+"#]]
+    );
+    let all = heard();
+    assert_eq!(names(&all), ["finally", "failed"]);
+    assert_eq!(all[1]["failure"]["exit_code"], 4);
+    assert_eq!(
+        scene.names("store").len(),
+        2,
+        "a set and a folder of leases"
+    );
+    assert!(scene.names("state/runs").is_empty());
+
+    // After a backup that is one.
+    configure(&tell, fails);
+    let made = scene.run("freezeframe backup");
+    assert!(made.contains("the hook `after` failed"), "{made}");
+    assert!(made.ends_with("=> 1\n"), "{made}");
+    let listed = scene.json("freezeframe list --json", 0);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert_eq!(names(&heard()), ["before", "finally"]);
+
+    configure(r#"{ command = ["/nonexistent/hook"] }"#, &tell);
+    let check = scene.run("freezeframe check");
+    assert!(
+        check.contains("/nonexistent/hook cannot be run: No such file or directory"),
+        "{check}"
+    );
+    assert!(check.ends_with("=> 3\n"), "{check}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_whose_member_dies_while_it_is_held_ends_at_once() {
     let mut set = replica_set().await;
     fill(&set).await;

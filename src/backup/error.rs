@@ -12,6 +12,7 @@ use crate::backup::window::WindowError;
 use crate::copies::CopyError;
 use crate::ebs::EbsError;
 use crate::error::{Exit, Explain};
+use crate::hooks::HookError;
 use crate::ids::MemberAddr;
 use crate::kept::KeptError;
 
@@ -21,6 +22,9 @@ pub enum BackupError {
     /// Something stands in its way.
     #[error(transparent)]
     Preflight(#[from] PreflightError),
+    /// The operator's hook did not let it begin.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// The run could not begin: its journal cannot be made, or another one is at work.
     #[error(transparent)]
     NotBegun(JournalError),
@@ -108,6 +112,7 @@ impl Explain for BackupError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Preflight(error) => error.hint(),
+            Self::Hook(error) => error.hint(),
             Self::NotBegun(error) | Self::Journal(error) => error.hint(),
             Self::Lease(error) => error.hint(),
             Self::Window(error) => error.hint(),
@@ -131,6 +136,7 @@ impl Explain for BackupError {
     fn exit(&self) -> Exit {
         match self {
             Self::Preflight(error) => error.exit(),
+            Self::Hook(error) => error.exit(),
             // As `check` says it.
             Self::NotBegun(_) => Exit::Refused,
             Self::Journal(error) => match error.exit() {

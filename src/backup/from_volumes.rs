@@ -11,7 +11,7 @@ use crate::backup::resource::Resource;
 use crate::backup::run::Run;
 use crate::backup::upload::{Upload, UploadError};
 use crate::backup::window::{Closed, Locking};
-use crate::backup::{BACKUP, BackupError, Environment, archive_member, begin, conclude, publish};
+use crate::backup::{BackupError, Environment, archive_member, begin, in_run, publish};
 use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError, Recorded};
 use crate::copies::find::{find, refuse_other_kinds};
@@ -73,8 +73,6 @@ pub async fn archive_set(
     env: &Environment,
     set: &SnapshotManifest,
 ) -> Result<Manifest, BackupError> {
-    let begun = Run::begin_alone(&env.config.host.state_dir, BACKUP);
-    let mut run = begun.map_err(BackupError::NotBegun)?;
     let reading = Reading {
         store: &env.store,
         id: set.id,
@@ -82,9 +80,11 @@ pub async fn archive_set(
         state_dir: &env.config.host.state_dir,
         tools: &env.tools,
     };
-    let made = while_marked(reading, make(&mut run, env, set)).await;
-    let made = made.unwrap_or_else(|gone| Err(UploadError::from(gone).into()));
-    conclude(run, made, env).await
+    in_run(env, async |run| {
+        let made = while_marked(reading, make(run, env, set)).await;
+        made.unwrap_or_else(|gone| Err(UploadError::from(gone).into()))
+    })
+    .await
 }
 
 async fn make(

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::backup::lease::Scope;
+use crate::config::Hook;
 use crate::copies::stack::Stack;
 use crate::ebs::Volume;
 use crate::ebs::attach::Attachments;
@@ -25,6 +26,13 @@ use crate::snapshot::Snapshot;
 )]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Resource {
+    /// What the operator's hook `before` did; the hook `finally` undoes it.
+    Hook {
+        /// `finally`, as it was configured when the run began.
+        hook: Hook,
+        /// The run.
+        run: RunId,
+    },
     /// Objects half written to a backup set in the store.
     Upload {
         /// The store's address.
@@ -117,6 +125,7 @@ pub enum Resource {
 impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Hook { hook, .. } => write!(f, "hook `{}`", hook.command.join(" ")),
             Self::Upload { store, set, .. } => write!(f, "unfinished objects of {set} in {store}"),
             Self::Lease { store, scope, .. } => write!(f, "lease on {scope} in {store}"),
             Self::Reading { store, set, .. } => write!(f, "reader's mark on {set} in {store}"),

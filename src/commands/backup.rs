@@ -10,6 +10,7 @@ use crate::backup::from_volumes::archive_from;
 use crate::catalog::Recorded;
 use crate::cli::BackupArgs;
 use crate::error::Exit;
+use crate::hooks;
 use crate::human;
 use crate::kept::remove::remove_overdue;
 use crate::manifest::snapshots::{CopyOutcome, SnapshotManifest};
@@ -24,16 +25,24 @@ async fn watched(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
     let (json, store) = (context.json, context.store()?);
     let env = context.environment(store);
     let made = match &arguments.from {
-        Some(which) => Recorded::Archives(archive_from(&env, which).await?),
+        Some(which) => archive_from(&env, which).await.map(Recorded::Archives),
         None => {
             remove_overdue(&env, Timestamp::now()).await;
-            backup(&env).await?
+            backup(&env).await
+        }
+    };
+    let made = match made {
+        Ok(made) => made,
+        Err(error) => {
+            hooks::failed(&error, &env).await;
+            return Err(error.into());
         }
     };
     print(json, &made, || match &made {
         Recorded::Archives(manifest) => render(manifest),
         Recorded::Snapshots(manifest) => render_snapshots(manifest),
     })?;
+    hooks::after(&made, &env).await?;
     Ok(Exit::Done)
 }
 

@@ -6,7 +6,7 @@ use super::Kept;
 use super::condition::look;
 use crate::backup::picture::Pictures;
 use crate::backup::run::Run;
-use crate::backup::{BACKUP, BackupError, Environment, archive_pictures, begin, conclude, publish};
+use crate::backup::{BackupError, Environment, archive_pictures, begin, in_run, publish};
 use crate::blocking::off_thread;
 use crate::manifest::Manifest;
 
@@ -15,10 +15,7 @@ use crate::manifest::Manifest;
 /// # Errors
 /// [`BackupError`]; there is no backup then.
 pub async fn archive(env: &Environment, which: &str) -> Result<Manifest, BackupError> {
-    let begun = Run::begin_alone(&env.config.host.state_dir, BACKUP);
-    let mut run = begun.map_err(BackupError::NotBegun)?;
-    let made = make(&mut run, env, which).await;
-    conclude(run, made, env).await
+    in_run(env, async |run| make(run, env, which).await).await
 }
 
 async fn make(run: &mut Run, env: &Environment, which: &str) -> Result<Manifest, BackupError> {

@@ -142,6 +142,9 @@ pub async fn examine(
     look_at_kept(env, &mut others, &mut findings).await;
     look_at_state_dir(env, &mut findings);
     look_at_host(env, &mut findings);
+    if aim == Aim::Backup {
+        look_at_hooks(env, &mut findings);
+    }
     // It ends by itself when asked to, and takes along what it tried the store with.
     let store_works = aim == Aim::Backup && look_at_store(env, &mut findings).await;
     let looking = async {
@@ -368,6 +371,24 @@ fn look_at_host(env: &Environment, findings: &mut Vec<Finding>) {
             "run as root on a host with systemd; else run `freezeframe recover` after such a death",
         ),
     });
+}
+
+/// Whether the hooks are there. What they do is not tried.
+fn look_at_hooks(env: &Environment, findings: &mut Vec<Finding>) {
+    for (name, hook) in env.config.hooks.all() {
+        let program = hook.command.first().map_or("", String::as_str);
+        let subject = format!("hook {name}");
+        let found = nix::unistd::access(program, AccessFlags::X_OK);
+        findings.push(match found {
+            Ok(()) => Finding::ok(subject, "hook", format!("{program} can be run")),
+            Err(errno) => Finding::refused(
+                subject,
+                "hook",
+                format!("{program} cannot be run: {}", errno.desc()),
+                format!("see [hooks] {name}"),
+            ),
+        });
+    }
 }
 
 /// Whether the store can be used.

@@ -342,7 +342,7 @@ impl crate::exec::Exec for Suspended {
         } else {
             "Suspended"
         };
-        Ok(match command.program {
+        Ok(match command.program.as_ref() {
             "dmsetup" => format!(
                 "data--1-mongo--db-real:Active:1:Live\ndata--1-mongo--db:{state}:1:Live\nother:Suspended:1:Live\n"
             ),

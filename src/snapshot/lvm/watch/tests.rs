@@ -99,7 +99,7 @@ impl Exec for Script {
             states.pop_front();
         }
         drop(states);
-        let reply = match command.program {
+        let reply = match command.program.as_ref() {
             "dmsetup" if state == "gone" => {
                 return Err(ExecError::Failed {
                     command: line,
