@@ -43,7 +43,7 @@ ff_nothing_left() {
         dmsetup info -c --noheadings -o name,suspended | grep -i 'suspended$'
         ls "$FREEZEFRAME_STATE"/runs/*.journal 2>/dev/null
         pgrep -af 'freezeframe.* guard$'
-        systemctl list-units --all --plain --no-legend 'freezeframe-*'
+        systemctl list-units --all --plain --no-legend 'freezeframe-guard-*' 'freezeframe-recover-*'
         find "$FREEZEFRAME_STORE" -name '.*.partial'
     )
     [[ -z $left ]] || { echo "$left"; return 1; }
