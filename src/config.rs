@@ -8,6 +8,7 @@ mod lvm;
 mod retention;
 pub mod s3;
 mod value;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use archive::{ArchiveConfig, MOST_THREADS};
 pub use lvm::{LvmConfig, LvmWindow};
 pub use retention::RetentionConfig;
 pub use value::{Period, Size, SnapshotSize, StoreUrl};
+pub use watch::{MetricsConfig, WatchConfig, WatchScope};
 
 /// Where the configuration is read from unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/freezeframe/freezeframe.toml";
@@ -58,6 +60,12 @@ pub struct Config {
     /// Which backups stay.
     #[serde(default)]
     pub retention: RetentionConfig,
+    /// From when on an operator is to hear of something.
+    #[serde(default)]
+    pub watch: WatchConfig,
+    /// Figures for Prometheus.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
     /// Places on this host.
     #[serde(default)]
     pub host: HostConfig,
@@ -329,6 +337,8 @@ impl Config {
             ebs: EbsConfig::default(),
             archive: ArchiveConfig::default(),
             retention: RetentionConfig::default(),
+            watch: WatchConfig::default(),
+            metrics: MetricsConfig::default(),
             host: HostConfig::default(),
             restore: RestoreConfig::default(),
         }
@@ -421,6 +431,7 @@ impl Config {
             .or_else(|| self.retention.contradiction())
             .or_else(|| self.s3.contradiction())
             .or_else(|| self.ebs.contradiction())
+            .or_else(|| self.metrics.contradiction())
     }
 
     /// What opening a store needs besides its address.
