@@ -28,3 +28,5 @@ mod snapshots;
 #[path = "cli/stored.rs"]
 mod stored;
 mod support;
+#[path = "cli/watch.rs"]
+mod watch;

@@ -1,8 +1,10 @@
 //! The command line: one definition feeds the parser, the help, the man pages and the completions.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -24,6 +26,7 @@ EXIT CODES:
   6    stored data is damaged
   7    the restore failed, or its target was refused
   8    something is still held (a lock, a snapshot, a mount): run `freezeframe recover`
+  9    `status` found something that somebody has to look at
   130  interrupted, after everything was given back";
 
 /// Back up MongoDB from a hidden secondary: hold still for a moment, snapshot, archive, verify, restore.
@@ -76,6 +79,8 @@ pub enum Verb {
     Snapshot(SnapshotArgs),
     /// Put a kept snapshot back: what was written since is lost
     Rollback(WhichKept),
+    /// Tell on one screen how the backups stand; ends with 9 where somebody has to look at something
+    Status,
     /// List the backups in the store
     List,
     /// Show one backup, or the files in it
@@ -92,6 +97,8 @@ pub enum Verb {
     Recover(RecoverArgs),
     /// Unlock a member that is fsyncLocked
     Unlock(UnlockArgs),
+    /// Print figures for Prometheus, write them to a text file, or serve them
+    Metrics(MetricsArgs),
     /// Pack a data directory into an archive, as a backup would
     Pack(PackArgs),
     /// Unpack an archive, without its backup's manifest and file table
@@ -328,6 +335,36 @@ pub struct UnlockArgs {
     pub yes: bool,
 }
 
+/// `metrics`
+#[derive(Debug, Args)]
+pub struct MetricsArgs {
+    /// Serve them by HTTP as /metrics until asked to end; on this host alone unless an address is named [default: the configuration's]
+    #[arg(long, value_name = "[ADDR:]PORT", num_args = 0..=1, conflicts_with = "textfile")]
+    pub listen: Option<Option<ListenAddr>>,
+
+    /// Write them to this file at once, for node_exporter's textfile collector [default: the configuration's]
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub textfile: Option<Option<PathBuf>>,
+}
+
+/// Where to listen: a port of this host's own address, or address and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenAddr(pub SocketAddr);
+
+impl FromStr for ListenAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let on_loopback = text
+            .parse()
+            .map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let address = on_loopback.or_else(|_| text.parse());
+        address.map(Self).map_err(|_| {
+            "write a port, or address and port such as 10.0.0.7:9979 or [::1]:9979".to_owned()
+        })
+    }
+}
+
 /// `pack`
 #[derive(Debug, Args)]
 pub struct PackArgs {
@@ -428,6 +465,21 @@ mod tests {
     }
 
     #[test]
+    fn a_port_alone_is_one_of_this_host() {
+        let parsed = |text: &str| text.parse::<ListenAddr>().map(|at| at.0.to_string());
+        for (given, expected) in [
+            ("9979", "127.0.0.1:9979"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("[::1]:9979", "[::1]:9979"),
+        ] {
+            assert_eq!(parsed(given), Ok(expected.to_owned()));
+        }
+        for wrong in ["", "70000", "localhost", "localhost:1", "127.0.0.1", "::1"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn every_exit_code_is_documented() {
         let all = [
             Exit::Done,
@@ -439,6 +491,7 @@ mod tests {
             Exit::Damaged,
             Exit::Restore,
             Exit::StillHeld,
+            Exit::Attention,
             Exit::Interrupted,
         ];
         for exit in all {

@@ -6,6 +6,7 @@ mod generate;
 mod guard;
 mod hold;
 mod list;
+mod metrics;
 mod pack;
 mod prune;
 mod recover;
@@ -14,6 +15,7 @@ mod rollback;
 mod show;
 mod show_config;
 mod snapshot;
+mod status;
 mod unlock;
 mod unpack;
 mod verify;
@@ -175,6 +177,11 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Rollback(arguments) => {
             interruptible(context, |context| rollback::run(context, arguments))
         }
+        Verb::Status => repeatable(context, status::run),
+        Verb::Metrics(arguments) if arguments.listen.is_some() => {
+            interruptible(context, |context| metrics::run(context, arguments))
+        }
+        Verb::Metrics(arguments) => repeatable(context, |context| metrics::run(context, arguments)),
         Verb::List => repeatable(context, list::list),
         Verb::Show(arguments) => repeatable(context, |context| show::run(context, arguments)),
         Verb::Verify(arguments) => {

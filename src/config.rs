@@ -9,6 +9,7 @@ mod lvm;
 mod retention;
 pub mod s3;
 mod value;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub use hooks::{Hook, HooksConfig};
 pub use lvm::{LvmConfig, LvmWindow};
 pub use retention::RetentionConfig;
 pub use value::{Period, Size, SnapshotSize, StoreUrl};
+pub use watch::{MetricsConfig, WatchConfig, WatchScope};
 
 /// Where the configuration is read from unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/freezeframe/freezeframe.toml";
@@ -63,6 +65,12 @@ pub struct Config {
     /// Commands around a backup.
     #[serde(default)]
     pub hooks: HooksConfig,
+    /// From when on an operator is to hear of something.
+    #[serde(default)]
+    pub watch: WatchConfig,
+    /// Figures for Prometheus.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
     /// Places on this host.
     #[serde(default)]
     pub host: HostConfig,
@@ -335,6 +343,8 @@ impl Config {
             archive: ArchiveConfig::default(),
             retention: RetentionConfig::default(),
             hooks: HooksConfig::default(),
+            watch: WatchConfig::default(),
+            metrics: MetricsConfig::default(),
             host: HostConfig::default(),
             restore: RestoreConfig::default(),
         }
@@ -428,6 +438,7 @@ impl Config {
             .or_else(|| self.hooks.contradiction())
             .or_else(|| self.s3.contradiction())
             .or_else(|| self.ebs.contradiction())
+            .or_else(|| self.metrics.contradiction())
     }
 
     /// What opening a store needs besides its address.

@@ -24,6 +24,8 @@ pub enum Exit {
     Restore = 7,
     /// Something is still held (a lock, a snapshot, a mount): run `freezeframe recover`.
     StillHeld = 8,
+    /// `status` found something that somebody has to look at: a threshold is passed.
+    Attention = 9,
     /// Ended by SIGINT or SIGTERM after giving everything back.
     Interrupted = 130,
 }

@@ -14,7 +14,7 @@ use crate::backup::run::Run;
 use crate::backup::{BackupError, Environment};
 use crate::blocking::off_thread;
 use crate::catalog::Recorded;
-use crate::config::Hook;
+use crate::config::{Hook, HooksConfig};
 use crate::error::{Exit, Explain};
 use crate::exec::{Command, ExecError, SharedExec};
 use crate::host;
@@ -137,8 +137,12 @@ pub async fn before(run: &mut Run, env: &Environment) -> Result<(), BackupError>
 ///
 /// # Errors
 /// [`HookError`]; the backup is made all the same.
-pub async fn after(made: &Recorded, env: &Environment) -> Result<(), HookError> {
-    let Some(hook) = &env.config.hooks.after else {
+pub async fn after(
+    made: &Recorded,
+    hooks: &HooksConfig,
+    exec: &SharedExec,
+) -> Result<(), HookError> {
+    let Some(hook) = &hooks.after else {
         return Ok(());
     };
     let told = Told {
@@ -146,12 +150,12 @@ pub async fn after(made: &Recorded, env: &Environment) -> Result<(), HookError> 
         backup: Some(made),
         ..Told::new(Moment::After)
     };
-    call(hook, told, &env.tools.exec).await
+    call(hook, told, exec).await
 }
 
 /// Tells the hook `failed` why there is no backup. That it fails as well is only told.
-pub async fn failed(why: &BackupError, env: &Environment) {
-    let Some(hook) = &env.config.hooks.failed else {
+pub async fn failed(why: &dyn Explain, hooks: &HooksConfig, exec: &SharedExec) {
+    let Some(hook) = &hooks.failed else {
         return;
     };
     let told = Told {
@@ -162,7 +166,7 @@ pub async fn failed(why: &BackupError, env: &Environment) {
         }),
         ..Told::new(Moment::Failed)
     };
-    if let Err(error) = call(hook, told, &env.tools.exec).await {
+    if let Err(error) = call(hook, told, exec).await {
         tracing::warn!("{error}");
     }
 }

@@ -40,3 +40,4 @@ pub mod test_switch;
 pub mod unlock;
 pub mod verify;
 pub mod volume;
+pub mod watch;

@@ -6,9 +6,9 @@ use snapbox::{assert_data_eq, str};
 
 use crate::scene::Scene;
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 17] = [
     "check", "backup", "snapshot", "rollback", "list", "show", "verify", "restore", "prune",
-    "hold", "recover", "unlock", "pack", "unpack", "config",
+    "hold", "recover", "unlock", "pack", "unpack", "config", "status", "metrics",
 ];
 
 #[test]
@@ -27,6 +27,8 @@ Commands:
   backup    Back up every member: lock, snapshot, unlock, archive, store
   snapshot  Take a picture and keep it on this host, or list and remove those that are kept
   rollback  Put a kept snapshot back: what was written since is lost
+  status    Tell on one screen how the backups stand; ends with 9 where somebody has to look at
+            something
   list      List the backups in the store
   show      Show one backup, or the files in it
   verify    Read a backup again and check every hash
@@ -37,6 +39,7 @@ Commands:
   recover   Give back what a dead run left behind: locks, mounts, snapshots, volumes, unfinished
             uploads
   unlock    Unlock a member that is fsyncLocked
+  metrics   Print figures for Prometheus, write them to a text file, or serve them
   pack      Pack a data directory into an archive, as a backup would
   unpack    Unpack an archive, without its backup's manifest and file table
   config    Print the configuration in force
@@ -75,6 +78,7 @@ EXIT CODES:
   6    stored data is damaged
   7    the restore failed, or its target was refused
   8    something is still held (a lock, a snapshot, a mount): run `freezeframe recover`
+  9    `status` found something that somebody has to look at
   130  interrupted, after everything was given back
 => 0
 
@@ -197,7 +201,7 @@ error: DIR/freezeframe.toml: TOML parse error at line 6, column 2
   |
 6 | [windw]
   |  ^^^^^
-unknown field `windw`, expected one of `store`, `s3`, `mongodb`, `window`, `lvm`, `ebs`, `archive`, `retention`, `hooks`, `host`, `restore`
+unknown field `windw`, expected one of `store`, `s3`, `mongodb`, `window`, `lvm`, `ebs`, `archive`, `retention`, `hooks`, `watch`, `metrics`, `host`, `restore`
   hint: every key is explained in the shipped freezeframe.toml; only [store] url must be there
 => 2
 $ freezeframe list
@@ -301,6 +305,15 @@ monthly = 0
 yearly = 0
 
 [hooks]
+
+[watch]
+scope = "host"
+max_age = "1day 1h"
+max_size_change = 50
+
+[metrics]
+listen = "127.0.0.1:PORT"
+refresh = "5m"
 
 [host]
 state_dir = "DIR/state"

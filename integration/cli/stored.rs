@@ -156,10 +156,12 @@ fn json_is_for_programs() {
         keys(set),
         [
             "at_work",
+            "data_size",
             "deployment",
             "finished",
             "held_us",
             "hold",
+            "host",
             "id",
             "members",
             "provider",
@@ -168,6 +170,7 @@ fn json_is_for_programs() {
             "size",
             "started",
             "state",
+            "took_us",
             "verification"
         ]
     );

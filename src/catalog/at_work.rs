@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::summary::{SetState, SetSummary};
-use crate::backup::journal::survey::survey;
+use crate::backup::journal::survey::{Seen, survey};
 use crate::backup::resource::Resource;
 
 /// Notes which of `sets` are being made by a run of this host. Who may not read the journals is told nothing of it.
@@ -12,7 +12,13 @@ pub fn note_at_work(sets: &mut [SetSummary], state_dir: &Path) {
         tracing::debug!(%error, "cannot tell which sets are being made now");
         Vec::new()
     });
-    for seen in runs.into_iter().flatten().filter(|seen| seen.alive) {
+    let runs: Vec<_> = runs.into_iter().flatten().collect();
+    note(sets, &runs);
+}
+
+/// The same, where the runs are known already.
+pub fn note(sets: &mut [SetSummary], runs: &[Seen]) {
+    for seen in runs.iter().filter(|seen| seen.alive) {
         let made = seen
             .outstanding
             .iter()

@@ -27,6 +27,14 @@ pub enum Recorded {
 }
 
 impl Recorded {
+    /// Its name.
+    pub fn id(&self) -> BackupId {
+        match self {
+            Self::Archives(manifest) => manifest.id,
+            Self::Snapshots(manifest) => manifest.id,
+        }
+    }
+
     /// The run that made it.
     pub fn run(&self) -> RunId {
         match self {

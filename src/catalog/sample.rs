@@ -257,10 +257,13 @@ pub(crate) fn summary() -> SetSummary {
         reason: None,
         started: manifest.id.started(),
         finished: Some(manifest.finished),
+        took_us: Some(700_000_000),
+        host: Some(manifest.host),
         snapshots: 0,
         copied_to: None,
         locked_until: None,
         size: 6 << 20,
+        data_size: Some(8 << 20),
         deployment: Some(manifest.deployment.id.clone()),
         members: ["rs0", "rs1"]
             .map(|name| MemberSummary {

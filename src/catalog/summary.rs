@@ -30,8 +30,14 @@ pub struct SetSummary {
     pub started: Timestamp,
     /// When the last archive was complete.
     pub finished: Option<Timestamp>,
+    /// How long the run took until then, in microseconds.
+    pub took_us: Option<u64>,
+    /// The host that made it, or was to.
+    pub host: Option<String>,
     /// Bytes of all objects in the set, finished or not.
     pub size: u64,
+    /// Bytes of all files that were backed up, whatever became of them in archives.
+    pub data_size: Option<u64>,
     /// Snapshots of volumes that are the backup; 0 in one of archives.
     #[serde(skip_serializing_if = "is_zero")]
     pub snapshots: u64,
@@ -217,9 +223,10 @@ fn blank(
         reason: None,
         started: id.started(),
         finished: None,
-        size: objects
-            .iter()
-            .fold(0u64, |sum, info| sum.saturating_add(info.size)),
+        took_us: None,
+        host: None,
+        size: sum(objects.iter().map(|info| info.size)),
+        data_size: None,
         snapshots: 0,
         copied_to: None,
         locked_until: None,
@@ -232,6 +239,16 @@ fn blank(
         readers: readers(id, objects),
         at_work: None,
     }
+}
+
+fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
+}
+
+/// In microseconds; none where the clock was set back meanwhile.
+fn took(started: Timestamp, finished: Timestamp) -> u64 {
+    let took = finished.duration_since(started).as_micros();
+    took.try_into().unwrap_or_default()
 }
 
 fn with_manifest(base: SetSummary, recorded: &Recorded, objects: &[ObjectInfo]) -> SetSummary {
@@ -258,6 +275,12 @@ fn with_manifest(base: SetSummary, recorded: &Recorded, objects: &[ObjectInfo]) 
     match recorded {
         Recorded::Archives(manifest) => SetSummary {
             finished: Some(manifest.finished),
+            took_us: Some(took(manifest.started, manifest.finished)),
+            host: Some(manifest.host.clone()),
+            data_size: Some(sum(manifest
+                .members
+                .iter()
+                .map(|member| member.archive.data_size))),
             deployment: Some(manifest.deployment.id.clone()),
             members: manifest
                 .members
@@ -270,6 +293,9 @@ fn with_manifest(base: SetSummary, recorded: &Recorded, objects: &[ObjectInfo]) 
         },
         Recorded::Snapshots(manifest) => SetSummary {
             finished: Some(manifest.finished),
+            took_us: Some(took(manifest.started, manifest.finished)),
+            host: Some(manifest.host.clone()),
+            data_size: Some(sum(manifest.members.iter().map(|member| member.data_size))),
             snapshots: manifest.snapshots.volumes.len() as u64,
             copied_to: manifest.snapshots.copied().map(|one| one.place.region),
             locked_until: manifest.locked_until(),
@@ -313,6 +339,7 @@ fn without_manifest(
     SetSummary {
         state,
         reason,
+        host: intent.as_ref().map(|intent| intent.host.clone()),
         deployment: intent.as_ref().map(|intent| intent.deployment.id.clone()),
         members: intent.map_or_else(Vec::new, |intent| {
             intent

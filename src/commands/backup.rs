@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::metrics::write_textfile;
 use super::{Context, Failure, print};
 use crate::backup::backup;
 use crate::backup::from_volumes::archive_from;
+use crate::blocking::off_thread;
 use crate::catalog::Recorded;
 use crate::cli::BackupArgs;
+use crate::config::Config;
 use crate::error::Exit;
 use crate::hooks;
 use crate::human;
@@ -16,34 +19,66 @@ use crate::kept::remove::remove_overdue;
 use crate::manifest::snapshots::{CopyOutcome, SnapshotManifest};
 use crate::manifest::{Manifest, WindowRecord};
 use crate::service::under_watch;
+use crate::watch::last_run::LastRun;
 
 pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failure> {
-    under_watch(watched(context, arguments)).await
+    let (json, config, exec) = (
+        context.json,
+        context.config.clone(),
+        context.tools.exec.clone(),
+    );
+    under_watch(async {
+        let began = Timestamp::now();
+        let made = make(context, arguments).await;
+        tell_of(&made, began, &config).await;
+        let made = match made {
+            Ok(made) => made,
+            Err(failure) => {
+                hooks::failed(failure.as_ref(), &config.hooks, &exec).await;
+                return Err(failure);
+            }
+        };
+        print(json, &made, || match &made {
+            Recorded::Archives(manifest) => render(manifest),
+            Recorded::Snapshots(manifest) => render_snapshots(manifest),
+        })?;
+        hooks::after(&made, &config.hooks, &exec).await?;
+        Ok(Exit::Done)
+    })
+    .await
 }
 
-async fn watched(context: Context, arguments: BackupArgs) -> Result<Exit, Failure> {
-    let (json, store) = (context.json, context.store()?);
+async fn make(context: Context, arguments: BackupArgs) -> Result<Recorded, Failure> {
+    let store = context.store()?;
     let env = context.environment(store);
-    let made = match &arguments.from {
-        Some(which) => archive_from(&env, which).await.map(Recorded::Archives),
+    Ok(match &arguments.from {
+        Some(which) => Recorded::Archives(archive_from(&env, which).await?),
         None => {
             remove_overdue(&env, Timestamp::now()).await;
-            backup(&env).await
+            backup(&env).await?
         }
-    };
-    let made = match made {
-        Ok(made) => made,
-        Err(error) => {
-            hooks::failed(&error, &env).await;
-            return Err(error.into());
+    })
+}
+
+/// Writes down how the run ended, and the figures for Prometheus where they are wanted. Neither makes a backup fail.
+async fn tell_of(made: &Result<Recorded, Failure>, began: Timestamp, config: &Config) {
+    let ended = made.as_ref().map(Recorded::id).map_err(AsRef::as_ref);
+    let last = LastRun::new(began, Timestamp::now(), ended);
+    let state_dir = config.host.state_dir.clone();
+    if let Err(error) = off_thread(move || last.write(&state_dir)).await {
+        // Where there is no such directory the backup has failed for that.
+        match made {
+            Ok(_) => {
+                tracing::warn!(%error, "cannot write down in the state directory how the backup ended")
+            }
+            Err(_) => tracing::debug!(%error, "cannot write down how the backup ended"),
         }
-    };
-    print(json, &made, || match &made {
-        Recorded::Archives(manifest) => render(manifest),
-        Recorded::Snapshots(manifest) => render_snapshots(manifest),
-    })?;
-    hooks::after(&made, &env).await?;
-    Ok(Exit::Done)
+    }
+    if let Some(file) = &config.metrics.textfile
+        && let Err(error) = write_textfile(config, file.clone()).await
+    {
+        tracing::warn!("{error}");
+    }
 }
 
 fn render(manifest: &Manifest) -> String {

@@ -110,7 +110,7 @@ fn verdict(findings: &[Finding]) -> String {
 
 /// Appends `content` after `start`, broken between words; lines after the first are indented. What has lines of its
 /// own keeps them.
-fn wrap(text: &mut String, start: &str, indent: usize, content: &str) {
+pub(super) fn wrap(text: &mut String, start: &str, indent: usize, content: &str) {
     let mut line = start.to_owned();
     let mut fresh = true;
     for (number, own_line) in content.lines().enumerate() {

@@ -71,6 +71,8 @@ fn known_keys() -> Vec<String> {
     });
     config.retention.keep_within = Some(Period(Duration::from_secs(1)));
     config.restore.scratch_dir = path();
+    config.watch.max_verify_age = Some(Period(Duration::from_secs(1)));
+    config.metrics.textfile = path();
     let text = config.to_toml().unwrap();
     text.lines()
         .filter_map(|l| l.split_once(" = "))

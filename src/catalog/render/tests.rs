@@ -129,7 +129,10 @@ fn the_json_form_is_stable() {
             "reason": null,
             "started": "2026-01-31T02:00:00Z",
             "finished": "2026-01-31T02:11:40Z",
+            "took_us": 700_000_000,
+            "host": "db3.example.net",
             "size": 6291456,
+            "data_size": 8388608,
             "deployment": "65b9a1f0c3d2e4f5a6b7c8d9",
             "members": [
                 {"shard": "rs0", "address": "db3.example.net:27018"},

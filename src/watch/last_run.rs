@@ -1,0 +1,96 @@
+//! How the last backup of this host ended: one small file in the state directory. A run that is killed cannot write it, and leaves its journal instead.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Exit, Explain};
+use crate::ids::BackupId;
+
+/// The file's name.
+const FILE: &str = "last-backup.json";
+/// A longer one is none of ours.
+const LONGEST: usize = 64 << 10;
+
+/// How a backup ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// When it began.
+    pub began: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// The exit code it ended with.
+    pub exit: i32,
+    /// The backup that it made.
+    pub backup: Option<BackupId>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+impl LastRun {
+    /// How a run of `began` ended: with a backup, or with an error.
+    pub fn new(
+        began: Timestamp,
+        ended: Timestamp,
+        made: Result<BackupId, &(dyn Explain + Send + Sync)>,
+    ) -> Self {
+        Self {
+            began,
+            ended,
+            exit: made.map_or_else(Explain::exit, |_| Exit::Done) as i32,
+            backup: made.ok(),
+            error: made.err().map(ToString::to_string),
+        }
+    }
+
+    /// Whether a backup was made, and nothing was left.
+    pub fn succeeded(&self) -> bool {
+        self.exit == Exit::Done as i32
+    }
+
+    fn path(state_dir: &Path) -> PathBuf {
+        state_dir.join(FILE)
+    }
+
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&self, state_dir: &Path) -> io::Result<()> {
+        write_whole(&Self::path(state_dir), &serde_json::to_vec(self)?, 0o600)
+    }
+
+    /// The last that was written down, where one was and can be read.
+    pub fn read(state_dir: &Path) -> Option<Self> {
+        let path = Self::path(state_dir);
+        let bytes = std::fs::read(&path).ok()?;
+        if bytes.len() > LONGEST {
+            return None;
+        }
+        serde_json::from_slice(&bytes)
+            .inspect_err(|error| tracing::debug!(%error, "cannot read {}", path.display()))
+            .ok()
+    }
+}
+
+/// Puts a file with `bytes` at `path`, so that whoever reads it has the old one or the new one, whole.
+///
+/// # Errors
+/// What the system says.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let permissions = std::fs::Permissions::from_mode(mode);
+    let mut file = tempfile::Builder::new()
+        // node_exporter passes it over: its name ends otherwise.
+        .prefix(".freezeframe-")
+        .permissions(permissions.clone())
+        .tempfile_in(folder)?;
+    // Whatever the umask is: node_exporter is another user.
+    file.as_file().set_permissions(permissions)?;
+    file.write_all(bytes)?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
