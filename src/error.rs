@@ -41,6 +41,14 @@ pub trait Explain: std::error::Error {
     fn exit(&self) -> Exit {
         Exit::Failed
     }
+
+    /// The message, and what to do next, in one line.
+    fn with_hint(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{self}: {hint}"),
+            None => self.to_string(),
+        }
+    }
 }
 
 impl Explain for crate::exec::ExecError {

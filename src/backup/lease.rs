@@ -7,20 +7,21 @@
 //! Numbers only grow: the highest one is never removed, so whoever took his number from an old listing, and got a number
 //! that was in use before, finds a higher one when he looks again, and does not have the lease.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Exit, Explain};
 use crate::host;
 use crate::ids::{DeploymentId, RunId, ShardName};
 use crate::store::releasing::discard_of_run;
 use crate::store::{Store, StoreError};
+pub use error::LeaseError;
 
 /// With what the names of all leases begin.
 pub const PREFIX: &str = "lease-";
@@ -166,82 +167,6 @@ impl std::fmt::Display for Holder {
             f,
             "{host} {does} {shard} (run {run}, since {since:.0}, lease until {ends:.0})"
         )
-    }
-}
-
-/// Why there is no lease.
-#[derive(Debug, Error)]
-pub enum LeaseError {
-    /// Another host is at work.
-    #[error("{store}: {holder}")]
-    Held {
-        /// The store.
-        store: String,
-        /// Who is.
-        holder: Holder,
-    },
-    /// Somebody holds it, and cannot be told from what is stored.
-    #[error("{key} in {store} cannot be read ({reason}): another host may be writing a backup")]
-    Unreadable {
-        /// The store.
-        store: String,
-        /// The object.
-        key: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Others were faster every time.
-    #[error("others keep taking and giving back the lease on {scope} in {store}")]
-    Contended {
-        /// The store.
-        store: String,
-        /// What it is on.
-        scope: Scope,
-    },
-    /// It was ours, and is not any more.
-    #[error(
-        "the lease on {scope} in {store} is not ours any more: another host may have written to it meanwhile"
-    )]
-    Lost {
-        /// The store.
-        store: String,
-        /// What it was on.
-        scope: Scope,
-    },
-    /// Our own cannot be written down; a defect of this program.
-    #[error("cannot write a lease: {0}")]
-    Encode(#[from] serde_json::Error),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl Explain for LeaseError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Held { holder, .. } => Some(holder.todo()),
-            Self::Unreadable { key, .. } => Some(format!(
-                "see that no other host is at work, with this or a newer version; then delete {key} from the store, or put an \
-                 empty object {key}{RELEASED} beside it"
-            )),
-            Self::Contended { .. } => {
-                Some("see what else uses this store, and try again later".into())
-            }
-            Self::Lost { .. } => Some(
-                "see which host backs up this deployment beside this one, or who removed the lease; run the backup again".into(),
-            ),
-            Self::Encode(_) => None,
-            Self::Store(error) => error.hint(),
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Held { .. } | Self::Unreadable { .. } | Self::Contended { .. } => Exit::Refused,
-            Self::Lost { .. } => Exit::BackupFailed,
-            Self::Encode(_) => Exit::Failed,
-            Self::Store(error) => error.exit(),
-        }
     }
 }
 

@@ -67,11 +67,9 @@ pub(super) async fn copy_away(
     let place = planned.ec2.place();
     let access = env.tools.ebs.for_copies();
     let missing = |place: Place, error: &EbsError| {
-        let hint = error
-            .hint()
-            .map_or_else(String::new, |hint| format!(": {hint}"));
         tracing::warn!(
-            "THE BACKUP WILL HAVE NO COPIES in {place}: {error}{hint}. Once it is complete the snapshots can be copied by hand (`aws ec2 copy-snapshot`)"
+            "THE BACKUP WILL HAVE NO COPIES in {place}: {}. Once it is complete the snapshots can be copied by hand (`aws ec2 copy-snapshot`)",
+            error.with_hint()
         );
         Away {
             record: Some(Copies {
@@ -183,10 +181,7 @@ pub(super) async fn share(
     let failed = match shared {
         Ok(()) => None,
         Err(error) => {
-            let hint = error
-                .hint()
-                .map_or_else(String::new, |hint| format!(": {hint}"));
-            tracing::warn!("NOT ALL SNAPSHOTS ARE SHARED: {error}{hint}");
+            tracing::warn!("NOT ALL SNAPSHOTS ARE SHARED: {}", error.with_hint());
             Some(error.to_string())
         }
     };
@@ -233,12 +228,10 @@ async fn lock_there(ec2: &SharedEc2, located: &Located, lock: Lock, patience: &P
             tracing::info!(place = %located.place, "{} snapshots are locked ({lock})", ids.len())
         }
         Err(error) => {
-            let hint = error
-                .hint()
-                .map_or_else(String::new, |hint| format!(": {hint}"));
             tracing::warn!(
-                "NOT ALL SNAPSHOTS ARE LOCKED in {}: {error}{hint}. The backup is complete; `freezeframe verify` says which are not, `aws ec2 lock-snapshot` locks them",
-                located.place
+                "NOT ALL SNAPSHOTS ARE LOCKED in {}: {}. The backup is complete; `freezeframe verify` says which are not, `aws ec2 lock-snapshot` locks them",
+                located.place,
+                error.with_hint()
             );
         }
     }

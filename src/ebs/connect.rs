@@ -11,6 +11,7 @@ use super::metadata::Metadata;
 use super::{EbsError, Place, SharedEc2};
 use crate::aws;
 use crate::config::ebs::EbsConfig;
+use crate::manifest::snapshots::Located;
 use crate::store::without_secrets;
 
 /// Until so long nothing new has come nothing more is looked for of a call that was not answered.
@@ -105,6 +106,17 @@ impl Access {
             });
         }
         self.in_region(place.region.clone()).await
+    }
+
+    /// EC2 where `located` is.
+    ///
+    /// # Errors
+    /// As [`Access::open_at`].
+    pub async fn open_located(&self, located: &Located) -> Result<SharedEc2, EbsError> {
+        match located.copied {
+            true => self.for_copies().open_at(&located.place).await,
+            false => self.open_at(&located.place).await,
+        }
     }
 
     /// The server, where it is not AWS's own: by the settings, or by the environment as the SDK reads it.

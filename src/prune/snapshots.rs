@@ -90,12 +90,8 @@ async fn refuse_locked(
     access: &Access,
     order: &Order<'_>,
 ) -> Result<(), RemoveError> {
-    let access = match located.copied {
-        true => access.for_copies(),
-        false => access.clone(),
-    };
-    let ec2 = access.open_at(&located.place).await?;
-    let patience = patience(order, &access);
+    let ec2 = access.open_located(located).await?;
+    let patience = patience(order, access);
     let ids = located.ids();
     let shown = patience.call(|| ec2.snapshots(&ids)).await;
     let there: Vec<_> = shown

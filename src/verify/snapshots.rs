@@ -178,11 +178,7 @@ async fn look(
     access: &Access,
     patience: &Patience,
 ) -> Result<Vec<Finding>, EbsError> {
-    let access = match located.copied {
-        true => access.for_copies(),
-        false => access.clone(),
-    };
-    let ec2 = access.open_at(&located.place).await?;
+    let ec2 = access.open_located(located).await?;
     let mut findings = Vec::new();
     if located.copied {
         let report = verify_snapshots(id, located, ec2.as_ref(), patience).await;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{Btrfs, PATIENCE, SUBVOLUME_ROOT, SubvolumeSnapshot};
 use crate::exec::Command;
@@ -87,19 +87,13 @@ impl Btrfs {
                 .unwrap_or(&nested.subvolume);
             self.copy(&nested.path(), &aside.join(inside))?;
         }
-        let exchanged = renameat2(
-            AT_FDCWD,
-            place,
-            AT_FDCWD,
-            &aside,
-            RenameFlags::RENAME_EXCHANGE,
-        )
-        .map_err(io::Error::from)
-        .and_then(|()| {
-            let parent = place.parent().unwrap_or(place);
-            // Committed before anybody believes it.
-            Ok(nix::unistd::syncfs(fs::File::open(parent)?)?)
-        });
+        let exchanged = renameat_with(CWD, place, CWD, &aside, RenameFlags::EXCHANGE)
+            .map_err(io::Error::from)
+            .and_then(|()| {
+                let parent = place.parent().unwrap_or(place);
+                // Committed before anybody believes it.
+                Ok(nix::unistd::syncfs(fs::File::open(parent)?)?)
+            });
         exchanged.map_err(|source| SnapshotError::Exchange {
             one: place.clone(),
             other: aside,

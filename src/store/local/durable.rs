@@ -6,7 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::ids::RunId;
-use nix::fcntl::{PosixFadviseAdvice, RenameFlags, posix_fadvise};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 /// After how many bytes what was written goes to disk. It bounds dirty pages, so that the last fsync
 /// is short and a full disk is noticed early.
@@ -213,16 +215,10 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// Renames `from` to `to`, or fails with `AlreadyExists`.
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match nix::fcntl::renameat2(
-        nix::fcntl::AT_FDCWD,
-        from,
-        nix::fcntl::AT_FDCWD,
-        to,
-        RenameFlags::RENAME_NOREPLACE,
-    ) {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         // The file system (NFS for one) or the kernel does not know the flag.
-        Err(nix::Error::EINVAL | nix::Error::ENOSYS | nix::Error::EOPNOTSUPP) => link_new(from, to),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_new(from, to),
         Err(error) => Err(error.into()),
     }
 }
