@@ -6,6 +6,7 @@ use super::memory::MemoryStore;
 use super::object::StoredObject;
 use super::sink::BlockingSink;
 use super::*;
+use crate::error::{Exit, Explain};
 
 #[test]
 fn addresses_are_opened_or_refused_with_a_reason() {

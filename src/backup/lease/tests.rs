@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use super::*;
+use crate::error::{Exit, Explain};
 use crate::store::fault::{Call, FaultStore};
 use crate::store::memory::MemoryStore;
 use crate::store::{ObjectInfo, ObjectWriter, SharedStore};
