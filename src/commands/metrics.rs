@@ -73,7 +73,7 @@ async fn listen_and_serve(
     tracing::info!("serving http://{address}{PATH}");
     let question = Question::new(&config);
     let watcher = Arc::new(Watcher::new(
-        &question.url().to_owned(),
+        config.store.url.as_str(),
         config.host.state_dir.clone(),
         config.metrics.refresh.0,
         move || Box::pin(question.clone().ask()),

@@ -98,11 +98,6 @@ impl Question {
         }
     }
 
-    /// The store's address.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// What the store holds, asked on a thread of its own: a folder on a server that is gone hangs whoever looks into it, and the end of the program must not
     /// wait for that.
     ///
