@@ -80,8 +80,15 @@ async fn a_backup_from_check_to_restore() {
         refused.contains(sentence) && refused.ends_with("=> 3\n"),
         "{refused}"
     );
+    let status = scene.json("freezeframe status --json", 9);
+    assert_eq!(status["last_run"]["exit"], 3);
 
-    scene.configure(&backing_up(&set, HIDDEN, 1));
+    let figures = scene.path("freezeframe.prom");
+    scene.configure(&format!(
+        "{}\n[metrics]\ntextfile = \"{}\"\n",
+        backing_up(&set, HIDDEN, 1),
+        figures.display()
+    ));
     let check = scene.run("freezeframe check");
     assert!(check.contains("\nrs0 at 127.0.0.1:PORT\n  ok "), "{check}");
     assert!(check.contains("\nREADY: a backup can be made"), "{check}");
@@ -114,6 +121,19 @@ not settled: it holds the old replica set's configuration (--member HOST:PORT se
 => 0
 
 "#]]
+    );
+    // It is watched from then on: what failed before is past.
+    let status = scene.json("freezeframe status --json", 0);
+    assert_eq!(status["last_run"]["exit"], 0);
+    assert_eq!(
+        status["last_run"]["backup"],
+        status["series"][0]["newest"]["id"]
+    );
+    let told = std::fs::read_to_string(figures).unwrap();
+    assert!(
+        told.contains("\nfreezeframe_last_run_success 1\n")
+            && told.contains("replica_sets=\"rs0\",state=\"good\"} 1\n"),
+        "{told}"
     );
     assert!(scene.path("restored/WiredTiger.wt").exists());
     assert!(!locked(&set).await);
