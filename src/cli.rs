@@ -10,9 +10,10 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::archive::Profile;
-use crate::config::{DEFAULT_PATH, MOST_THREADS, Period};
+use crate::config::{DEFAULT_PATH, MOST_THREADS, Period, StoreUrl};
 use crate::error::Exit;
 use crate::ids::{DeploymentId, Label, MemberAddr, RunId, ShardName};
+use crate::mongo::users::USERS_DATABASE;
 
 /// What the program can end with, one line each below a headline.
 pub const EXIT_CODES: &str = "\
@@ -71,6 +72,8 @@ impl Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Write a configuration that works, make the database's user where one is needed, and check it
+    Setup(SetupArgs),
     /// Tell everything that stands in the way of a backup, and what one would take
     Check,
     /// Back up every member: lock, snapshot, unlock, archive, store
@@ -287,6 +290,38 @@ pub struct PruneArgs {
     pub deployment: Option<DeploymentId>,
 
     /// Do it; without this, only tell what would be done
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `setup`
+#[derive(Debug, Args)]
+pub struct SetupArgs {
+    /// Where backups go: a folder, or s3://bucket/prefix
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<StoreUrl>,
+
+    /// Back up these members; without it every hidden one of this host
+    #[arg(long, value_name = "HOST:PORT")]
+    pub member: Vec<MemberAddr>,
+
+    /// Take no snapshots: hold the database, for so long at the most, while the archive is made
+    #[arg(long, value_name = "DURATION")]
+    pub max_hold: Option<Period>,
+
+    /// Administrator of the database, who makes the user that backups need
+    #[arg(long, value_name = "USER")]
+    pub admin: Option<String>,
+
+    /// File with the administrator's password
+    #[arg(long, value_name = "FILE")]
+    pub admin_password_file: Option<PathBuf>,
+
+    /// Database that the administrator is defined in
+    #[arg(long, value_name = "DATABASE", default_value = USERS_DATABASE)]
+    pub admin_source: String,
+
+    /// Do it; without it and without a terminal only the plan is shown
     #[arg(long)]
     pub yes: bool,
 }

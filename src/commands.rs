@@ -12,6 +12,7 @@ mod prune;
 mod recover;
 mod restore;
 mod rollback;
+mod setup;
 mod show;
 mod show_config;
 mod snapshot;
@@ -22,6 +23,7 @@ mod verify;
 
 use std::future::Future;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -63,6 +65,32 @@ pub struct Context {
 }
 
 impl Context {
+    fn new(
+        config: Config,
+        config_file: PathBuf,
+        terminal: &Terminal,
+        json: bool,
+    ) -> Result<Self, Failure> {
+        let stores = config.store_settings();
+        Ok(Self {
+            tools: Tools {
+                program: std::env::current_exe().map_err(EdgeError::Runtime)?,
+                config: config_file,
+                exec: Arc::new(SystemExec),
+                access: config.access().map_err(ConfigError::from)?,
+                timeout: config.mongodb.timeout.0,
+                stores: Stores::new(stores.clone()),
+                ebs: crate::ebs::connect::Access::new(config.ebs.clone()),
+                systemd: Systemd::detect(),
+            },
+            stores,
+            config,
+            terminal: terminal.clone(),
+            cancel: CancellationToken::new(),
+            json,
+        })
+    }
+
     /// The configured store.
     fn store(&self) -> Result<SharedStore, StoreError> {
         store::open(self.config.store.url.as_str(), &self.stores, &self.cancel)
@@ -141,27 +169,12 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
             let hand = Hand::new(terminal, cli.json);
             return hand.run(|hand| unpack::run(hand, arguments));
         }
+        Verb::Setup(arguments) => return setup::run(&cli.config, cli.json, terminal, arguments),
         _ => load(&cli)?,
     };
-    let stores = config.store_settings();
-    let context = Context {
-        tools: Tools {
-            program: std::env::current_exe().map_err(EdgeError::Runtime)?,
-            // Guard and timer are started from elsewhere.
-            config: std::path::absolute(&cli.config).unwrap_or(cli.config),
-            exec: Arc::new(SystemExec),
-            access: config.access().map_err(ConfigError::from)?,
-            timeout: config.mongodb.timeout.0,
-            stores: Stores::new(stores.clone()),
-            ebs: crate::ebs::connect::Access::new(config.ebs.clone()),
-            systemd: Systemd::detect(),
-        },
-        stores,
-        config,
-        terminal: terminal.clone(),
-        cancel: CancellationToken::new(),
-        json: cli.json,
-    };
+    // Guard and timer are started from elsewhere.
+    let config_file = std::path::absolute(&cli.config).unwrap_or(cli.config);
+    let context = Context::new(config, config_file, terminal, cli.json)?;
     match cli.verb {
         Verb::Guard => guard::run(context),
         Verb::Config => show_config::run(&context),
@@ -193,7 +206,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Prune(arguments) => interruptible(context, |context| prune::run(context, arguments)),
         Verb::Hold(arguments) => interruptible(context, |context| hold::run(context, arguments)),
         // Done above, without a configuration.
-        Verb::Generate(_) | Verb::Pack(_) | Verb::Unpack(_) => Ok(Exit::Done),
+        Verb::Setup(_) | Verb::Generate(_) | Verb::Pack(_) | Verb::Unpack(_) => Ok(Exit::Done),
         #[cfg(debug_assertions)]
         Verb::Boundaries => boundaries(),
     }

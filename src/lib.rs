@@ -32,6 +32,7 @@ pub mod restore;
 pub mod retention;
 pub mod secret;
 pub mod service;
+pub mod setup;
 pub mod shown;
 pub mod snapshot;
 pub mod store;

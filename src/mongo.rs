@@ -12,6 +12,7 @@ pub mod fsync;
 pub mod oplog;
 pub mod process;
 pub mod topology;
+pub mod users;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -6,9 +6,9 @@ use snapbox::{assert_data_eq, str};
 
 use crate::scene::Scene;
 
-const VERBS: [&str; 17] = [
-    "check", "backup", "snapshot", "rollback", "list", "show", "verify", "restore", "prune",
-    "hold", "recover", "unlock", "pack", "unpack", "config", "status", "metrics",
+const VERBS: [&str; 18] = [
+    "setup", "check", "backup", "snapshot", "rollback", "list", "show", "verify", "restore",
+    "prune", "hold", "recover", "unlock", "pack", "unpack", "config", "status", "metrics",
 ];
 
 #[test]
@@ -23,6 +23,8 @@ Back up MongoDB from a hidden secondary: hold still for a moment, snapshot, arch
 Usage: freezeframe [OPTIONS] <COMMAND>
 
 Commands:
+  setup     Write a configuration that works, make the database's user where one is needed, and
+            check it
   check     Tell everything that stands in the way of a backup, and what one would take
   backup    Back up every member: lock, snapshot, unlock, archive, store
   snapshot  Take a picture and keep it on this host, or list and remove those that are kept

@@ -11,7 +11,7 @@ use serde_json::json;
 use snapbox::{assert_data_eq, str};
 
 use crate::scene::{Scene, keys};
-use crate::support::mongod::{Member, Options, ReplicaSet, until};
+use crate::support::mongod::{Member, Options, PASSWORD, ReplicaSet, until};
 
 const PRIMARY: usize = 0;
 const HIDDEN: usize = 1;
@@ -434,6 +434,77 @@ error: the hook `before` failed: `/bin/false` failed (exit status: 1):
         "{check}"
     );
     assert!(check.ends_with("=> 3\n"), "{check}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_nothing_to_a_green_check() {
+    let set = ReplicaSet::start(Options {
+        members: vec![Member::primary(), Member::hidden()],
+        auth: true,
+        ..Options::default()
+    })
+    .await;
+    let scene = Scene::new("");
+    let config = scene.path("freezeframe.toml");
+    let own = std::fs::read_to_string(&config).unwrap();
+    // What is there is kept.
+    let own = format!("# ours\n{own}[mongodb]\nmin_oplog_window = \"1ms\" # the set is young\n");
+    std::fs::write(&config, &own).unwrap();
+    let store = scene.path("backups");
+    let hidden = set.addr(HIDDEN);
+    let asked = format!(
+        "freezeframe setup --store {} --member {hidden} --max-hold 5m --admin root --admin-password-file password",
+        store.display()
+    );
+    let refused = scene.run(&format!(
+        "freezeframe setup --store {} --member {hidden}",
+        store.display()
+    ));
+    assert!(refused.contains("hint: say it with --admin"), "{refused}");
+    assert!(refused.ends_with("=> 2\n"), "{refused}");
+    secret_file(&scene.path("password"), "wrong");
+    let refused = scene.run(&asked);
+    assert!(refused.contains("refused user root"), "{refused}");
+    secret_file(&scene.path("password"), PASSWORD);
+    let planned = scene.run(&asked);
+    assert!(
+        planned.contains("freezeframe on 127.0.0.1:PORT, with the least role"),
+        "{planned}"
+    );
+    assert!(planned.ends_with("=> 3\n"), "{planned}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), own);
+    assert!(!store.exists());
+
+    let done = scene.run(&format!("{asked} --yes"));
+    assert!(done.contains("READY: a backup can be made"), "{done}");
+    assert!(done.ends_with("=> 0\n"), "{done}");
+    let text = std::fs::read_to_string(&config).unwrap();
+    assert!(
+        text.starts_with("# ours\n") && text.contains("# the set is young"),
+        "{text}"
+    );
+    let kept = std::fs::read_to_string(scene.path("freezeframe.toml.before-setup")).unwrap();
+    assert_eq!(kept, own);
+    let made = scene.run("freezeframe backup");
+    assert!(made.ends_with("=> 0\n"), "{made}");
+    assert_eq!(std::fs::read_dir(&store).unwrap().count(), 2);
+    // Once more nothing is to be done, and no administrator is needed.
+    let again = scene.run(&format!(
+        "freezeframe setup --store {} --yes",
+        store.display()
+    ));
+    assert!(again.contains("stays as it is"), "{again}");
+    assert!(again.ends_with("=> 0\n"), "{again}");
+    // The user's password is lost: it gets another one.
+    std::fs::remove_file(scene.path("mongodb-password")).unwrap();
+    let done = scene.run(&format!("{asked} --yes"));
+    assert!(done.ends_with("=> 0\n"), "{done}");
+}
+
+fn secret_file(path: &std::path::Path, secret: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, secret).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

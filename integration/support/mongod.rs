@@ -21,7 +21,7 @@ use super::certs::Certs;
 
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(90);
-pub(super) const PASSWORD: &str = "correct horse battery staple";
+pub const PASSWORD: &str = "correct horse battery staple";
 
 /// What a member is to be in the set.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,7 @@
 //! The configuration's value types: each parses from what an operator writes, and says what it expected.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -153,6 +154,11 @@ impl StoreUrl {
     /// The address as written.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The folder, where it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.0.strip_prefix("file://").map(Path::new)
     }
 
     /// Whether it names a bucket.

@@ -1,0 +1,128 @@
+//! `setup`: asks where it must, shows its plan, does it, and ends with what `check` says.
+
+use std::io::{IsTerminal, stderr, stdin};
+use std::path::Path;
+
+use dialoguer::{Confirm, Input, Password};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, EdgeError, Failure, cancelling, check, interruptible};
+use crate::cli::SetupArgs;
+use crate::config::{Config, ConfigError};
+use crate::error::Exit;
+use crate::secret::Secret;
+use crate::setup::{Ask, SetupError, Wishes, plan};
+use crate::terminal::Terminal;
+
+/// Whoever sits before the terminal, if anybody does.
+struct Operator {
+    present: bool,
+}
+
+impl Ask for Operator {
+    fn line(
+        &self,
+        question: &str,
+        default: Option<&str>,
+        option: &'static str,
+    ) -> Result<String, SetupError> {
+        self.refuse_absent(question, option)?;
+        let mut input = Input::<String>::new().with_prompt(question);
+        if let Some(default) = default {
+            input = input.default(default.to_owned());
+        }
+        input.interact_text().map_err(unread)
+    }
+
+    fn secret(&self, question: &str, option: &'static str) -> Result<Secret, SetupError> {
+        self.refuse_absent(question, option)?;
+        let typed = Password::new().with_prompt(question).interact();
+        typed.map(Secret::new).map_err(unread)
+    }
+}
+
+impl Operator {
+    fn refuse_absent(&self, question: &str, option: &'static str) -> Result<(), SetupError> {
+        match self.present {
+            true => Ok(()),
+            false => Err(SetupError::Unanswered {
+                question: question.to_owned(),
+                option,
+            }),
+        }
+    }
+
+    /// Whether it is to be done; nobody says no without `--yes`.
+    fn agrees(&self) -> Result<bool, SetupError> {
+        if !self.present {
+            return Ok(false);
+        }
+        let confirm = Confirm::new().with_prompt("Do this?").default(true);
+        confirm.interact().map_err(unread)
+    }
+}
+
+fn unread(error: dialoguer::Error) -> SetupError {
+    SetupError::Answer(error.to_string())
+}
+
+pub fn run(
+    config_file: &Path,
+    json: bool,
+    terminal: &Terminal,
+    arguments: SetupArgs,
+) -> Result<Exit, Failure> {
+    // Guard and timer are started from elsewhere.
+    let config_file = std::path::absolute(config_file).map_err(EdgeError::Runtime)?;
+    let (cancel, hurry) = (CancellationToken::new(), CancellationToken::new());
+    let stopped = cancel.clone();
+    let set_up = cancelling(cancel, hurry, || async {
+        tokio::select! {
+            biased;
+            () = stopped.cancelled() => Err(EdgeError::Interrupted.into()),
+            done = set_up(&config_file, arguments) => done,
+        }
+    })?;
+    if set_up != Exit::Done {
+        return Ok(set_up);
+    }
+    let config = Config::load(&config_file)?;
+    let context = Context::new(config, config_file, terminal, json)?;
+    let checked = interruptible(context, check::run)?;
+    eprintln!("{}", next(checked));
+    Ok(checked)
+}
+
+async fn set_up(config_file: &Path, arguments: SetupArgs) -> Result<Exit, Failure> {
+    let operator = Operator {
+        present: stdin().is_terminal() && stderr().is_terminal(),
+    };
+    let admin_password = arguments.admin_password_file.as_deref().map(Secret::read);
+    let wishes = Wishes {
+        store: arguments.store,
+        members: arguments.member,
+        max_hold: arguments.max_hold,
+        admin: arguments.admin,
+        admin_password: admin_password.transpose().map_err(ConfigError::from)?,
+        admin_source: arguments.admin_source,
+    };
+    let plan = plan(config_file, wishes, &operator).await?;
+    eprint!("{}", plan.render());
+    if !arguments.yes && !operator.agrees()? {
+        eprintln!("nothing was done; add --yes to do it");
+        return Ok(Exit::Refused);
+    }
+    plan.carry_out().await?;
+    Ok(Exit::Done)
+}
+
+fn next(checked: Exit) -> &'static str {
+    match checked {
+        Exit::Done => {
+            "set up; next: freezeframe backup, and for one every night: systemctl enable --now freezeframe-backup.timer"
+        }
+        _ => {
+            "the configuration is written; `freezeframe check` says what stands in the way of a backup yet"
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Why a setup did not come to its end.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::config::ConfigError;
+use crate::error::{Exit, Explain};
+use crate::ids::MemberAddr;
+use crate::mongo::MongoError;
+use crate::mongo::process::SearchFailed;
+
+/// Why a setup did not come to its end.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// Nobody is there to answer.
+    #[error("{question} Nobody can be asked here")]
+    Unanswered {
+        /// The question.
+        question: String,
+        /// What would have said it.
+        option: &'static str,
+    },
+    /// The answer could not be read.
+    #[error("cannot read the answer: {0}")]
+    Answer(String),
+    /// The store's address is none.
+    #[error("{0}")]
+    Store(String),
+    /// The configuration that is there is none.
+    #[error("{}: {reason}", path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The configuration is not what it should be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The processes of this host cannot be listed.
+    #[error(transparent)]
+    Search(#[from] SearchFailed),
+    /// There is nothing to back up.
+    #[error(
+        "no mongod of this host is a hidden member of a replica set{}",
+        list(found)
+    )]
+    NoMember {
+        /// Others that were found.
+        found: Vec<String>,
+    },
+    /// A member knows no primary, on which alone a user can be made.
+    #[error("{member} knows no primary of its replica set, on which the user would be made")]
+    NoPrimary {
+        /// The member.
+        member: MemberAddr,
+    },
+    /// A mongod did not do what was asked.
+    #[error(transparent)]
+    Mongo(#[from] MongoError),
+    /// A file cannot be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+fn list(found: &[String]) -> String {
+    match found.is_empty() {
+        true => String::new(),
+        false => format!("; there are {}", found.join(", ")),
+    }
+}
+
+impl Explain for SetupError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unanswered { option, .. } => Some(format!("say it with {option}")),
+            Self::NoMember { .. } => Some(
+                "start the member, or hide it (`hidden: true, priority: 0, votes: 0` in rs.conf()); or name it with --member HOST:PORT".into(),
+            ),
+            Self::NoPrimary { .. } => {
+                Some("see rs.status(): set up when the replica set has a primary".into())
+            }
+            Self::Config(error) => error.hint(),
+            Self::Search(error) => error.hint(),
+            Self::Mongo(MongoError::Authentication { .. }) => {
+                Some("see user and password of the administrator, and --admin-source".into())
+            }
+            Self::Mongo(error) => error.hint(),
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("run it as root".into())
+            }
+            Self::Document { .. } | Self::Store(_) | Self::Answer(_) | Self::File { .. } => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Unanswered { .. } | Self::Store(_) | Self::Document { .. } => Exit::Usage,
+            Self::NoMember { .. } | Self::NoPrimary { .. } => Exit::Refused,
+            Self::Config(error) => error.exit(),
+            Self::Search(error) => error.exit(),
+            Self::Mongo(error) => error.exit(),
+            Self::Answer(_) | Self::File { .. } => Exit::Failed,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The files that setup makes: whole or not at all, and readable by those alone whom they concern.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::SetupError;
+
+/// What follows a file's name in that of what was there before.
+pub(super) const KEPT: &str = ".before-setup";
+/// The same of what is going to take its place.
+pub(super) const NEW: &str = ".new";
+
+/// The name of `path` with `end` behind it.
+pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Removes `path`.
+///
+/// # Errors
+/// [`SetupError::File`].
+pub(super) fn remove(path: &Path) -> Result<(), SetupError> {
+    fs::remove_file(path).map_err(failed("remove", path))
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> SetupError + 'a {
+    move |source| SetupError::File {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The text of `path`; none where there is no such file.
+///
+/// # Errors
+/// [`SetupError::File`].
+pub(super) fn read(path: &Path) -> Result<Option<String>, SetupError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", path)(error)),
+    }
+}
+
+/// Makes the folder of a store, for root alone.
+///
+/// # Errors
+/// [`SetupError::File`].
+pub(super) fn make_folder(path: &Path) -> Result<(), SetupError> {
+    let made = DirBuilder::new().mode(0o700).create(path);
+    made.map_err(failed("make", path))
+}
+
+/// Keeps a copy of `path`, with its owner's rights, beside it.
+///
+/// # Errors
+/// [`SetupError::File`].
+pub(super) fn keep_what_was(path: &Path) -> Result<(), SetupError> {
+    let kept = beside(path, KEPT);
+    fs::copy(path, &kept)
+        .map(drop)
+        .map_err(failed("write", &kept))
+}
+
+/// Writes `path` anew, durable, with the rights and owner of what is there, else with `mode`.
+///
+/// # Errors
+/// [`SetupError::File`].
+pub(super) fn write_private(path: &Path, text: &str, mode: u32) -> Result<(), SetupError> {
+    let fail = failed("write", path);
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).map_err(&fail)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(&fail)?;
+    let there = match fs::metadata(path) {
+        Ok(there) => Some(there),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(fail(error)),
+    };
+    if let Some(there) = &there {
+        std::os::unix::fs::fchown(file.as_file(), Some(there.uid()), Some(there.gid()))
+            .map_err(&fail)?;
+    }
+    // A password that everybody may read would be refused.
+    let mode = there.map_or(mode, |there| there.mode() & 0o770 & (mode | 0o040));
+    file.as_file()
+        .set_permissions(Permissions::from_mode(mode))
+        .map_err(&fail)?;
+    file.write_all(text.as_bytes()).map_err(&fail)?;
+    file.as_file().sync_all().map_err(&fail)?;
+    file.persist(path).map_err(|error| fail(error.error))?;
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(&fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_is_kept_with_its_rights() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("etc/freezeframe.toml");
+        write_private(&path, "one", 0o640).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        keep_what_was(&path).unwrap();
+        write_private(&path, "two", 0o640).unwrap();
+        assert_eq!(read(&path).unwrap().as_deref(), Some("two"));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let kept = home.path().join("etc/freezeframe.toml.before-setup");
+        assert_eq!(read(&kept).unwrap().as_deref(), Some("one"));
+        let secret = home.path().join("password");
+        fs::write(&secret, "x").unwrap();
+        fs::set_permissions(&secret, Permissions::from_mode(0o644)).unwrap();
+        write_private(&secret, "y", 0o600).unwrap();
+        assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o007, 0);
+        assert_eq!(read(&home.path().join("nowhere")).unwrap(), None);
+    }
+}
