@@ -287,7 +287,7 @@ impl Explain for ConfigError {
         match self {
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Some(format!(
-                    "create it (two lines are enough: `[store]` and `url = \"file:///var/backups/freezeframe\"`), \
+                    "`freezeframe setup` writes it (by hand two lines are enough: `[store]` and `url = \"file:///var/backups/freezeframe\"`), \
                  or name another with --config FILE or FREEZEFRAME_CONFIG; the default place is {DEFAULT_PATH}"
                 ))
             }

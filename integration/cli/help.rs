@@ -180,7 +180,7 @@ For more information, try '--help'.
 => 2
 $ freezeframe list --config nowhere.toml
 error: cannot read the configuration nowhere.toml: No such file or directory (os error 2)
-  hint: create it (two lines are enough: `[store]` and `url = "file:///var/backups/freezeframe"`), or name another with --config FILE or FREEZEFRAME_CONFIG; the default place is /etc/freezeframe/freezeframe.toml
+  hint: `freezeframe setup` writes it (by hand two lines are enough: `[store]` and `url = "file:///var/backups/freezeframe"`), or name another with --config FILE or FREEZEFRAME_CONFIG; the default place is /etc/freezeframe/freezeframe.toml
 => 2
 
 "#]]
