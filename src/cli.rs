@@ -321,6 +321,10 @@ pub struct SetupArgs {
     #[arg(long, value_name = "DATABASE", default_value = USERS_DATABASE)]
     pub admin_source: String,
 
+    /// Give a user that is there another password, which every other host that uses it then needs
+    #[arg(long)]
+    pub reset_password: bool,
+
     /// Do it; without it and without a terminal only the plan is shown
     #[arg(long)]
     pub yes: bool,

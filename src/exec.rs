@@ -170,8 +170,7 @@ impl Exec for SystemExec {
             None => {
                 // Each is the leader of a group, in which is whatever it has started.
                 for pid in handle.pids() {
-                    let group = nix::unistd::Pid::from_raw(pid.cast_signed());
-                    let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+                    kill_group(nix::unistd::Pid::from_raw(pid.cast_signed()));
                 }
                 // A process in uninterruptible sleep cannot be reaped now; the error matters more than the zombie.
                 if let Err(error) = handle.kill() {
@@ -194,6 +193,16 @@ impl Exec for SystemExec {
                 stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
             })
         }
+    }
+}
+
+/// Kills the group of a command that we have started and nobody has waited for yet: the number of one that is gone may be another's by now.
+fn kill_group(leader: nix::unistd::Pid) {
+    use nix::sys::signal::{Signal, killpg};
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    let ours = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    if waitid(Id::Pid(leader), ours).is_ok() {
+        let _ = killpg(leader, Signal::SIGKILL);
     }
 }
 

@@ -205,6 +205,8 @@ fn command(hook: &Hook, stdin: Vec<u8>) -> Command {
     Command::new(program, arguments.into_iter().flatten())
         .reads(stdin)
         .timeout(limit)
+        // What undoes `before` must not come before it has ended.
+        .bound()
 }
 
 #[cfg(test)]

@@ -267,7 +267,11 @@ async fn sweep(
                 Outcome::Removed
             }
             Ok(Removed::Spared) => Outcome::Spared,
-            Err(error) if error.is_interruption() => return Err(interrupted(pruned)),
+            // It may be gone already, or half.
+            Err(error) if error.is_interruption() => {
+                pruned.outcomes.insert(backup.id, Outcome::Failed(error));
+                return Err(interrupted(pruned));
+            }
             Err(error) => {
                 failing = failing.max(error.reach());
                 Outcome::Failed(error)

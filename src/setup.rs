@@ -12,9 +12,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Config, Period, StoreUrl};
+use crate::config::{AuthMechanism, Config, Period, StoreUrl};
 use crate::ids::MemberAddr;
 use crate::mongo::Secret;
+use crate::mongo::users::USERS_DATABASE;
 use document::Document;
 pub use error::SetupError;
 use files::{keep_what_was, make_folder, write_private};
@@ -46,6 +47,8 @@ pub struct Wishes {
     pub admin_password: Option<Secret>,
     /// The database it is defined in.
     pub admin_source: String,
+    /// Whether a user that is there may get another password.
+    pub reset_password: bool,
 }
 
 /// Who answers what is not known.
@@ -110,29 +113,29 @@ pub async fn plan(config_file: &Path, wishes: Wishes, ask: &dyn Ask) -> Result<P
         document.set("window", "provider", "hold".to_owned());
         document.set("window", "max_hold", limit.to_string());
     }
-    let config = Config::parse(&document.to_string(), config_file)?;
+    let mut config = Config::parse(&document.to_string(), config_file)?;
+    let mongo = &config.mongodb;
+    let name = mongo.username.clone().unwrap_or_else(|| USER.to_owned());
+    let folder = config_file.parent().unwrap_or(Path::new("/"));
+    let password_file = mongo.password_file.clone();
+    let password_file = password_file.unwrap_or_else(|| folder.join(PASSWORD_FILE));
+    let with_user = |document: &mut Document| {
+        document.set("mongodb", "username", name.clone());
+        let file = password_file.display().to_string();
+        document.set("mongodb", "password_file", file);
+    };
+    // Of a setup that was cut off, or copied from another host of the same replica set.
+    if mongo.username.is_none() && password_file.exists() {
+        with_user(&mut document);
+        config = Config::parse(&document.to_string(), config_file)?;
+    }
     let members = find_members(&config).await?;
-    let wanting: Vec<_> = members
-        .iter()
-        .filter(|member| member.standing == Standing::NoUser)
-        .collect();
-    let user = match wanting.is_empty() {
+    let known = |member: &users::Member| member.standing == Standing::Known;
+    let user = match members.iter().all(known) {
         true => None,
         false => {
-            let name = config
-                .mongodb
-                .username
-                .clone()
-                .unwrap_or_else(|| USER.to_owned());
-            let folder = config_file.parent().unwrap_or(Path::new("/"));
-            let password_file = config.mongodb.password_file.clone();
-            let password_file = password_file.unwrap_or_else(|| folder.join(PASSWORD_FILE));
-            document.set("mongodb", "username", name.clone());
-            document.set(
-                "mongodb",
-                "password_file",
-                password_file.display().to_string(),
-            );
+            refuse_other_users(&config)?;
+            with_user(&mut document);
             let admin = match wishes.admin {
                 Some(admin) => admin,
                 None => ask.line(
@@ -149,8 +152,9 @@ pub async fn plan(config_file: &Path, wishes: Wishes, ask: &dyn Ask) -> Result<P
                 )?,
             };
             let source = wishes.admin_source;
-            let access = users::administrator(&config, admin, admin_password, source);
-            Some(needed(&config, &wanting, name, password_file, access).await?)
+            let access = users::administrator(&config, admin, admin_password, source)?;
+            let reset = wishes.reset_password;
+            Some(needed(&config, &members, name, password_file, access, reset).await?)
         }
     };
     let folder = store.folder().filter(|folder| !folder.exists());
@@ -164,6 +168,16 @@ pub async fn plan(config_file: &Path, wishes: Wishes, ask: &dyn Ask) -> Result<P
         members: members.into_iter().map(|member| member.addr).collect(),
         user,
     })
+}
+
+/// A user that is made is one of `admin` with a password, so the configuration must not look for another.
+fn refuse_other_users(config: &Config) -> Result<(), SetupError> {
+    let mongo = &config.mongodb;
+    let by_certificate = mongo.auth_mechanism == Some(AuthMechanism::X509);
+    match by_certificate || mongo.auth_source != USERS_DATABASE {
+        true => Err(SetupError::OtherUser),
+        false => Ok(()),
+    }
 }
 
 impl Plan {
@@ -184,18 +198,17 @@ impl Plan {
             line("member", member.to_string());
         }
         if let Some(user) = &self.user {
-            for primary in &user.primaries {
-                line(
-                    "user",
-                    format!(
-                        "{} on {primary}, with the least role that a backup needs",
-                        user.name
-                    ),
-                );
+            for (primary, deed) in &user.primaries {
+                let what = format!("{} on {primary} {}", user.name, deed.words());
+                line("user", what);
             }
+            let file = user.password_file.display();
             line(
                 "password",
-                format!("a new one, in {}", user.password_file.display()),
+                match user.has_password() {
+                    true => format!("the one in {file}"),
+                    false => format!("a new one, in {file}"),
+                },
             );
         }
         let file = self.config_file.display();
@@ -219,14 +232,13 @@ impl Plan {
             make_folder(folder)?;
         }
         if let Some(user) = &self.user {
-            let password = users::random_password();
-            let line = format!("{}\n", password.reveal());
-            // A user whose password nobody knows would be of no use, and a password that is no user's yet must not take the place of one that is.
-            let new = files::beside(&user.password_file, files::NEW);
-            write_private(&new, &line, 0o600)?;
-            user.make(&password).await?;
-            write_private(&user.password_file, &line, 0o600)?;
-            files::remove(&new)?;
+            let new = user.new_password();
+            if let Some(password) = &new {
+                // First where it is read: a user whose password nobody knows would be of no use.
+                let line = format!("{}\n", password.reveal());
+                write_private(&user.password_file, &line, 0o600)?;
+            }
+            user.make(new.as_ref()).await?;
         }
         if self.before.as_deref() != Some(&self.text) {
             if self.before.is_some() {

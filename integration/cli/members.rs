@@ -495,10 +495,32 @@ async fn from_nothing_to_a_green_check() {
     ));
     assert!(again.contains("stays as it is"), "{again}");
     assert!(again.ends_with("=> 0\n"), "{again}");
-    // The user's password is lost: it gets another one.
+    // The user's password is lost: it gets another one, when that is meant.
     std::fs::remove_file(scene.path("mongodb-password")).unwrap();
-    let done = scene.run(&format!("{asked} --yes"));
+    let refused = scene.run(&format!("{asked} --yes"));
+    assert!(
+        refused.contains("the user freezeframe is there on 127.0.0.1:PORT already"),
+        "{refused}"
+    );
+    assert!(refused.ends_with("=> 3\n"), "{refused}");
+    let done = scene.run(&format!("{asked} --yes --reset-password"));
+    assert!(done.contains("ANOTHER PASSWORD"), "{done}");
     assert!(done.ends_with("=> 0\n"), "{done}");
+    // Its role is an older version's.
+    let admin = set.admin(PRIMARY).await.database("admin");
+    let less = doc! { "updateRole": "freezeframe", "privileges": [] };
+    admin.run_command(less).await.unwrap();
+    let password = std::fs::read(scene.path("mongodb-password")).unwrap();
+    let done = scene.run(&format!("{asked} --yes"));
+    assert!(done.contains("its role is brought up to date"), "{done}");
+    assert!(done.ends_with("=> 0\n"), "{done}");
+    let after = std::fs::read(scene.path("mongodb-password")).unwrap();
+    assert_eq!(after, password);
+    // A file that everybody can read is told of, and no reason to make another user.
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(scene.path("mongodb-password"), everybody).unwrap();
+    let refused = scene.run(&asked);
+    assert!(refused.contains("chmod 600"), "{refused}");
 }
 
 fn secret_file(path: &std::path::Path, secret: &str) {

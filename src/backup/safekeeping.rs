@@ -23,13 +23,14 @@ use crate::ebs::patience::Patience;
 use crate::ebs::protect::{Lock, lock_all, share_all};
 use crate::ebs::set::{self, MadeSet};
 use crate::ebs::{EbsError, Place, SharedEc2, Snapshot};
-use crate::error::Explain;
+use crate::error::{Exit, Explain};
 use crate::ids::RunId;
 use crate::manifest::snapshots::{
     Copies, CopyOutcome, Located, Shared, SnapshotManifest, SnapshotSet,
 };
 use crate::progress::Meter;
 use crate::store::releasing::Stores;
+use crate::store::{Store, StoreError};
 
 /// How long copies that others make are waited for: a copy of few changed blocks takes minutes.
 const OTHERS_COPY_FOR: Duration = Duration::from_secs(30 * 60);
@@ -193,9 +194,28 @@ pub(super) async fn share(
 
 /// Patience with what takes moments, and is done for a complete set also where we are asked to end.
 fn to_the_end(env: &Environment) -> Patience {
-    match env.cancel.is_cancelled() {
-        true => Patience::new(GIVING_BACK, CancellationToken::new()),
-        false => Patience::new(env.config.ebs.retry_for.0, env.cancel.clone()),
+    Patience::new(env.config.ebs.retry_for.0, CancellationToken::new())
+}
+
+/// Does `work` with the store, and once more with one whose calls go on, where that ends because we are asked to: a complete set is not thrown away for what
+/// takes moments.
+///
+/// # Errors
+/// Those of `work`.
+pub(super) async fn with_store<T, E>(
+    env: &Environment,
+    work: impl AsyncFn(&dyn Store) -> Result<T, E>,
+) -> Result<T, E>
+where
+    E: Explain + From<StoreError>,
+{
+    match work(env.store.as_ref()).await {
+        Err(error) if error.exit() == Exit::Interrupted => {
+            let stores = &env.tools.stores;
+            let store = stores.open(&env.store.url(), env.store.server().as_deref())?;
+            work(store.as_ref()).await
+        }
+        done => done,
     }
 }
 

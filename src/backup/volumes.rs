@@ -12,7 +12,7 @@ use crate::backup::journal::Entry;
 use crate::backup::plan::Plan;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
-use crate::backup::safekeeping::{copy_away, lock, share};
+use crate::backup::safekeeping::{copy_away, lock, share, with_store};
 use crate::backup::upload::{UploadError, free_name};
 use crate::backup::window::Closed;
 use crate::backup::{BackupError, Environment, hold_still, lease, take_leases};
@@ -148,23 +148,19 @@ pub async fn backup(
     }
     let away = copy_away(run, planned, &made, &answer.set, &order.tags, env).await?;
     let shared = share(planned, &away, &answer.set, env).await;
-    // What makes a backup of a complete set takes moments: it is done also where we are asked to end.
-    let store = match env.cancel.is_cancelled() {
-        true => {
-            let stores = &env.tools.stores;
-            let open = stores.open(&env.store.url(), env.store.server().as_deref());
-            open.map_err(UploadError::from)?
-        }
-        false => env.store.clone(),
-    };
     for scope in contents.scopes() {
-        lease::still_ours(store.as_ref(), &scope, run.id()).await?;
+        with_store(env, async |store| {
+            lease::still_ours(store, &scope, run.id()).await
+        })
+        .await?;
     }
     let mut manifest = manifest(&contents, &intent, &closed, planned, &answer.set);
     manifest.snapshots.copies = away.record.clone();
     manifest.snapshots.shared = shared;
     manifest.snapshots.lock = env.config.ebs.lock.map(Into::into);
-    let writing = catalog::write_snapshots(store.as_ref(), &manifest);
+    let writing = with_store(env, async |store| {
+        catalog::write_snapshots(store, &manifest).await
+    });
     boundary::within(Step::Manifest, writing)
         .await
         .map_err(UploadError::from)?;

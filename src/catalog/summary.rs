@@ -370,9 +370,9 @@ fn verification_state(records: &[Result<Verification, CatalogError>]) -> Verific
     VerificationState {
         verdict: match (last.map(|record| record.outcome), last_proof) {
             (None, _) => Verdict::Unverified,
-            _ if last.is_some_and(shown) => Verdict::Unverified,
             // Bytes that are as they were written may have been written wrong: only a proof takes a failed proof back.
             (Some(Outcome::Damaged), _) | (_, Some(Outcome::Damaged)) => Verdict::Damaged,
+            _ if last.is_some_and(shown) => Verdict::Unverified,
             (Some(Outcome::Passed), Some(Outcome::Passed)) => Verdict::Proven,
             (Some(Outcome::Passed), None) => Verdict::Verified,
         },

@@ -4,9 +4,8 @@ use std::io::{IsTerminal, stderr, stdin};
 use std::path::Path;
 
 use dialoguer::{Confirm, Input, Password};
-use tokio_util::sync::CancellationToken;
 
-use super::{Context, EdgeError, Failure, cancelling, check, interruptible};
+use super::{Context, EdgeError, Failure, check, interruptible};
 use crate::cli::SetupArgs;
 use crate::config::{Config, ConfigError};
 use crate::error::Exit;
@@ -74,15 +73,12 @@ pub fn run(
 ) -> Result<Exit, Failure> {
     // Guard and timer are started from elsewhere.
     let config_file = std::path::absolute(config_file).map_err(EdgeError::Runtime)?;
-    let (cancel, hurry) = (CancellationToken::new(), CancellationToken::new());
-    let stopped = cancel.clone();
-    let set_up = cancelling(cancel, hurry, || async {
-        tokio::select! {
-            biased;
-            () = stopped.cancelled() => Err(EdgeError::Interrupted.into()),
-            done = set_up(&config_file, arguments) => done,
-        }
-    })?;
+    // No signal is caught: it ends at any question, and every step can be done again.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(EdgeError::Runtime)?;
+    let set_up = runtime.block_on(set_up(&config_file, arguments))?;
     if set_up != Exit::Done {
         return Ok(set_up);
     }
@@ -105,6 +101,7 @@ async fn set_up(config_file: &Path, arguments: SetupArgs) -> Result<Exit, Failur
         admin: arguments.admin,
         admin_password: admin_password.transpose().map_err(ConfigError::from)?,
         admin_source: arguments.admin_source,
+        reset_password: arguments.reset_password,
     };
     let plan = plan(config_file, wishes, &operator).await?;
     eprint!("{}", plan.render());

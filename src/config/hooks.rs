@@ -34,7 +34,7 @@ pub struct Hook {
 
 impl Hook {
     fn default_timeout() -> Period {
-        Period(Duration::from_secs(300))
+        Period(Duration::from_secs(60))
     }
 
     /// Whether the command begins with a path from the root.
@@ -96,10 +96,7 @@ mod tests {
             .all()
             .map(|(name, hook)| (name, hook.command[0].as_str(), hook.timeout.0.as_secs()))
             .collect();
-        assert_eq!(
-            found,
-            [("before", "/bin/x", 300), ("finally", "/bin/y", 10)]
-        );
+        assert_eq!(found, [("before", "/bin/x", 60), ("finally", "/bin/y", 10)]);
         for wrong in ["[]", r#"["x"]"#, r#"["bin/x", "/bin/x"]"#] {
             let error = parse(&format!("[hooks]\nafter = {{ command = {wrong} }}")).unwrap_err();
             assert!(error.contains("line 4: a hook's command"), "{error}");

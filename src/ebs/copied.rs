@@ -81,6 +81,7 @@ pub async fn copy_all(
     cancel: &CancellationToken,
 ) -> Result<BTreeMap<SnapshotId, SnapshotId>, EbsError> {
     let began = Instant::now();
+    let mut used_up: Option<Instant> = None;
     let mut copies = BTreeMap::new();
     let mut waiting: VecDeque<&CopyOrder> = orders.iter().collect();
     while !waiting.is_empty() {
@@ -88,6 +89,7 @@ pub async fn copy_all(
         while let Some(order) = waiting.front() {
             match ask(ec2, order, run, limits.quiet, patience).await {
                 Ok(copy) => {
+                    used_up = None;
                     copies.insert(order.snapshot.clone(), copy.clone());
                     under_way.push(Awaited {
                         id: copy,
@@ -100,7 +102,9 @@ pub async fn copy_all(
                 Err(error) if error.kind == Kind::Limit && !under_way.is_empty() => break,
                 // Somebody else of the account copies as well.
                 Err(error)
-                    if error.kind == Kind::Limit && began.elapsed() < limits.others_copy_for =>
+                    if error.kind == Kind::Limit
+                        && used_up.get_or_insert_with(Instant::now).elapsed()
+                            < limits.others_copy_for =>
                 {
                     patience.pause(LOOK_AGAIN).await?;
                 }

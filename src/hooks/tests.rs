@@ -78,6 +78,22 @@ async fn a_hook_that_takes_too_long_is_killed_with_what_it_has_started() {
 }
 
 #[tokio::test]
+async fn what_undoes_is_run_when_all_else_is_given_back() {
+    let home = tempfile::tempdir().unwrap();
+    let mut run = Run::begin(&home.path().join("state"), "backup").unwrap();
+    let hook = script(home.path(), "test ! -e held && cat >told", "60s");
+    let id = run.id();
+    run.plan_one(Resource::Hook { hook, run: id }).unwrap();
+    let path = home.path().join("held");
+    run.plan_one(Resource::Directory { path: path.clone() })
+        .unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let left = run.finish(&Tools::for_tests()).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(read(home.path().join("told"))["hook"], "finally");
+}
+
+#[tokio::test]
 async fn what_undoes_is_run_after_a_death_and_again_where_it_failed() {
     let home = tempfile::tempdir().unwrap();
     let state = home.path().join("state");

@@ -11,9 +11,8 @@ use crate::ids::MemberAddr;
 pub const ROLE: &str = "freezeframe";
 /// The database that role and user are made in.
 pub const USERS_DATABASE: &str = "admin";
-/// The server's codes for a role and a user that is there.
+/// The server's code for a role that is there.
 const ROLE_EXISTS: i32 = 51002;
-const USER_EXISTS: i32 = 51003;
 /// Milliseconds that a majority of the set may take to have it.
 const REPLICATED_WITHIN: i32 = 30_000;
 
@@ -41,41 +40,75 @@ impl Mongod {
         Ok((hello_facts(&hello), primary))
     }
 
-    /// Makes role and user, or brings them up to date and gives the user this password. For a primary, as an administrator.
+    /// Makes the role, or brings it up to date. For a primary, as an administrator, as all that follows.
     ///
     /// # Errors
     /// [`MongoError`].
-    pub async fn make_backup_user(&self, user: &str, password: &Secret) -> Result<(), MongoError> {
+    pub async fn make_backup_role(&self) -> Result<(), MongoError> {
         let privileges = privileges().ok_or_else(|| {
             self.odd_reply("createRole", "this program has no list of privileges")
         })?;
-        let concern = doc! { "w": "majority", "wtimeout": REPLICATED_WITHIN };
-        let with_concern = |mut command: Document| {
-            command.insert("writeConcern", concern.clone());
-            command
-        };
         let role = |command: &str| {
             with_concern(doc! { command: ROLE, "privileges": privileges.clone(), "roles": [] })
         };
         match self.run("createRole", role("createRole")).await {
             Err(MongoError::Command { code, .. }) if code == ROLE_EXISTS => {
-                self.run("updateRole", role("updateRole")).await?;
+                self.run("updateRole", role("updateRole")).await.map(drop)
             }
-            made => drop(made?),
+            made => made.map(drop),
         }
-        let roles = vec![Bson::from(doc! { "role": ROLE, "db": USERS_DATABASE })];
-        let create = doc! { "createUser": user, "pwd": password.reveal(), "roles": roles.clone() };
-        match self.run("createUser", with_concern(create)).await {
-            Err(MongoError::Command { code, .. }) if code == USER_EXISTS => {
-                let update = doc! { "updateUser": user, "pwd": password.reveal() };
-                self.run("updateUser", with_concern(update)).await?;
-                let grant = doc! { "grantRolesToUser": user, "roles": roles };
-                self.run("grantRolesToUser", with_concern(grant)).await?;
-            }
-            made => drop(made?),
+    }
+
+    /// Whether there is such a user.
+    ///
+    /// # Errors
+    /// [`MongoError`].
+    pub async fn has_user(&self, user: &str) -> Result<bool, MongoError> {
+        let reply = self.run("usersInfo", doc! { "usersInfo": user }).await?;
+        let users = reply.get_array("users");
+        let users = users.map_err(|error| self.odd_reply("usersInfo", error.to_string()))?;
+        Ok(!users.is_empty())
+    }
+
+    /// Makes a user with the role.
+    ///
+    /// # Errors
+    /// [`MongoError`], also where there is one of that name.
+    pub async fn make_backup_user(&self, user: &str, password: &Secret) -> Result<(), MongoError> {
+        let create = doc! { "createUser": user, "pwd": password.reveal(), "roles": roles() };
+        self.run("createUser", with_concern(create)).await.map(drop)
+    }
+
+    /// Gives the user the role, and another password where one is told.
+    ///
+    /// # Errors
+    /// [`MongoError`].
+    pub async fn change_backup_user(
+        &self,
+        user: &str,
+        password: Option<&Secret>,
+    ) -> Result<(), MongoError> {
+        let grant = doc! { "grantRolesToUser": user, "roles": roles() };
+        self.run("grantRolesToUser", with_concern(grant)).await?;
+        if let Some(password) = password {
+            let update = doc! { "updateUser": user, "pwd": password.reveal() };
+            self.run("updateUser", with_concern(update)).await?;
         }
         Ok(())
     }
+}
+
+fn roles() -> Vec<Bson> {
+    vec![Bson::from(doc! { "role": ROLE, "db": USERS_DATABASE })]
+}
+
+/// A majority has it when the command has been answered.
+fn with_concern(mut command: Document) -> Document {
+    command.insert(
+        "writeConcern",
+        doc! { "w": "majority", "wtimeout": REPLICATED_WITHIN },
+    );
+    command
 }
 
 #[cfg(test)]

@@ -56,6 +56,24 @@ pub enum SetupError {
         /// The member.
         member: MemberAddr,
     },
+    /// A user of that name is there, and its password is not ours.
+    #[error("the user {user} is there on {primary} already, and its password is not in {}", password_file.display())]
+    UserExists {
+        /// The user.
+        user: String,
+        /// The primary.
+        primary: MemberAddr,
+        /// Where its password should be.
+        password_file: PathBuf,
+    },
+    /// The password is in the environment or a credential of the unit.
+    #[error(
+        "the password of the configured user is in no file, so nobody can tell whether it works where backups are made"
+    )]
+    Elsewhere,
+    /// The configuration names a user that is made in another way.
+    #[error("the configuration has its user by a certificate, or in another database than admin")]
+    OtherUser,
     /// A mongod did not do what was asked.
     #[error(transparent)]
     Mongo(#[from] MongoError),
@@ -85,6 +103,12 @@ impl Explain for SetupError {
             Self::NoMember { .. } => Some(
                 "start the member, or hide it (`hidden: true, priority: 0, votes: 0` in rs.conf()); or name it with --member HOST:PORT".into(),
             ),
+            Self::UserExists { password_file, .. } => Some(format!(
+                "copy {} from the host that has it and set up again; or --reset-password gives the user another one, which every other host then needs",
+                password_file.display()
+            )),
+            Self::Elsewhere => Some("name a file in [mongodb] password_file, or go without setup: `freezeframe check` where the password is".into()),
+            Self::OtherUser => Some("packaging/mongodb-role.js makes such a user".into()),
             Self::NoPrimary { .. } => {
                 Some("see rs.status(): set up when the replica set has a primary".into())
             }
@@ -104,7 +128,11 @@ impl Explain for SetupError {
     fn exit(&self) -> Exit {
         match self {
             Self::Unanswered { .. } | Self::Store(_) | Self::Document { .. } => Exit::Usage,
-            Self::NoMember { .. } | Self::NoPrimary { .. } => Exit::Refused,
+            Self::NoMember { .. }
+            | Self::NoPrimary { .. }
+            | Self::UserExists { .. }
+            | Self::Elsewhere
+            | Self::OtherUser => Exit::Refused,
             Self::Config(error) => error.exit(),
             Self::Search(error) => error.exit(),
             Self::Mongo(error) => error.exit(),

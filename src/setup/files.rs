@@ -9,23 +9,6 @@ use super::SetupError;
 
 /// What follows a file's name in that of what was there before.
 pub(super) const KEPT: &str = ".before-setup";
-/// The same of what is going to take its place.
-pub(super) const NEW: &str = ".new";
-
-/// The name of `path` with `end` behind it.
-pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
-}
-
-/// Removes `path`.
-///
-/// # Errors
-/// [`SetupError::File`].
-pub(super) fn remove(path: &Path) -> Result<(), SetupError> {
-    fs::remove_file(path).map_err(failed("remove", path))
-}
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> SetupError + 'a {
     move |source| SetupError::File {
@@ -56,22 +39,29 @@ pub(super) fn make_folder(path: &Path) -> Result<(), SetupError> {
     made.map_err(failed("make", path))
 }
 
-/// Keeps a copy of `path`, with its owner's rights, beside it.
+/// Keeps a copy of `path` beside it, unless there is one: the first is what somebody wrote.
 ///
 /// # Errors
 /// [`SetupError::File`].
 pub(super) fn keep_what_was(path: &Path) -> Result<(), SetupError> {
-    let kept = beside(path, KEPT);
+    let mut kept = path.as_os_str().to_owned();
+    kept.push(KEPT);
+    let kept = PathBuf::from(kept);
+    if kept.exists() {
+        return Ok(());
+    }
     fs::copy(path, &kept)
         .map(drop)
         .map_err(failed("write", &kept))
 }
 
-/// Writes `path` anew, durable, with the rights and owner of what is there, else with `mode`.
+/// Writes `path`, or what it leads to, anew, durable, with the rights and owner of what is there, else with `mode`.
 ///
 /// # Errors
 /// [`SetupError::File`].
 pub(super) fn write_private(path: &Path, text: &str, mode: u32) -> Result<(), SetupError> {
+    let led_to = fs::canonicalize(path);
+    let path = led_to.as_deref().unwrap_or(path);
     let fail = failed("write", path);
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder).map_err(&fail)?;

@@ -92,5 +92,7 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     // Whatever the umask is: node_exporter is another user.
     file.as_file().set_permissions(permissions)?;
     file.write_all(bytes)?;
+    // A name that is there with nothing behind it after a power cut would be worse than the old one.
+    file.as_file().sync_all()?;
     file.persist(path).map(drop).map_err(|error| error.error)
 }

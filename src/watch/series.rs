@@ -147,7 +147,13 @@ impl Series {
             series.entry(key).or_default().push(set);
         }
         if let Scope::Host(_) = scope {
-            series.retain(|key, _| last_of_host.as_ref().is_some_and(|(_, ours)| ours == key));
+            // A series whose replica sets are all in the last backup has gone on as that one. One that has another replica set is backed up no more, and that is to be told.
+            series.retain(|key, sets| {
+                let of_host = sets.iter().any(|set| scope.is_of_host(set));
+                last_of_host.as_ref().is_some_and(|(_, last)| {
+                    last == key || of_host && !(last.0 == key.0 && key.1.is_subset(&last.1))
+                })
+            });
         }
         let all = series
             .into_iter()
@@ -177,7 +183,11 @@ impl Series {
             replica_sets,
             newest: newest.map(|set| Newest::of(set, now)),
             size_change: newest.zip(before).and_then(|(new, old)| change(new, old)),
-            verified: sound().filter_map(|set| set.verification.last).max(),
+            // That snapshots are shown to be there says nothing of their bytes.
+            verified: sound()
+                .filter(|set| set.verification.verdict != Verdict::Unverified)
+                .filter_map(|set| set.verification.last)
+                .max(),
             proven: sound().filter_map(|set| set.verification.proven).max(),
             counts: Counts::of(&sets),
             failed: failed.map(|set| set.id).collect(),

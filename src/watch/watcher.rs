@@ -61,12 +61,15 @@ impl Watcher {
     pub async fn look(&self) -> (StoreSeen, HostSeen) {
         let state_dir = self.state_dir.clone();
         let host = crate::blocking::off_thread(move || HostSeen::look(&state_dir)).await;
+        // Who waits for another who waits has waited for the store as well.
+        let began = Instant::now();
         let mut heard = self.heard.lock().await;
         if heard.asking.is_none() && self.is_due(&heard, &host) {
             heard.asking = Some((Instant::now(), tokio::spawn((self.ask)())));
         }
         if let Some((since, mut answer)) = heard.asking.take() {
-            match tokio::time::timeout(PATIENCE, &mut answer).await {
+            match tokio::time::timeout(PATIENCE.saturating_sub(began.elapsed()), &mut answer).await
+            {
                 Ok(answer) => heard.take(answer.unwrap_or_else(|error| {
                     Err(Unreached {
                         error: error.to_string(),

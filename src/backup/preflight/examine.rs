@@ -310,7 +310,7 @@ fn left_behind(state: &str, seen: &Seen) -> Finding {
         resources.join(", ")
     );
     let in_nobodys_way = |resource: &Resource| match resource {
-        Resource::Scratch { .. } | Resource::Reading { .. } => true,
+        Resource::Scratch { .. } | Resource::Reading { .. } | Resource::Hook { .. } => true,
         Resource::EbsSnapshots(made) | Resource::EbsCopies(made) => made.pruned,
         _ => false,
     };
@@ -319,7 +319,7 @@ fn left_behind(state: &str, seen: &Seen) -> Finding {
             state,
             "leftovers",
             detail,
-            "run `freezeframe recover` to have the space back, delete snapshots of what was pruned, and let backups be pruned that nobody reads any more; no backup waits for it",
+            "run `freezeframe recover` to have the space back, run the hook `finally` that failed, delete snapshots of what was pruned, and let backups be pruned that nobody reads any more; no backup waits for it",
         ),
         false => Finding::refused(state, "leftovers", detail, "run `freezeframe recover`"),
     }
