@@ -15,6 +15,9 @@ use thiserror::Error;
 use crate::human;
 use crate::secret::without_secrets;
 
+/// Bytes of a command's standard error that are told where it fails.
+const LONGEST_TOLD: usize = 4096;
+
 /// One command to run: program, arguments and how long it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
@@ -190,10 +193,20 @@ impl Exec for SystemExec {
             Err(ExecError::Failed {
                 command: command.to_string(),
                 status: output.status.to_string(),
-                stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+                stderr: end_of(&output.stderr),
             })
         }
     }
+}
+
+/// The end of what a command wrote, where it is long: the last lines say why.
+fn end_of(written: &[u8]) -> String {
+    let from = written.len().saturating_sub(LONGEST_TOLD);
+    let (cut, end) = match from {
+        0 => ("", written),
+        _ => ("[...] ", written.get(from..).unwrap_or_default()),
+    };
+    format!("{cut}{}", String::from_utf8_lossy(end).trim())
 }
 
 /// Kills the group of a command that we have started and nobody has waited for yet: the number of one that is gone may be another's by now.

@@ -468,7 +468,7 @@ async fn from_nothing_to_a_green_check() {
     secret_file(&scene.path("password"), PASSWORD);
     let planned = scene.run(&asked);
     assert!(
-        planned.contains("freezeframe on 127.0.0.1:PORT, with the least role"),
+        planned.contains("freezeframe on 127.0.0.1:PORT with the least role"),
         "{planned}"
     );
     assert!(planned.ends_with("=> 3\n"), "{planned}");

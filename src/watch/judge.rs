@@ -311,10 +311,11 @@ fn run(standing: &Standing, limits: &WatchConfig) -> Word {
         );
     }
     match &standing.last_run {
-        Some(run) => ok(format!(
+        Some(run) if run.succeeded() => ok(format!(
             "the last backup ended well {} ago",
             human::duration(Duration::from_secs(ago(run.ended, standing.at).as_secs()))
         )),
+        Some(_) => ok("a backup was made since the last one that failed"),
         None => ok("no backup failed that is known of"),
     }
 }
@@ -322,7 +323,7 @@ fn run(standing: &Standing, limits: &WatchConfig) -> Word {
 fn leftovers(standing: &Standing) -> Word {
     if let Some(reason) = standing.unreadable.first() {
         return alarm(
-            format!("nobody can tell what dead runs left: {reason}"),
+            format!("nobody can tell how runs ended, or what dead ones left: {reason}"),
             "run this as root; `freezeframe unlock` tells whether a member is locked",
         );
     }

@@ -12,7 +12,9 @@ use crate::ids::BackupId;
 /// The file's name.
 const FILE: &str = "last-backup.json";
 /// A longer one is none of ours.
-const LONGEST: usize = 64 << 10;
+const LONGEST: u64 = 64 << 10;
+/// Characters of what went wrong that are kept: who wants to know all of it has the log.
+const TOLD: usize = 2000;
 
 /// How a backup ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +43,9 @@ impl LastRun {
             ended,
             exit: made.map_or_else(Explain::exit, |_| Exit::Done) as i32,
             backup: made.ok(),
-            error: made.err().map(ToString::to_string),
+            error: made
+                .err()
+                .map(|error| error.to_string().chars().take(TOLD).collect()),
         }
     }
 
@@ -62,16 +66,28 @@ impl LastRun {
         write_whole(&Self::path(state_dir), &serde_json::to_vec(self)?, 0o600)
     }
 
-    /// The last that was written down, where one was and can be read.
-    pub fn read(state_dir: &Path) -> Option<Self> {
+    /// The last that was written down; none where none was.
+    ///
+    /// # Errors
+    /// Why what is there cannot be read.
+    pub fn read(state_dir: &Path) -> Result<Option<Self>, String> {
         let path = Self::path(state_dir);
-        let bytes = std::fs::read(&path).ok()?;
-        if bytes.len() > LONGEST {
-            return None;
+        let unreadable = |reason: String| Err(format!("{}: {reason}", path.display()));
+        let bytes = match std::fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return unreadable(error.to_string()),
+            Ok(found) if !found.is_file() || found.len() > LONGEST => {
+                return unreadable("it is none of ours".into());
+            }
+            Ok(_) => std::fs::read(&path),
+        };
+        match bytes
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()))
+        {
+            Ok(read) => Ok(Some(read)),
+            Err(reason) => unreadable(reason),
         }
-        serde_json::from_slice(&bytes)
-            .inspect_err(|error| tracing::debug!(%error, "cannot read {}", path.display()))
-            .ok()
     }
 }
 

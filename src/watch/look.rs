@@ -176,10 +176,14 @@ impl HostSeen {
             }
             Err(error) => unreadable.push(error.to_string()),
         }
+        let last_run = LastRun::read(state_dir).unwrap_or_else(|reason| {
+            unreadable.push(reason);
+            None
+        });
         Self {
             runs,
             unreadable,
-            last_run: LastRun::read(state_dir),
+            last_run,
             boot: boot_id(),
         }
     }

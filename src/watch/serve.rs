@@ -87,6 +87,8 @@ where
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(LARGEST_HEAD)
         .keep_alive(false)
+        // Who has asked may close his side while he waits.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     match tokio::time::timeout(CLIENT_WITHIN, connection).await {
         Ok(Ok(())) => {}

@@ -361,6 +361,19 @@ fn other_hosts_backups_are_watched_only_where_that_is_wanted() {
 }
 
 #[test]
+fn a_replica_set_that_is_backed_up_no_more_is_told_of() {
+    let alone = |day| SetSummary {
+        members: set(1).members.into_iter().take(1).collect(),
+        ..set(day)
+    };
+    // The other one has been left out since.
+    let left_out = standing(vec![set(28), alone(31)], vec![]);
+    assert_eq!(alarming(&left_out), [Check::Age]);
+    // Another one has come in since.
+    assert_eq!(alarms(&standing(vec![alone(28), set(31)], vec![])), []);
+}
+
+#[test]
 fn the_figures_are_written_as_prometheus_reads_them() {
     let one = standing(vec![set(30), set(31)], vec![]);
     snapbox::assert_data_eq!(
@@ -455,7 +468,7 @@ fn what_is_written_whole_is_readable_and_leaves_nothing_beside() {
 #[test]
 fn how_the_last_run_ended_is_read_as_it_was_written() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(LastRun::read(folder.path()), None);
+    assert_eq!(LastRun::read(folder.path()), Ok(None));
     let failed = crate::watch::error::WatchError::NoTextFile;
     let (began, ended) = (at("2026-01-31T04:00:00Z"), noon());
     for run in [
@@ -463,10 +476,19 @@ fn how_the_last_run_ended_is_read_as_it_was_written() {
         LastRun::new(began, ended, Err(&failed)),
     ] {
         run.write(folder.path()).unwrap();
-        assert_eq!(LastRun::read(folder.path()), Some(run));
+        assert_eq!(LastRun::read(folder.path()), Ok(Some(run)));
     }
-    std::fs::write(folder.path().join("last-backup.json"), "garbage").unwrap();
-    assert_eq!(LastRun::read(folder.path()), None);
+    // What nobody can read is no news that all is well.
+    let path = folder.path().join("last-backup.json");
+    for spoilt in ["garbage", "", &"[".repeat(100_000)] {
+        std::fs::write(&path, spoilt).unwrap();
+        LastRun::read(folder.path()).unwrap_err();
+        let seen = HostSeen::look(folder.path());
+        assert_eq!(seen.unreadable.len(), 1, "{:?}", seen.unreadable);
+    }
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    LastRun::read(folder.path()).unwrap_err();
 }
 
 fn any_set() -> impl Strategy<Value = SetSummary> {
