@@ -11,6 +11,8 @@
 )]
 #![allow(missing_docs)]
 
+#[path = "cli/around.rs"]
+mod around;
 #[path = "cli/damaged.rs"]
 mod damaged;
 #[path = "cli/hand.rs"]
