@@ -88,6 +88,10 @@ print(f"sample of {len(chosen)} out of {len(words)}, seed {seed}:", *(words[at] 
 print(*(words[at] for at in sorted(chosen)), sep="\n")' "$LAB_SAMPLE" "$@"
 }
 
+# lab_rate N: so many writes a second for each of a writer's threads; where only a sample is wanted two: a write costs a guest 70 ms of its one processor, primary and
+# secondaries together, and what a job is about starves beside more.
+lab_rate() { if [[ ${LAB_SAMPLE-} ]]; then echo 2; else echo "$1"; fi; }
+
 # timed NAME COMMAND...: prints how long it took; its exit code is the command's
 timed() {
     local name=$1 start=${EPOCHREALTIME/./} code=0
