@@ -10,9 +10,11 @@ pub mod table;
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Profile;
 use crate::ids::{BackupId, DeploymentId, Hash, MemberAddr, OpTime, RunId, ShardName};
 
 /// The newest format that this program reads and writes. Older ones stay readable, newer ones are refused.
@@ -31,6 +33,12 @@ pub const MANIFEST: &str = "manifest.json";
 pub const INTENT: &str = "intent.json";
 /// Object name of the per-file table.
 pub const FILES: &str = "files.jsonl.zst";
+
+/// Whether the object `name` of a set is a part of the backup itself, and no mark that may come and go.
+pub fn is_part(name: &str) -> bool {
+    let is_archive = |profile: &Profile| name.ends_with(profile.extension());
+    [MANIFEST, INTENT, FILES].contains(&name) || Profile::value_variants().iter().any(is_archive)
+}
 
 /// Written before anything else: who is about to do what. A set with an intent and no manifest is unfinished or failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -108,3 +108,54 @@ async fn a_bucket_with_object_lock_is_a_good_store() {
         assert!(*written <= hidden + 1, "{key}: {written} {hidden}");
     }
 }
+
+/// The lock that a request wants for what it writes, in hours from now. (moto passes over it, and can only be asked whether it was wanted.)
+fn wanted_lock(request: &Request) -> Option<(String, i64)> {
+    let mode = request.header("x-amz-object-lock-mode")?;
+    let until = request.header("x-amz-object-lock-retain-until-date")?;
+    let until: jiff::Timestamp = until.parse().unwrap();
+    let hours = until.duration_since(jiff::Timestamp::now()).as_hours();
+    Some((mode.to_owned(), hours))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_object_of_a_backup_gets_the_lock_that_is_configured_and_no_mark_does() {
+    let set = replica_set().await;
+    let moto = Moto::start().await;
+    let header = ("x-amz-bucket-object-lock-enabled", "true");
+    let made = moto.ask("PUT", &format!("/{LOCKED}"), &[header], "").await;
+    assert!(made.starts_with("HTTP/1.1 200"), "{made}");
+    let proxy = FaultProxy::start(moto.address(), |_| Fault::None).await;
+    let settings = moto.settings_by(&proxy.endpoint());
+    let url = format!("s3://{LOCKED}/kept");
+    let host = Host::new(&url, &settings, &set);
+    let lock = "lock = { mode = \"compliance\", days = 30 }\n";
+    host.configure(&url, &settings, &set, lock);
+    host.run("check").with(0);
+    host.run("backup").with(0);
+    host.run("hold latest --note why").with(0);
+    host.run("verify latest").with(0);
+    let (mut parts, mut marks) = (0, 0);
+    for request in proxy.seen() {
+        if !["PutObject", "CreateMultipartUpload"].contains(&request.operation()) {
+            continue;
+        }
+        let name = request.path.rsplit_once('/').unwrap().1;
+        let is_part = name.ends_with(".tar.xz")
+            || ["intent.json", "manifest.json", "files.jsonl.zst"].contains(&name);
+        match wanted_lock(&request) {
+            Some((mode, hours)) => {
+                assert!(is_part, "{request:?}");
+                assert_eq!(mode, "COMPLIANCE");
+                assert!((30 * 24 - 2..=30 * 24).contains(&hours), "{hours} h");
+                parts += 1;
+            }
+            None => {
+                assert!(!is_part, "{request:?}");
+                marks += 1;
+            }
+        }
+    }
+    assert_eq!(parts, 4);
+    assert!(marks > 2, "{marks}");
+}

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Config;
 use super::value::{Period, Size, written_as_string};
 use crate::archive::Method;
+use crate::ebs::protect::Lock;
 use crate::manifest::MadeWith;
 
 /// `[s3]`. Credentials are not here: they come from the standard chain (environment, profile, web identity,
@@ -37,6 +38,8 @@ pub struct S3Config {
     /// Tags on every object.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// The object lock that each object of a backup gets; absent: as the bucket says.
+    pub lock: Option<Lock>,
     /// How what is sent is protected on its way.
     pub checksums: Checksums,
     /// Most parts an object may have; AWS allows 10,000, some others fewer.
@@ -69,6 +72,7 @@ impl Default for S3Config {
             encryption: None,
             kms_key: None,
             tags: BTreeMap::new(),
+            lock: None,
             checksums: Checksums::Md5,
             max_parts: 10_000,
             memory: Size(128 << 20),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{AccountId, SnapshotId};
@@ -12,7 +13,7 @@ use super::{EbsError, Ec2};
 /// Most days of a lock (EC2 API reference, `LockSnapshot`): a hundred years.
 const MOST_DAYS: u32 = 36_500;
 
-/// How a snapshot is locked.
+/// How a snapshot is locked, or an object in S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lock {
@@ -23,6 +24,11 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// For how long.
+    pub fn length(self) -> SignedDuration {
+        SignedDuration::from_hours(i64::from(self.days.0) * 24)
+    }
+
     /// One by the same permission that does the least harm where a server passes over `DryRun`.
     pub fn at_its_least(self) -> Self {
         Self {
@@ -42,12 +48,12 @@ impl fmt::Display for Lock {
     }
 }
 
-/// Who may undo a lock, by EC2's names.
+/// Who may undo a lock, by the names of EC2 and S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum LockMode {
-    /// Whoever has the permission `ec2:UnlockSnapshot`.
+    /// Whoever has the permission `ec2:UnlockSnapshot`, or `s3:BypassGovernanceRetention`.
     Governance,
     /// Nobody, from the first moment on: no time to think better of it is asked for.
     Compliance,

@@ -6,16 +6,19 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
 use md5::{Digest, Md5};
 
 use super::retry::{self, Call, Failure, Kind, Patience};
 use super::{Head, Promise, Shared, WRITE_ID, bare_etag, client};
 use crate::aws::percent;
 use crate::config::s3::{Checksums, Encryption};
+use crate::ebs::protect::LockMode;
+use crate::manifest::is_part;
 use crate::store::{ObjectInfo, StoreError, Stored};
 
 /// How long credentials are tried to be had: what withholds them is as likely to be lasting as not.
@@ -182,6 +185,7 @@ impl Shared {
         let size = content.len() as u64;
         let sending = || async {
             let settings = &self.settings;
+            let (lock, until) = self.object_lock(key);
             let reply = client
                 .put_object()
                 .bucket(&self.bucket)
@@ -193,6 +197,8 @@ impl Shared {
                 .set_server_side_encryption(self.encryption())
                 .set_ssekms_key_id(settings.kms_key.clone())
                 .set_tagging(self.tagging())
+                .set_object_lock_mode(lock)
+                .set_object_lock_retain_until_date(until)
                 .body(ByteStream::from(content.to_vec()))
                 .send()
                 .await?;
@@ -209,6 +215,23 @@ impl Shared {
     pub(super) fn storage_class(&self) -> Option<StorageClass> {
         let class = self.settings.storage_class.as_deref()?;
         Some(StorageClass::from(class))
+    }
+
+    /// The lock for what is written to `key` now, and until when: of parts of backups alone, since marks and leases come and go.
+    pub(super) fn object_lock(&self, key: &str) -> (Option<ObjectLockMode>, Option<DateTime>) {
+        let name = key.rsplit_once('/').map_or("", |(_, name)| name);
+        match self.settings.lock {
+            Some(lock) if is_part(name) => {
+                let mode = match lock.mode {
+                    LockMode::Governance => ObjectLockMode::Governance,
+                    LockMode::Compliance => ObjectLockMode::Compliance,
+                };
+                let until = Timestamp::now().saturating_add(lock.length());
+                let until = until.unwrap_or(Timestamp::MAX).as_second();
+                (Some(mode), Some(DateTime::from_secs(until)))
+            }
+            _ => (None, None),
+        }
     }
 
     pub(super) fn encryption(&self) -> Option<ServerSideEncryption> {

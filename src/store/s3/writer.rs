@@ -48,6 +48,7 @@ impl S3Writer {
         let beginning = || {
             tries += 1;
             async {
+                let (lock, until) = shared.object_lock(key);
                 let reply = client
                     .create_multipart_upload()
                     .bucket(&shared.bucket)
@@ -57,6 +58,8 @@ impl S3Writer {
                     .set_server_side_encryption(shared.encryption())
                     .set_ssekms_key_id(shared.settings.kms_key.clone())
                     .set_tagging(shared.tagging())
+                    .set_object_lock_mode(lock)
+                    .set_object_lock_retain_until_date(until)
                     .send()
                     .await?;
                 reply
