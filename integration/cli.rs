@@ -13,6 +13,8 @@
 
 #[path = "cli/around.rs"]
 mod around;
+#[path = "cli/copying.rs"]
+mod copying;
 #[path = "cli/damaged.rs"]
 mod damaged;
 #[path = "cli/hand.rs"]

@@ -40,7 +40,7 @@ use crate::store::{SharedStore, Store};
 use contents::{Contents, Subject, View};
 pub use error::BackupError;
 use journal::{Entry, JournalError};
-use lease::Scope;
+use lease::{Scope, Work};
 use picture::Pictures;
 use plan::{PicturePlan, Plan, PlannedPicture};
 use preflight::examine::Aim;
@@ -231,7 +231,7 @@ pub(crate) async fn take_leases(
 ) -> Result<(), BackupError> {
     for scope in contents.scopes() {
         plan_lease(run, &scope, store)?;
-        lease::take_after_prune(store, &scope, run.id(), expected, cancel).await?;
+        lease::take_after_prune(store, &scope, (run.id(), Work::Backup), expected, cancel).await?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 pub mod at_work;
 mod clear;
+pub mod copied;
 pub mod hold;
 pub mod reader;
 mod recorded;
@@ -25,6 +26,7 @@ pub use clear::clear;
 pub use recorded::{Recorded, read_recorded, render as render_snapshots, write_snapshots};
 pub use summary::{SetState, SetSummary, list};
 pub use verification::write_verification;
+use write::put_manifest;
 pub use write::{write_intent, write_manifest};
 
 /// Largest document that is read whole: garbage under a manifest's name must not exhaust memory.

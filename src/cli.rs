@@ -85,7 +85,7 @@ pub enum Verb {
     /// Tell on one screen how the backups stand; ends with 9 where somebody has to look at something
     Status,
     /// List the backups in the store
-    List,
+    List(ListArgs),
     /// Show one backup, or the files in it
     Show(ShowArgs),
     /// Read a backup again and check every hash
@@ -94,6 +94,8 @@ pub enum Verb {
     Restore(RestoreArgs),
     /// Remove the backups that no rule of retention keeps, and tell why each of the others stays
     Prune(PruneArgs),
+    /// Copy backups to the stores of [[copy]]: those that are not there yet, or one
+    Copy(CopyArgs),
     /// Keep a backup from being pruned, whatever the rules say
     Hold(HoldArgs),
     /// Give back what a dead run left behind: locks, mounts, snapshots, volumes, unfinished uploads
@@ -166,12 +168,48 @@ pub struct WhichKept {
     pub yes: bool,
 }
 
+/// Which store.
+#[derive(Debug, Args)]
+pub struct WhichStore {
+    /// The store to look into, configured or not [default: that of [store]]
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<StoreUrl>,
+}
+
 /// A backup by name.
 #[derive(Debug, Args)]
 pub struct Which {
     /// The backup: its name, its date and time (20260131_020000 or 2026-01-31T02:00:00Z), or "latest"
     #[arg(value_name = "ID")]
     pub id: String,
+
+    /// Where it is
+    #[command(flatten)]
+    pub place: WhichStore,
+}
+
+/// `list`
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Of which store
+    #[command(flatten)]
+    pub place: WhichStore,
+}
+
+/// `copy`
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// This backup, whether the rules of retention would keep it there or not [default: whatever is not there yet and would be kept]
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+
+    /// To this store alone; where a backup is named it need not be configured [default: every [[copy]]]
+    #[arg(long, value_name = "STORE")]
+    pub to: Option<StoreUrl>,
+
+    /// Where it is read
+    #[command(flatten)]
+    pub place: WhichStore,
 }
 
 /// `verify`
@@ -288,6 +326,10 @@ pub struct PruneArgs {
     /// Whose backups to prune, as `show` names it; others' are never touched [default: that of the members on this host]
     #[arg(long, value_name = "ID")]
     pub deployment: Option<DeploymentId>,
+
+    /// In this store alone [default: in that of [store] and every [[copy]]]
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<StoreUrl>,
 
     /// Do it; without this, only tell what would be done
     #[arg(long)]

@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod copy;
 mod generate;
 mod guard;
 mod hold;
@@ -35,12 +36,13 @@ use crate::backup::Environment;
 use crate::backup::boundary::Boundary;
 use crate::backup::release::Tools;
 use crate::blocking::off_thread;
-use crate::cli::{Cli, Verb};
-use crate::config::{Config, ConfigError};
+use crate::cli::{Cli, Verb, WhichStore};
+use crate::config::{Config, ConfigError, StoreUrl};
 use crate::error::{Exit, Explain};
 use crate::exec::SystemExec;
 use crate::host::Systemd;
 use crate::shown::without_controls;
+use crate::store::closed::ClosedStore;
 use crate::store::releasing::Stores;
 use crate::store::{self, SharedStore, StoreError, StoreSettings};
 use crate::terminal::Terminal;
@@ -91,19 +93,34 @@ impl Context {
         })
     }
 
-    /// The configured store.
+    /// The first of the configured stores.
     fn store(&self) -> Result<SharedStore, StoreError> {
-        store::open(self.config.store.url.as_str(), &self.stores, &self.cancel)
+        self.store_at(&self.config.store.url)
+    }
+
+    /// The store that is meant.
+    fn store_of(&self, which: &WhichStore) -> Result<SharedStore, StoreError> {
+        self.store_at(which.store.as_ref().unwrap_or(&self.config.store.url))
+    }
+
+    fn store_at(&self, url: &StoreUrl) -> Result<SharedStore, StoreError> {
+        store::open(url.as_str(), &self.stores, &self.cancel)
+    }
+
+    /// As [`Context::store_at`]; of one that cannot be opened every call says why.
+    fn store_or_closed(&self, url: &StoreUrl) -> SharedStore {
+        self.store_at(url)
+            .unwrap_or_else(|error| Arc::new(ClosedStore::new(url.as_str(), &error)))
     }
 
     /// What a backup works with.
-    fn environment(self, store: SharedStore) -> Environment {
+    fn environment(&self, store: SharedStore) -> Environment {
         Environment {
             store,
-            config: self.config,
-            tools: self.tools,
-            progress: Arc::new(self.terminal),
-            cancel: self.cancel,
+            config: self.config.clone(),
+            tools: self.tools.clone(),
+            progress: Arc::new(self.terminal.clone()),
+            cancel: self.cancel.clone(),
         }
     }
 }
@@ -195,7 +212,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
             interruptible(context, |context| metrics::run(context, arguments))
         }
         Verb::Metrics(arguments) => repeatable(context, |context| metrics::run(context, arguments)),
-        Verb::List => repeatable(context, list::list),
+        Verb::List(arguments) => repeatable(context, |context| list::list(context, arguments)),
         Verb::Show(arguments) => repeatable(context, |context| show::run(context, arguments)),
         Verb::Verify(arguments) => {
             interruptible(context, |context| verify::run(context, arguments))
@@ -204,6 +221,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
             interruptible(context, |context| restore::run(context, arguments))
         }
         Verb::Prune(arguments) => interruptible(context, |context| prune::run(context, arguments)),
+        Verb::Copy(arguments) => interruptible(context, |context| copy::run(context, arguments)),
         Verb::Hold(arguments) => interruptible(context, |context| hold::run(context, arguments)),
         // Done above, without a configuration.
         Verb::Setup(_) | Verb::Generate(_) | Verb::Pack(_) | Verb::Unpack(_) => Ok(Exit::Done),

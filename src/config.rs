@@ -3,6 +3,7 @@
 
 pub mod access;
 mod archive;
+mod copy;
 pub mod ebs;
 mod hooks;
 mod lvm;
@@ -26,6 +27,7 @@ use crate::retention::Rules;
 use crate::secret::{Secret, SecretError, refuse_exposed, without_user_info};
 use crate::store::StoreSettings;
 pub use archive::{ArchiveConfig, MOST_THREADS};
+pub use copy::CopyConfig;
 pub use hooks::{Hook, HooksConfig};
 pub use lvm::{LvmConfig, LvmWindow};
 pub use retention::RetentionConfig;
@@ -41,6 +43,9 @@ pub const DEFAULT_PATH: &str = "/etc/freezeframe/freezeframe.toml";
 pub struct Config {
     /// Where backups go.
     pub store: StoreConfig,
+    /// Where each of them is copied to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copy: Vec<CopyConfig>,
     /// What a store in S3 needs besides its address.
     #[serde(default)]
     pub s3: S3Config,
@@ -92,7 +97,7 @@ pub struct StoreConfig {
 
 impl StoreConfig {
     /// The safe choice.
-    fn reads_back() -> bool {
+    pub(crate) fn reads_back() -> bool {
         true
     }
 }
@@ -322,7 +327,9 @@ impl Config {
             source,
         })?;
         let config = Self::parse(&text, path)?;
-        if config.s3.proxy.as_ref().is_some_and(ProxyUrl::is_secret) {
+        let is_secret = |s3: &S3Config| s3.proxy.as_ref().is_some_and(ProxyUrl::is_secret);
+        let of_copies = || config.copy.iter().filter_map(|copy| copy.s3.as_ref());
+        if is_secret(&config.s3) || of_copies().any(is_secret) {
             refuse_exposed(path)?;
         }
         Ok(config)
@@ -335,6 +342,7 @@ impl Config {
                 url: StoreUrl::nowhere(),
                 read_back: StoreConfig::reads_back(),
             },
+            copy: Vec::new(),
             s3: S3Config::default(),
             mongodb: MongoConfig::default(),
             window: WindowConfig::default(),
@@ -437,14 +445,20 @@ impl Config {
             .or_else(|| self.retention.contradiction())
             .or_else(|| self.hooks.contradiction())
             .or_else(|| self.s3.contradiction())
+            .or_else(|| self.copy_contradiction())
             .or_else(|| self.ebs.contradiction())
             .or_else(|| self.metrics.contradiction())
     }
 
     /// What opening a store needs besides its address.
     pub fn store_settings(&self) -> StoreSettings {
+        let of_copies = self.copy.iter().filter_map(|copy| {
+            let s3 = copy.s3.clone()?;
+            Some((copy.url.to_string(), s3))
+        });
         StoreSettings {
             s3: self.s3.clone(),
+            others: of_copies.collect(),
             spool_dir: self.host.state_dir.join("spool"),
             ..StoreSettings::default()
         }
@@ -464,11 +478,14 @@ impl Config {
             config.archive.level = Some(level.preset());
         }
         config.retention.keep_within = Some(self.retention_rules().keep_within);
+        for copy in &mut config.copy {
+            copy.retention.keep_within = Some(copy.rules().keep_within);
+        }
         config.restore.scratch_dir = Some(self.scratch_dir());
         config
     }
 
-    /// Which backups stay in the configured store.
+    /// Which backups stay in the first store.
     pub fn retention_rules(&self) -> Rules {
         self.retention.rules(self.store.url.is_s3())
     }

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod copies;
+pub mod copy;
 pub mod ebs;
 pub mod error;
 pub mod exec;

@@ -22,6 +22,7 @@ use crate::backup::release::{ReleaseError, Tools};
 use crate::backup::run::Run;
 use crate::catalog;
 use crate::catalog::at_work::note_at_work;
+use crate::copy::due;
 use crate::error::{Exit, Explain};
 use crate::ids::{BackupId, DeploymentId};
 use crate::retention::{self, Backup, Condition, DropReason, Plan, Rules};
@@ -46,6 +47,8 @@ pub struct Order<'a> {
     pub ours: &'a DeploymentId,
     /// What stays.
     pub rules: &'a Rules,
+    /// The stores that its backups are copied to, and what stays in each: what is not there yet stays here.
+    pub copies: &'a [(SharedStore, Rules)],
     /// Where the run journals of this host are.
     pub state_dir: &'a Path,
     /// Cancelled when it should end.
@@ -82,12 +85,17 @@ impl Pruned {
     /// # Errors
     /// What ended it.
     pub fn exit(self) -> Result<Exit, PruneError> {
+        let through = self.exit_when_through();
+        self.ended.map(|()| through)
+    }
+
+    /// The code the program ends with where nothing ended it before it was through.
+    pub fn exit_when_through(&self) -> Exit {
         let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
-        let some_failed = self.outcomes.values().any(failed);
-        self.ended.map(|()| match some_failed {
+        match self.outcomes.values().any(failed) {
             true => Exit::Store,
             false => Exit::Done,
-        })
+        }
     }
 
     fn removed(&self) -> usize {
@@ -151,12 +159,25 @@ impl Explain for PruneError {
 /// What would be done at `now`.
 ///
 /// # Errors
-/// [`StoreError`] where the store cannot be listed.
+/// [`StoreError`] where the store cannot be listed, or one that its backups are copied to: then nobody knows what is safe there.
 pub async fn look(order: &Order<'_>, now: Timestamp) -> Result<Plan, StoreError> {
     let mut sets = catalog::list(order.store.as_ref()).await?;
     note_at_work(&mut sets, order.state_dir);
-    let backups = sets.iter().map(|set| Backup::of(set, now)).collect();
-    Ok(retention::plan(backups, order.ours, order.rules, now))
+    let mut awaited = BTreeSet::new();
+    for (store, rules) in order.copies {
+        let there = catalog::list(store.as_ref()).await?;
+        awaited.extend(due(&sets, &there, rules, now));
+    }
+    let backups = sets.iter().map(|set| Backup {
+        awaits_copy: awaited.contains(&set.id),
+        ..Backup::of(set, now)
+    });
+    Ok(retention::plan(
+        backups.collect(),
+        order.ours,
+        order.rules,
+        now,
+    ))
 }
 
 /// Removes what the rules do not keep. What was done is told also where it ends early.

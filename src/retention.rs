@@ -60,6 +60,8 @@ pub struct Backup {
     pub read: bool,
     /// Whether nobody may delete it yet.
     pub locked: bool,
+    /// Whether another store is to have a copy of it and has none yet.
+    pub awaits_copy: bool,
     /// Bytes of its objects.
     pub bytes: u64,
 }
@@ -110,6 +112,8 @@ impl Backup {
             held: set.hold.is_some(),
             read: set.readers.iter().any(|reader| reader.until > now),
             locked: set.locked_until.is_some_and(|until| until > now),
+            // What other stores hold, a set does not tell.
+            awaits_copy: false,
             bytes: set.size,
         }
     }
@@ -140,6 +144,8 @@ pub enum KeepReason {
     BeingRead,
     /// Its snapshots are locked: nobody may delete them yet.
     Locked,
+    /// Another store is to have a copy of it, and has none yet.
+    AwaitsCopy,
     /// It is being made, or was begun so recently that it may be.
     MayBeMade,
     /// It is the newest good one of its series.

@@ -16,10 +16,12 @@ pub mod releasing;
 pub mod s3;
 pub mod sink;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -201,10 +203,23 @@ pub type SharedStore = Arc<dyn Store>;
 pub struct StoreSettings {
     /// For stores in S3.
     pub s3: S3Config,
+    /// For those of them that have settings of their own, by their addresses.
+    pub others: BTreeMap<String, S3Config>,
     /// Where parts wait that are too large for memory.
     pub spool_dir: PathBuf,
     /// Cancelled when nothing at all is to be waited for any more.
     pub hurry: CancellationToken,
+}
+
+impl StoreSettings {
+    /// The same for somebody who does not try a store for longer than `limit`.
+    pub fn impatient(mut self, limit: Duration) -> Self {
+        for s3 in self.others.values_mut().chain([&mut self.s3]) {
+            s3.retry_for.0 = s3.retry_for.0.min(limit);
+            s3.timeout.0 = s3.timeout.0.min(limit);
+        }
+        self
+    }
 }
 
 /// When the calls of a store end before they are done.
@@ -266,7 +281,8 @@ pub fn open(
                 cancel: cancel.clone(),
                 hurry: settings.hurry.clone(),
             };
-            let (settings, spool) = (&settings.s3, settings.spool_dir.clone());
+            let spool = settings.spool_dir.clone();
+            let settings = settings.others.get(url).unwrap_or(&settings.s3);
             let store = s3::S3Store::new(bucket, prefix, settings, spool, ending);
             Ok(Arc::new(store))
         }

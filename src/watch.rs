@@ -18,9 +18,11 @@ use serde::Serialize;
 use crate::backup::BACKUP;
 use crate::backup::journal::Owner;
 use crate::catalog::SetSummary;
+use crate::catalog::summary::SetState;
+use crate::copy::due;
 use crate::ids::{BackupId, RunId};
 use last_run::LastRun;
-use look::{HostSeen, StoreSeen};
+use look::{CopySeen, HostSeen, StoreSeen};
 use series::{Scope, Series};
 
 /// By so much clocks of several hosts may differ, so that a backup from the future says nothing of a clock that was set.
@@ -33,6 +35,9 @@ pub struct Standing {
     pub at: Timestamp,
     /// The store.
     pub store: StoreStanding,
+    /// The stores that backups are copied to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<CopyStanding>,
     /// The series of backups that are watched; none where the store did not tell.
     pub series: Option<Vec<Series>>,
     /// Sets of which nobody can tell whose they are.
@@ -62,6 +67,18 @@ pub struct StoreStanding {
     pub asked: Option<Timestamp>,
 }
 
+/// A store that backups are copied to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CopyStanding {
+    /// Whether it could be asked.
+    #[serde(flatten)]
+    pub store: StoreStanding,
+    /// Backups of the series that are watched that it is to have and has not, newest first; none where one of the stores did not tell.
+    pub lacking: Option<Vec<BackupId>>,
+    /// Copies that are damaged, oldest first.
+    pub damaged: Vec<BackupId>,
+}
+
 /// What a dead run left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Leftover {
@@ -79,7 +96,13 @@ pub struct Leftover {
 
 impl Standing {
     /// What the figures are at `now`.
-    pub fn of(store: &StoreSeen, host: &HostSeen, scope: &Scope, now: Timestamp) -> Self {
+    pub fn of(
+        store: &StoreSeen,
+        copies: &[CopySeen],
+        host: &HostSeen,
+        scope: &Scope,
+        now: Timestamp,
+    ) -> Self {
         let told = store
             .told
             .as_ref()
@@ -88,21 +111,52 @@ impl Standing {
             Some((series, strange)) => (Some(series), strange),
             None => (None, Vec::new()),
         };
+        let watched = series.as_deref().unwrap_or_default();
+        let copies = copies.iter();
         Self {
             at: now,
-            store: StoreStanding {
-                url: store.url.clone(),
-                reached: store.failed.is_none(),
-                error: store.failed.as_ref().map(|failed| failed.error.clone()),
-                hint: store.failed.as_ref().and_then(|failed| failed.hint.clone()),
-                asked: store.told.as_ref().map(|told| told.asked),
-            },
+            store: StoreStanding::of(store),
+            copies: copies
+                .map(|copy| CopyStanding::of(copy, store, watched, now))
+                .collect(),
             series,
             strange,
             running: host.running().cloned(),
             last_run: host.last_run.clone(),
             leftovers: host.leftovers(),
             unreadable: host.unreadable.clone(),
+        }
+    }
+}
+
+impl StoreStanding {
+    fn of(store: &StoreSeen) -> Self {
+        Self {
+            url: store.url.clone(),
+            reached: store.failed.is_none(),
+            error: store.failed.as_ref().map(|failed| failed.error.clone()),
+            hint: store.failed.as_ref().and_then(|failed| failed.hint.clone()),
+            asked: store.told.as_ref().map(|told| told.asked),
+        }
+    }
+}
+
+impl CopyStanding {
+    fn of(copy: &CopySeen, first: &StoreSeen, watched: &[Series], now: Timestamp) -> Self {
+        let of_watched = |set: &&SetSummary| watched.iter().any(|series| series.includes(set));
+        let both = first.told.as_ref().zip(copy.store.told.as_ref());
+        let lacking = both.map(|(first, there)| {
+            let first: Vec<_> = first.sets.iter().filter(of_watched).cloned().collect();
+            due(&first, &there.sets, &copy.rules, now)
+        });
+        let damaged = copy.store.told.iter().flat_map(|told| {
+            let damaged = |set: &&SetSummary| set.state == SetState::Damaged;
+            told.sets.iter().filter(of_watched).filter(damaged)
+        });
+        Self {
+            store: StoreStanding::of(&copy.store),
+            lacking,
+            damaged: damaged.map(|set| set.id).collect(),
         }
     }
 }

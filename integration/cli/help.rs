@@ -6,9 +6,9 @@ use snapbox::{assert_data_eq, str};
 
 use crate::scene::Scene;
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 19] = [
     "setup", "check", "backup", "snapshot", "rollback", "list", "show", "verify", "restore",
-    "prune", "hold", "recover", "unlock", "pack", "unpack", "config", "status", "metrics",
+    "prune", "hold", "copy", "recover", "unlock", "pack", "unpack", "config", "status", "metrics",
 ];
 
 #[test]
@@ -37,6 +37,7 @@ Commands:
   restore   Restore a backup to a directory
   prune     Remove the backups that no rule of retention keeps, and tell why each of the others
             stays
+  copy      Copy backups to the stores of [[copy]]: those that are not there yet, or one
   hold      Keep a backup from being pruned, whatever the rules say
   recover   Give back what a dead run left behind: locks, mounts, snapshots, volumes, unfinished
             uploads
@@ -109,17 +110,18 @@ Arguments:
 Options:
       --config <FILE>       Configuration file [env: FREEZEFRAME_CONFIG] [default:
                             /etc/freezeframe/freezeframe.toml]
+      --store <STORE>       The store to look into, configured or not [default: that of [store]]
+      --json                Print data as JSON
       --to <DIR>            Directory to restore to; must be empty or absent. Copies of volumes are
                             mounted below it, at the paths that they had
-      --json                Print data as JSON
       --shard <NAME>        The replica set to restore [default: the only one in the backup]
-      --only <PATH>         Just this file, or directory with what is in it; reads only the blocks
-                            they lie in. May be given several times
   -v, --verbose...          Log more (-v: steps, -vv: every command run and every call to mongod,
                             with how long it took)
+      --only <PATH>         Just this file, or directory with what is in it; reads only the blocks
+                            they lie in. May be given several times
+  -q, --quiet               Log only errors, draw no progress
       --member <HOST:PORT>  Settle the data so that mongod starts as a replica set with this one
                             member
-  -q, --quiet               Log only errors, draw no progress
       --replset <NAME>      The replica set's name after settling [default: as in the backup]
       --mongod <FILE>       The mongod binary for settling [default: the configuration's, or the one
                             in PATH]
@@ -203,7 +205,7 @@ error: DIR/freezeframe.toml: TOML parse error at line 6, column 2
   |
 6 | [windw]
   |  ^^^^^
-unknown field `windw`, expected one of `store`, `s3`, `mongodb`, `window`, `lvm`, `ebs`, `archive`, `retention`, `hooks`, `watch`, `metrics`, `host`, `restore`
+unknown field `windw`, expected one of `store`, `copy`, `s3`, `mongodb`, `window`, `lvm`, `ebs`, `archive`, `retention`, `hooks`, `watch`, `metrics`, `host`, `restore`
   hint: every key is explained in the shipped freezeframe.toml; only [store] url must be there
 => 2
 $ freezeframe list

@@ -248,10 +248,20 @@ nothing was done; add --yes to do it
 "#]]
     );
     let line = format!("freezeframe prune --deployment {OURS} --json");
-    let plan = scene.json(&line, 3);
+    let printed = scene.json(&line, 3);
+    assert_eq!(keys(&printed), ["stores"]);
+    let plan = &printed["stores"][0];
     assert_eq!(
-        keys(&plan),
-        ["backups", "deployment", "frees", "rules", "store"]
+        keys(plan),
+        [
+            "backups",
+            "deployment",
+            "error",
+            "frees",
+            "hint",
+            "rules",
+            "store"
+        ]
     );
     let newest = &plan["backups"][6];
     assert_eq!(
@@ -291,6 +301,7 @@ nothing was done; add --yes to do it
         (&json!("outlived"), &json!(null))
     );
     let done = scene.json(&format!("{line} --yes"), 0);
+    let done = &done["stores"][0];
     assert_eq!(done["backups"][0]["outcome"], "removed");
     assert_eq!(done["frees"], plan["frees"]);
     let held = scene.json("freezeframe hold latest --json --note why", 0);

@@ -108,7 +108,9 @@ impl Scene {
             .collect()
     }
 
+    /// `DIR` in `line` is the scene's directory, as in what is shown.
     fn command(&self, line: &str) -> Command {
+        let line = line.replace("DIR/", &format!("{}/", self.dir.path().display()));
         let mut words = line.split_whitespace();
         assert_eq!(words.next(), Some("freezeframe"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_freezeframe"));

@@ -34,6 +34,7 @@ async fn pruned_at(scene: &Scene, manifest: &SnapshotManifest, now: Timestamp) -
         store: scene.store(),
         ours: &manifest.deployment.id,
         rules: &rules,
+        copies: &[],
         state_dir: &scene.state(),
         cancel: &scene.env.cancel,
     };

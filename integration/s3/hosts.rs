@@ -106,7 +106,13 @@ impl Host {
 
     /// Runs `freezeframe LINE` to its end.
     pub fn run(&self, line: &str) -> Ended {
-        let output = self.command(line).output().unwrap();
+        self.run_with(line, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn run_with(&self, line: &str, environment: &[(&str, &str)]) -> Ended {
+        let mut command = self.command(line);
+        let output = command.envs(environment.iter().copied()).output().unwrap();
         Ended {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),

@@ -89,6 +89,8 @@ pub enum Work {
     Backup,
     /// To prune backups.
     Prune,
+    /// To copy backups there from another store.
+    Copy,
     /// What a newer program does with it.
     #[serde(other)]
     Other,
@@ -161,6 +163,7 @@ impl std::fmt::Display for Holder {
         let does = match work {
             Work::Backup => "is writing a backup of",
             Work::Prune => "is pruning backups of",
+            Work::Copy => "is copying backups of",
             Work::Other => "is at work on the backups of",
         };
         write!(
@@ -194,21 +197,21 @@ pub async fn take(
     take_for(store, scope, run, expected, Work::Backup).await
 }
 
-/// As [`take`], but waits for a prune that is at work: a backup that is refused is one that lacks.
+/// As [`take_for`], but waits for a prune that is at work: a backup that is refused is one that lacks.
 ///
 /// # Errors
 /// As [`take`]; [`StoreError::Interrupted`] once `cancel` is cancelled.
 pub async fn take_after_prune(
     store: &dyn Store,
     scope: &Scope,
-    run: RunId,
+    (run, work): (RunId, Work),
     expected: Duration,
     cancel: &CancellationToken,
 ) -> Result<(), LeaseError> {
     let began = Instant::now();
     let mut told = false;
     loop {
-        match take(store, scope, run, expected).await {
+        match take_for(store, scope, run, expected, work).await {
             Err(LeaseError::Held { holder, .. })
                 if holder.work == Work::Prune && began.elapsed() < PRUNE_IS_WAITED_FOR =>
             {
@@ -352,7 +355,7 @@ fn lease(run: RunId, expected: Duration, work: Work) -> Lease {
     let time = match work {
         // Who takes it after that takes nothing from a prune that is still at work: it looks before every backup that goes.
         Work::Prune => expected,
-        Work::Backup | Work::Other => LEAST_TIME.max(expected.saturating_mul(4)),
+        Work::Backup | Work::Copy | Work::Other => LEAST_TIME.max(expected.saturating_mul(4)),
     };
     let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
     Lease {

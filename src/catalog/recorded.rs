@@ -7,8 +7,8 @@ use serde::de::IgnoredAny;
 
 use super::render::{columns, heading, window};
 use super::summary::SetSummary;
-use super::write::{put_manifest, sealed};
-use super::{CatalogError, belongs, decode, read_bytes, read_intent};
+use super::write::sealed;
+use super::{CatalogError, belongs, decode, put_manifest, read_bytes, read_intent};
 use crate::ebs::protect::Lock;
 use crate::human;
 use crate::ids::{BackupId, RunId};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::copy::{NotCopied, Wanted, copy_to_all};
 use super::metrics::write_textfile;
 use super::{Context, Failure, print};
 use crate::backup::backup;
@@ -12,6 +13,7 @@ use crate::blocking::off_thread;
 use crate::catalog::Recorded;
 use crate::cli::BackupArgs;
 use crate::config::Config;
+use crate::copy::Whose;
 use crate::error::Exit;
 use crate::hooks;
 use crate::human;
@@ -22,33 +24,56 @@ use crate::service::under_watch;
 use crate::watch::last_run::LastRun;
 
 pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failure> {
-    let (json, config, exec) = (
-        context.json,
-        context.config.clone(),
-        context.tools.exec.clone(),
-    );
+    let (config, exec) = (&context.config, &context.tools.exec);
     under_watch(async {
         let began = Timestamp::now();
-        let made = make(context, arguments).await;
-        tell_of(&made, began, &config).await;
+        let made = make(&context, arguments).await;
+        write_down(&made, began, config).await;
+        // It may take far longer than the backup, and whoever watches is not to wait for it.
+        figures(config).await;
         let made = match made {
             Ok(made) => made,
             Err(failure) => {
-                hooks::failed(failure.as_ref(), &config.hooks, &exec).await;
+                hooks::failed(failure.as_ref(), &config.hooks, exec).await;
                 return Err(failure);
             }
         };
-        print(json, &made, || match &made {
+        print(context.json, &made, || match &made {
             Recorded::Archives(manifest) => render(manifest),
             Recorded::Snapshots(manifest) => render_snapshots(manifest),
         })?;
-        hooks::after(&made, &config.hooks, &exec).await?;
+        if let Some(failure) = copy(&context, &made).await? {
+            hooks::failed(&failure, &config.hooks, exec).await;
+            return Err(failure.into());
+        }
+        hooks::after(&made, &config.hooks, exec).await?;
         Ok(Exit::Done)
     })
     .await
 }
 
-async fn make(context: Context, arguments: BackupArgs) -> Result<Recorded, Failure> {
+/// Copies what the stores of `[[copy]]` lack of these replica sets' backups. The backup itself is made, whatever becomes of that.
+async fn copy(context: &Context, made: &Recorded) -> Result<Option<NotCopied>, Failure> {
+    let Recorded::Archives(manifest) = made else {
+        return Ok(None);
+    };
+    if context.config.copy.is_empty() {
+        return Ok(None);
+    }
+    let shards = manifest.members.iter().map(|one| one.shard.clone());
+    let whose = Whose::Series(manifest.deployment.id.clone(), shards.collect());
+    let from = context.store()?;
+    let (targets, wanted) = (&context.config.copy, Wanted::Due(whose));
+    let reports = copy_to_all(context, &from, targets, &wanted).await;
+    figures(&context.config).await;
+    Ok(NotCopied::of(
+        manifest.id,
+        &context.config.store.url,
+        &reports,
+    ))
+}
+
+async fn make(context: &Context, arguments: BackupArgs) -> Result<Recorded, Failure> {
     let store = context.store()?;
     let env = context.environment(store);
     Ok(match &arguments.from {
@@ -60,8 +85,8 @@ async fn make(context: Context, arguments: BackupArgs) -> Result<Recorded, Failu
     })
 }
 
-/// Writes down how the run ended, and the figures for Prometheus where they are wanted. Neither makes a backup fail.
-async fn tell_of(made: &Result<Recorded, Failure>, began: Timestamp, config: &Config) {
+/// Writes down how the run ended. Where that fails the backup does not.
+async fn write_down(made: &Result<Recorded, Failure>, began: Timestamp, config: &Config) {
     let ended = made.as_ref().map(Recorded::id).map_err(AsRef::as_ref);
     let last = LastRun::new(began, Timestamp::now(), ended);
     let state_dir = config.host.state_dir.clone();
@@ -74,6 +99,10 @@ async fn tell_of(made: &Result<Recorded, Failure>, began: Timestamp, config: &Co
             Err(_) => tracing::debug!(%error, "cannot write down how the backup ended"),
         }
     }
+}
+
+/// Writes the figures for Prometheus where they are wanted.
+async fn figures(config: &Config) {
     if let Some(file) = &config.metrics.textfile
         && let Err(error) = write_textfile(config, file.clone()).await
     {

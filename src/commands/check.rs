@@ -1,17 +1,16 @@
 //! `check`: everything that stands in the way, before it hurts.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Failure, print};
 use crate::backup::preflight::examine::Aim;
 use crate::backup::preflight::examine::STORE;
 use crate::backup::preflight::{Examination, Finding, Verdict, examine, worst};
-use crate::error::Exit;
+use crate::error::{Exit, Explain};
 use crate::human;
 use crate::ids::RunId;
-use crate::store::closed::ClosedStore;
+use crate::store::Store;
 
 /// Longest line of text, in characters.
 const WIDTH: usize = 100;
@@ -19,13 +18,28 @@ const WIDTH: usize = 100;
 pub async fn run(context: Context) -> Result<Exit, Failure> {
     let json = context.json;
     // A store that cannot be opened is one finding among others.
-    let store = context.store().unwrap_or_else(|error| {
-        Arc::new(ClosedStore::new(context.config.store.url.as_str(), &error))
-    });
+    let store = context.store_or_closed(&context.config.store.url);
     let env = context.environment(store);
-    let examination = examine(&env, RunId::random(), Aim::Backup).await?;
+    let mut examination = examine(&env, RunId::random(), Aim::Backup).await?;
+    for copy in &context.config.copy {
+        let store = context.store_or_closed(&copy.url);
+        examination
+            .findings
+            .push(look_at_copies(store.as_ref()).await);
+    }
     print(json, &examination, || render(&examination))?;
     Ok(exit(&examination.findings))
+}
+
+/// Whether backups can be copied to `store`. Where they cannot they are made all the same.
+async fn look_at_copies(store: &dyn Store) -> Finding {
+    match store.probe().await {
+        Ok(()) => Finding::ok(store.url(), "copy", "can be written and read"),
+        Err(error) => {
+            let todo = error.hint().unwrap_or_else(|| "see [[copy]] url".into());
+            Finding::warning(store.url(), "copy", error.to_string(), todo)
+        }
+    }
 }
 
 /// A store that is refused is told by its own code, also beside other refusals, as a store that fails is by the verbs that use it.

@@ -18,7 +18,7 @@ struct Printed {
 }
 
 pub async fn run(context: Context, arguments: HoldArgs) -> Result<Exit, Failure> {
-    let store = context.store()?;
+    let store = context.store_of(&arguments.which.place)?;
     let id = catalog::resolve(store.as_ref(), &arguments.which.id).await?;
     if arguments.release {
         // A name that nobody has is a slip of the keyboard. What is held may be no backup any more.

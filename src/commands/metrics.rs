@@ -4,20 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::status::stand;
 use super::{Context, Failure, print};
 use crate::blocking::off_thread;
 use crate::cli::MetricsArgs;
-use crate::config::Config;
+use crate::config::{Config, StoreUrl};
 use crate::error::Exit;
+use crate::retention::Rules;
 use crate::service::under_watch;
 use crate::watch::Standing;
 use crate::watch::error::WatchError;
 use crate::watch::exposition::text;
 use crate::watch::last_run::write_whole;
-use crate::watch::look::Question;
+use crate::watch::look::{CopySeen, Question};
 use crate::watch::series::Scope;
 use crate::watch::serve::{PATH, listen, serve};
 use crate::watch::watcher::Watcher;
@@ -58,6 +60,17 @@ pub(super) async fn write_textfile(config: &Config, file: PathBuf) -> Result<(),
 /// node_exporter is another user.
 const READABLE: u32 = 0o644;
 
+/// Asks the store at `url` now and then.
+fn watcher(config: &Config, url: &StoreUrl) -> Watcher {
+    let question = Question::new(config, url);
+    Watcher::new(
+        url.as_str(),
+        config.host.state_dir.clone(),
+        config.metrics.refresh.0,
+        move || Box::pin(question.clone().ask()),
+    )
+}
+
 async fn listen_and_serve(
     context: Context,
     address: Option<std::net::SocketAddr>,
@@ -71,19 +84,26 @@ async fn listen_and_serve(
         );
     }
     tracing::info!("serving http://{address}{PATH}");
-    let question = Question::new(&config);
-    let watcher = Arc::new(Watcher::new(
-        config.store.url.as_str(),
-        config.host.state_dir.clone(),
-        config.metrics.refresh.0,
-        move || Box::pin(question.clone().ask()),
-    ));
+    let first = Arc::new(watcher(&config, &config.store.url));
+    let of_copies = config.copy.iter();
+    let of_copies: Arc<Vec<(Watcher, Rules)>> = Arc::new(
+        of_copies
+            .map(|copy| (watcher(&config, &copy.url), copy.rules()))
+            .collect(),
+    );
     let scope = Scope::of(config.watch.scope);
     let page = move || {
-        let (watcher, config, scope) = (watcher.clone(), config.clone(), scope.clone());
+        let (first, of_copies) = (first.clone(), of_copies.clone());
+        let (config, scope) = (config.clone(), scope.clone());
         async move {
-            let (store, host) = watcher.look().await;
-            let standing = Standing::of(&store, &host, &scope, Timestamp::now());
+            let looking = of_copies.iter().map(|(watcher, rules)| async {
+                CopySeen {
+                    store: watcher.look().await.0,
+                    rules: rules.clone(),
+                }
+            });
+            let ((store, host), copies) = tokio::join!(first.look(), join_all(looking));
+            let standing = Standing::of(&store, &copies, &host, &scope, Timestamp::now());
             text(&standing, &config.watch)
         }
     };

@@ -11,54 +11,157 @@ use super::{Context, Failure, print};
 use crate::backup::Environment;
 use crate::backup::preflight::Finding;
 use crate::backup::preflight::examine::deployment;
+use crate::backup::release::Tools;
 use crate::catalog;
 use crate::catalog::render::{age, columns, size};
 use crate::cli::PruneArgs;
+use crate::config::StoreUrl;
 use crate::error::{Exit, Explain};
 use crate::human;
 use crate::ids::{BackupId, DeploymentId, RunId, ShardName};
 use crate::prune::{Order, Outcome, RemoveError, look, prune};
 use crate::retention::{Decided, DropReason, KeepReason, Plan, Rules, Verdict};
+use crate::store::SharedStore;
 
 pub async fn run(context: Context, arguments: PruneArgs) -> Result<Exit, Failure> {
     let json = context.json;
-    let store = context.store()?;
-    let env = context.environment(store);
+    let places = Place::all(&context, arguments.store.as_ref())?;
+    let first = context.store_or_closed(&context.config.store.url);
+    let env = context.environment(first);
     let ours = match arguments.deployment {
         Some(id) => id,
         None => ours(&env).await?,
     };
-    let rules = env.config.retention_rules();
-    let order = Order {
-        store: &env.store,
-        ours: &ours,
-        rules: &rules,
-        state_dir: &env.config.host.state_dir,
-        cancel: &env.cancel,
-    };
     let now = Timestamp::now();
-    let planned = look(&order, now).await?;
-    let nothing_goes = planned.dropped().next().is_none();
-    if !arguments.yes || nothing_goes {
-        let report = Report::new(&env, &ours, &rules, &planned, &BTreeMap::new());
-        print(json, &report, || {
-            let then = match nothing_goes {
-                true => "",
-                false => "nothing was done; add --yes to do it\n",
-            };
-            report.render(&planned, now) + then
-        })?;
-        return Ok(match nothing_goes {
-            true => Exit::Done,
-            false => Exit::Refused,
+    let mut done = Vec::new();
+    for place in &places {
+        let order = Order {
+            store: &place.store,
+            ours: &ours,
+            rules: &place.rules,
+            copies: &place.copies,
+            state_dir: &env.config.host.state_dir,
+            cancel: &env.cancel,
+        };
+        done.push(in_store(&order, &env.tools, arguments.yes, now).await);
+    }
+    let stores = places.iter().zip(&done);
+    let printed = Printed {
+        stores: stores
+            .map(|(place, done)| Report::new(place, &ours, done))
+            .collect(),
+    };
+    print(json, &printed, || {
+        let texts = printed.stores.iter().map(|report| report.render(now));
+        texts.collect::<Vec<_>>().join("\n")
+    })?;
+    let mut exit = Exit::Done;
+    for done in done {
+        let this = done.ended?;
+        if exit == Exit::Done {
+            exit = this;
+        }
+    }
+    Ok(exit)
+}
+
+/// A store that is pruned.
+struct Place {
+    store: SharedStore,
+    rules: Rules,
+    copies: Vec<(SharedStore, Rules)>,
+}
+
+impl Place {
+    /// The configured ones, or the one that was asked for.
+    fn all(context: &Context, asked: Option<&StoreUrl>) -> Result<Vec<Self>, NotConfigured> {
+        let config = &context.config;
+        let copies: Vec<(SharedStore, Rules)> = config
+            .copy
+            .iter()
+            .map(|copy| (context.store_or_closed(&copy.url), copy.rules()))
+            .collect();
+        let urls = config.copy.iter().map(|copy| &copy.url);
+        let of_copies = copies.iter().map(|(store, rules)| Self {
+            store: store.clone(),
+            rules: rules.clone(),
+            copies: Vec::new(),
         });
+        let first = Self {
+            store: context.store_or_closed(&config.store.url),
+            rules: config.retention_rules(),
+            copies: copies.clone(),
+        };
+        let all = std::iter::once(&config.store.url)
+            .chain(urls)
+            .zip(std::iter::once(first).chain(of_copies));
+        let wanted: Vec<Self> = all
+            .filter(|(url, _)| asked.is_none_or(|asked| asked == *url))
+            .map(|(_, place)| place)
+            .collect();
+        match (wanted.is_empty(), asked) {
+            (true, Some(asked)) => Err(NotConfigured(asked.clone())),
+            _ => Ok(wanted),
+        }
     }
-    let pruned = prune(&order, &env.tools, now).await;
-    if let Some(plan) = &pruned.plan {
-        let report = Report::new(&env, &ours, &rules, plan, &pruned.outcomes);
-        print(json, &report, || report.render(plan, now))?;
+}
+
+/// Nobody knows what is to stay there.
+#[derive(Debug, Error)]
+#[error("{0} is no store of the configuration, and nobody knows what is to stay there")]
+struct NotConfigured(StoreUrl);
+
+impl Explain for NotConfigured {
+    fn hint(&self) -> Option<String> {
+        Some("name the one of [store] or of a [[copy]], as it is written there".into())
     }
-    Ok(pruned.exit()?)
+
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+/// What was done in one store, or is to be.
+struct Done {
+    plan: Option<Plan>,
+    outcomes: BTreeMap<BackupId, Outcome>,
+    /// What was to go waits for --yes.
+    waits: bool,
+    ended: Result<Exit, Failure>,
+}
+
+async fn in_store(order: &Order<'_>, tools: &Tools, yes: bool, now: Timestamp) -> Done {
+    let planned = match look(order, now).await {
+        Ok(planned) => planned,
+        Err(error) => {
+            return Done {
+                plan: None,
+                outcomes: BTreeMap::new(),
+                waits: false,
+                ended: Err(error.into()),
+            };
+        }
+    };
+    let goes = planned.dropped().next().is_some();
+    if !yes || !goes {
+        return Done {
+            plan: Some(planned),
+            outcomes: BTreeMap::new(),
+            waits: goes,
+            ended: Ok(match goes {
+                true => Exit::Refused,
+                false => Exit::Done,
+            }),
+        };
+    }
+    let pruned = prune(order, tools, now).await;
+    let exit = pruned.exit_when_through();
+    Done {
+        plan: pruned.plan,
+        outcomes: pruned.outcomes,
+        waits: false,
+        ended: pruned.ended.map(|()| exit).map_err(Failure::from),
+    }
 }
 
 /// Nobody knows whose backups these are.
@@ -103,14 +206,27 @@ async fn ours(env: &Environment) -> Result<DeploymentId, Failure> {
 }
 
 /// What `prune --json` prints.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
+struct Printed<'a> {
+    stores: Vec<Report<'a>>,
+}
+
+/// Of one store.
+#[derive(Serialize)]
 struct Report<'a> {
     store: String,
     deployment: &'a DeploymentId,
     rules: &'a Rules,
+    /// What kept it from being done, or ended it.
+    error: Option<String>,
+    hint: Option<String>,
     backups: Vec<Line<'a>>,
     /// Bytes of all that goes, or has gone.
     frees: u64,
+    #[serde(skip)]
+    plan: Option<&'a Plan>,
+    #[serde(skip)]
+    waits: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -178,17 +294,12 @@ impl<'a> Line<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(
-        env: &Environment,
-        ours: &'a DeploymentId,
-        rules: &'a Rules,
-        plan: &'a Plan,
-        outcomes: &BTreeMap<BackupId, Outcome>,
-    ) -> Self {
-        let lines = plan.0.iter();
+    fn new(place: &'a Place, ours: &'a DeploymentId, done: &'a Done) -> Self {
+        let lines = done.plan.iter().flat_map(|plan| &plan.0);
         let backups: Vec<_> = lines
-            .map(|decided| Line::new(decided, outcomes.get(&decided.backup.id)))
+            .map(|decided| Line::new(decided, done.outcomes.get(&decided.backup.id)))
             .collect();
+        let failed = done.ended.as_ref().err();
         // Of a plan that is not carried out yet all that would go.
         let goes = |line: &&Line| match line.outcome {
             None => line.action == Action::Drop,
@@ -196,21 +307,30 @@ impl<'a> Report<'a> {
         };
         let sizes = backups.iter().filter(goes).map(|line| line.size);
         Self {
-            store: env.store.url(),
+            store: place.store.url(),
             deployment: ours,
-            rules,
+            rules: &place.rules,
+            error: failed.map(ToString::to_string),
+            hint: failed.and_then(|failed| failed.hint()),
             frees: sizes.fold(0, u64::saturating_add),
             backups,
+            plan: done.plan.as_ref(),
+            waits: done.waits,
         }
     }
 
-    fn render(&self, plan: &Plan, now: Timestamp) -> String {
+    fn render(&self, now: Timestamp) -> String {
         let mut text = format!(
             "{}, deployment {}\nstays: {} (days and weeks of UTC)\n\n",
             self.store,
             self.deployment,
             self.rules.sentence()
         );
+        if let Some(error) = &self.error {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "NOT DONE: {error}");
+        }
+        let Some(plan) = self.plan else { return text };
         let header = ["BACKUP", "AGE", "SIZE", "", "WHY"].map(str::to_owned);
         let rows = self.backups.iter().zip(&plan.0).map(|(line, decided)| {
             [
@@ -225,7 +345,6 @@ impl<'a> Report<'a> {
         text.push_str(&columns(&rows));
         for line in &self.backups {
             if let Some(problem) = &line.problem {
-                // Writing to a String cannot fail.
                 let _ = writeln!(text, "{}: {problem}", line.id);
                 let _ = line
                     .hint
@@ -249,6 +368,9 @@ impl<'a> Report<'a> {
                 }
             }
         };
+        if self.waits {
+            text.push_str("nothing was done; add --yes to do it\n");
+        }
         text
     }
 }

@@ -15,7 +15,7 @@ use crate::restore::fetch::Fetch;
 use crate::restore::{Order, Restored, restore};
 
 pub async fn run(context: Context, arguments: RestoreArgs) -> Result<Exit, Failure> {
-    let store = context.store()?;
+    let store = context.store_of(&arguments.which.place)?;
     let id = catalog::resolve(store.as_ref(), &arguments.which.id).await?;
     if let Recorded::Snapshots(manifest) = catalog::read_recorded(store.as_ref(), id).await? {
         return set::run(context, store, &manifest, arguments).await;

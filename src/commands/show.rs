@@ -17,7 +17,7 @@ use crate::store::object::StoredObject;
 use crate::verify::check_table;
 
 pub async fn run(context: Context, arguments: ShowArgs) -> Result<Exit, Failure> {
-    let store = context.store()?;
+    let store = context.store_of(&arguments.which.place)?;
     let id = catalog::resolve(store.as_ref(), &arguments.which.id).await?;
     if let Recorded::Snapshots(manifest) = catalog::read_recorded(store.as_ref(), id).await?
         && !arguments.files

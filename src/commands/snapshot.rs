@@ -1,7 +1,6 @@
 //! `snapshot`: a picture before risky maintenance, kept on the host.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,7 +20,6 @@ use crate::kept::condition::{Condition, State, look};
 use crate::kept::remove::{remove, remove_overdue};
 use crate::kept::take::{Order, take};
 use crate::service::under_watch;
-use crate::store::closed::ClosedStore;
 
 pub async fn run(context: Context, arguments: SnapshotArgs) -> Result<Exit, Failure> {
     match arguments.verb {
@@ -33,9 +31,7 @@ pub async fn run(context: Context, arguments: SnapshotArgs) -> Result<Exit, Fail
 
 /// Nothing here needs the store, and one that cannot be reached keeps nobody from maintenance.
 pub(super) fn environment(context: Context) -> Environment {
-    let store = context.store().unwrap_or_else(|error| {
-        Arc::new(ClosedStore::new(context.config.store.url.as_str(), &error))
-    });
+    let store = context.store_or_closed(&context.config.store.url);
     context.environment(store)
 }
 

@@ -3,17 +3,18 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::check::wrap;
 use super::{Context, Failure, print};
 use crate::blocking::off_thread;
-use crate::config::{Config, WatchConfig};
+use crate::config::{Config, StoreUrl, WatchConfig};
 use crate::error::Exit;
 use crate::watch::Standing;
 use crate::watch::judge::{Checked, Verdict, is_alarming, judge};
-use crate::watch::look::{HostSeen, Question};
+use crate::watch::look::{CopySeen, HostSeen, Question};
 use crate::watch::series::Scope;
 
 /// How long somebody who wants to know waits for the store.
@@ -39,10 +40,17 @@ pub async fn run(context: Context) -> Result<Exit, Failure> {
 /// How the backups stand now, told within `patience`.
 pub(super) async fn stand(config: &Config, patience: Duration) -> Standing {
     let state_dir = config.host.state_dir.clone();
-    let store = Question::new(config).ask_within(patience).await;
+    let ask = |url: &StoreUrl| Question::new(config, url).ask_within(patience);
+    let of_copies = config.copy.iter().map(|copy| async {
+        CopySeen {
+            store: ask(&copy.url).await,
+            rules: copy.rules(),
+        }
+    });
+    let (store, copies) = tokio::join!(ask(&config.store.url), join_all(of_copies));
     let host = off_thread(move || HostSeen::look(&state_dir)).await;
     let scope = Scope::of(config.watch.scope);
-    Standing::of(&store, &host, &scope, Timestamp::now())
+    Standing::of(&store, &copies, &host, &scope, Timestamp::now())
 }
 
 /// What `status --json` prints.

@@ -37,7 +37,7 @@ struct Verified<'a> {
 }
 
 pub async fn run(context: Context, arguments: VerifyArgs) -> Result<Exit, Failure> {
-    let store = context.store()?;
+    let store = context.store_of(&arguments.which.place)?;
     // A damaged one is what is looked for here.
     let id = match arguments.which.id.as_str() {
         "latest" => catalog::newest(store.as_ref()).await?,

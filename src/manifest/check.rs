@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{Deployment, FORMAT_FIRST, INTENT, Intent, MANIFEST, Manifest};
 use crate::catalog::hold::HOLD;
 use crate::catalog::reader::Reader;
-use crate::ids::{BackupId, RunId, ShardName};
+use crate::ids::{BackupId, Hash, RunId, ShardName};
 
 /// A rule of the format that a manifest breaks.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -159,12 +159,22 @@ impl Manifest {
 
     /// Every object the manifest names, with its size: archives in the members' order, then the file table.
     pub fn objects(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.members
-            .iter()
-            .map(|member| (member.archive.object.as_str(), member.archive.size))
+        self.hashed_objects()
+            .map(|(object, size, _)| (object, size))
+    }
+
+    /// As [`Manifest::objects`], with the hash of each.
+    pub fn hashed_objects(&self) -> impl Iterator<Item = (&str, u64, Hash)> {
+        let (archives, files) = (
+            self.members.iter().map(|member| &member.archive),
+            &self.files,
+        );
+        archives
+            .map(|archive| (archive.object.as_str(), archive.size, archive.hash))
             .chain(std::iter::once((
-                self.files.object.as_str(),
-                self.files.size,
+                files.object.as_str(),
+                files.size,
+                files.hash,
             )))
     }
 }

@@ -61,6 +61,7 @@ async fn swept(store: &SharedStore, rules: &Rules, now: Timestamp) -> Result<Pru
         store,
         ours: &ours,
         rules,
+        copies: &[],
         state_dir: Path::new("/nonexistent"),
         cancel: &cancel,
     };
@@ -228,6 +229,7 @@ async fn nothing_is_pruned_beside_a_backup_that_is_written() {
         store: &store,
         ours: &ours,
         rules: &rules,
+        copies: &[],
         state_dir: &state,
         cancel: &cancel,
     };

@@ -121,6 +121,7 @@ fn whatever_it_is_worth(backup: &Backup, now: Timestamp) -> BTreeSet<KeepReason>
         (backup.held, KeepReason::Held),
         (backup.read, KeepReason::BeingRead),
         (backup.locked, KeepReason::Locked),
+        (backup.awaits_copy, KeepReason::AwaitsCopy),
     ];
     let holding = reasons.into_iter().filter(|(holds, _)| *holds);
     holding.map(|(_, reason)| reason).collect()

@@ -42,6 +42,7 @@ fn good(begun: Timestamp) -> Backup {
         held: false,
         read: false,
         locked: false,
+        awaits_copy: false,
         bytes: 10,
     }
 }

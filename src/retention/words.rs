@@ -44,6 +44,7 @@ impl KeepReason {
             Self::Held => "held".into(),
             Self::BeingRead => "being read".into(),
             Self::Locked => "locked".into(),
+            Self::AwaitsCopy => "not copied yet".into(),
             Self::MayBeMade => format!(
                 "being made, or begun less than {} h ago",
                 SETTLED.as_hours()

@@ -26,12 +26,9 @@ impl Default for Stores {
 
 impl Stores {
     /// Stores by these settings. Their calls go on when everything else is asked to end, until [`StoreSettings::hurry`].
-    pub fn new(mut settings: StoreSettings) -> Self {
-        let s3 = &mut settings.s3;
-        s3.retry_for.0 = s3.retry_for.0.min(PATIENCE);
-        s3.timeout.0 = s3.timeout.0.min(PATIENCE);
+    pub fn new(settings: StoreSettings) -> Self {
         Self {
-            settings,
+            settings: settings.impatient(PATIENCE),
             open: Arc::default(),
         }
     }

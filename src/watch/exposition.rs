@@ -9,8 +9,8 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use super::Standing;
 use super::series::Series;
+use super::{CopyStanding, Standing};
 use crate::config::WatchConfig;
 
 /// What a reader of this format is told that it is.
@@ -112,6 +112,7 @@ pub fn text(standing: &Standing, limits: &WatchConfig) -> String {
             standing.strange.len() as f64,
         );
     }
+    copies(&mut page, &standing.copies);
     if let Some(limit) = limits.max_verify_age {
         page.gauge(
             "verify_max_age_seconds",
@@ -213,6 +214,42 @@ fn backups(page: &mut Page, all: &[Series]) {
         counts
             .iter()
             .map(|(labels, count)| (labels as Labels<'_>, *count)),
+    );
+}
+
+/// Of each store that backups are copied to.
+fn copies(page: &mut Page, all: &[CopyStanding]) {
+    let mut each = |name: &str, help: &str, figure: &dyn Fn(&CopyStanding) -> Option<f64>| {
+        let told: Vec<([(&str, &str); 1], f64)> = all
+            .iter()
+            .filter_map(|copy| Some(([("store", copy.store.url.as_str())], figure(copy)?)))
+            .collect();
+        let samples = told.iter();
+        page.gauges(
+            name,
+            help,
+            samples.map(|(labels, value)| (labels as Labels<'_>, *value)),
+        );
+    };
+    each(
+        "copy_up",
+        "Whether the store that backups are copied to told what it holds.",
+        &|copy| Some(truth(copy.store.reached)),
+    );
+    each(
+        "copy_lacking_backups",
+        "How many backups it is to have and has not yet.",
+        &|copy| Some(copy.lacking.as_ref()?.len() as f64),
+    );
+    each(
+        "copy_oldest_lacking_timestamp_seconds",
+        "The moment that the oldest of these is of; not told where nothing lacks.",
+        &|copy| Some(moment(copy.lacking.as_ref()?.last()?.started())),
+    );
+    each(
+        "copy_damaged_backups",
+        "How many of the copies are damaged.",
+        &|copy| Some(copy.damaged.len() as f64),
     );
 }
 

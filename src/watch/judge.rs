@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::last_run::LastRun;
 use super::series::{Newest, Series};
-use super::{CLOCKS_DIFFER, Standing, ago};
+use super::{CLOCKS_DIFFER, Standing, StoreStanding, ago};
 use crate::catalog::render;
 use crate::config::WatchConfig;
 use crate::human;
@@ -50,6 +50,8 @@ pub enum Check {
     Leftovers,
     /// Whether the store answers.
     Store,
+    /// Whether backups are copied to where they are to be.
+    Copy,
 }
 
 /// Whether somebody has to do something.
@@ -119,7 +121,7 @@ pub fn judge(standing: &Standing, limits: &WatchConfig) -> Vec<Checked> {
     all.push(run(standing, limits).of(HOST, Check::Run));
     all.push(leftovers(standing).of(HOST, Check::Leftovers));
     let store = &standing.store;
-    all.push(reachable(standing).of(&store.url, Check::Store));
+    all.push(reachable(store).of(&store.url, Check::Store));
     if !standing.strange.is_empty() {
         let strange = alarm(
             format!(
@@ -129,6 +131,22 @@ pub fn judge(standing: &Standing, limits: &WatchConfig) -> Vec<Checked> {
             "`freezeframe list` tells why",
         );
         all.push(strange.of(&store.url, Check::Damage));
+    }
+    for copy in &standing.copies {
+        let url = &copy.store.url;
+        all.push(reachable(&copy.store).of(url, Check::Store));
+        if let Some(lacking) = &copy.lacking {
+            all.push(copied(lacking, standing, limits).of(url, Check::Copy));
+        }
+        if !copy.damaged.is_empty() {
+            let damaged = alarm(
+                format!("{} damaged: {}", copy.damaged.len(), names(&copy.damaged)),
+                format!(
+                    "`freezeframe list --store {url}` tells why; delete them there, and `freezeframe copy` copies them anew"
+                ),
+            );
+            all.push(damaged.of(url, Check::Damage));
+        }
     }
     all
 }
@@ -344,8 +362,25 @@ fn leftovers(standing: &Standing) -> Word {
     }
 }
 
-fn reachable(standing: &Standing) -> Word {
-    let store = &standing.store;
+/// What lacks counts for nothing as long as a backup may be old: copying takes its time.
+fn copied(lacking: &[BackupId], standing: &Standing, limits: &WatchConfig) -> Word {
+    let is_late = |id: &&BackupId| ago(id.started(), standing.at) > limits.max_age.0;
+    let late: Vec<BackupId> = lacking.iter().filter(is_late).copied().collect();
+    match (late.as_slice(), lacking) {
+        ([], []) => ok("has every backup that it is to have"),
+        ([], lacking) => ok(format!("on the way there: {}", names(lacking))),
+        (late, _) => alarm(
+            format!(
+                "not there after more than {}: {}",
+                human::duration(limits.max_age.0),
+                names(late)
+            ),
+            "`freezeframe copy` copies them, or tells why it cannot",
+        ),
+    }
+}
+
+fn reachable(store: &StoreStanding) -> Word {
     match &store.error {
         None => ok("answers"),
         Some(error) => alarm(

@@ -14,12 +14,13 @@ use crate::backup::journal::{Owner, boot_id};
 use crate::backup::resource::Resource;
 use crate::catalog::at_work::{note, note_at_work};
 use crate::catalog::{self, SetSummary};
-use crate::config::{Config, Period};
+use crate::config::{Config, StoreUrl};
 use crate::error::Explain;
+use crate::retention::Rules;
 use crate::store::{self, StoreError, StoreSettings};
 
 /// Who asks how things stand does not want to wait until a store comes back.
-const RETRY_FOR: Period = Period(Duration::from_secs(10));
+const RETRY_FOR: Duration = Duration::from_secs(10);
 
 /// What was heard of the store.
 #[derive(Debug, Clone)]
@@ -30,6 +31,15 @@ pub struct StoreSeen {
     pub told: Option<Told>,
     /// Why it did not answer this time.
     pub failed: Option<Unreached>,
+}
+
+/// A store that backups are copied to.
+#[derive(Debug, Clone)]
+pub struct CopySeen {
+    /// What was heard of it.
+    pub store: StoreSeen,
+    /// What is to stay there.
+    pub rules: Rules,
 }
 
 /// What a store told.
@@ -86,14 +96,11 @@ pub struct Question {
 }
 
 impl Question {
-    /// For the configured store.
-    pub fn new(config: &Config) -> Self {
-        let mut settings = config.store_settings();
-        settings.s3.retry_for = settings.s3.retry_for.min(RETRY_FOR);
-        settings.s3.timeout = settings.s3.timeout.min(RETRY_FOR);
+    /// For the store at `url`, by the settings that the configuration has for it.
+    pub fn new(config: &Config, url: &StoreUrl) -> Self {
         Self {
-            url: config.store.url.to_string(),
-            settings,
+            url: url.to_string(),
+            settings: config.store_settings().impatient(RETRY_FOR),
             state_dir: config.host.state_dir.clone(),
         }
     }

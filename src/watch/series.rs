@@ -199,6 +199,13 @@ impl Series {
         }
     }
 
+    /// Whether `set` is one of it.
+    pub fn includes(&self, set: &SetSummary) -> bool {
+        key(set).is_some_and(|(deployment, shards)| {
+            deployment == self.deployment && shards == self.replica_sets
+        })
+    }
+
     /// How to name it: "rs0, rs1 of 65b9a1f0c3d2e4f5a6b7c8d9".
     pub fn name(&self) -> String {
         format!("{} of {}", self.shards(), self.deployment)

@@ -84,7 +84,7 @@ fn ours() -> Scope {
 }
 
 fn standing(sets: Vec<SetSummary>, runs: Vec<Seen>) -> Standing {
-    Standing::of(&seen(sets), &host(runs), &ours(), noon())
+    Standing::of(&seen(sets), &[], &host(runs), &ours(), noon())
 }
 
 /// What is alarming of `standing`.
@@ -125,6 +125,7 @@ fn a_nightly_timer_passes_though_it_is_late_and_the_backup_is_long() {
     // A minute late, and the last backup is as old as the night before.
     let next = Standing::of(
         &seen(vec![set(30)]),
+        &[],
         &host(vec![]),
         &ours(),
         at("2026-01-31T02:59:00Z"),
@@ -231,7 +232,7 @@ fn a_run_that_comes_to_nothing_is_told_of() {
         backup: None,
         error: Some("the snapshot overflowed".into()),
     });
-    let of = |sets, now| Standing::of(&seen(sets), &failed, &ours(), now);
+    let of = |sets, now| Standing::of(&seen(sets), &[], &failed, &ours(), now);
     let told = alarms(&of(vec![set(31)], noon()));
     assert_eq!(told.len(), 1);
     assert!(
@@ -280,7 +281,7 @@ fn what_dead_runs_left_is_told_of_and_what_living_ones_hold_is_not() {
     assert!(locked("before").contains("\nfreezeframe_leftover_locks 0\n"));
     let mut blind = host(vec![]);
     blind.unreadable.push("the run journal x is damaged".into());
-    let blind = Standing::of(&seen(vec![set(31)]), &blind, &ours(), noon());
+    let blind = Standing::of(&seen(vec![set(31)]), &[], &blind, &ours(), noon());
     assert_eq!(alarming(&blind), [Check::Leftovers]);
 }
 
@@ -291,7 +292,7 @@ fn a_store_that_does_not_answer_is_told_of_and_what_it_told_before_stays() {
         error: "connection refused".into(),
         hint: None,
     });
-    let known = Standing::of(&store, &host(vec![]), &ours(), noon());
+    let known = Standing::of(&store, &[], &host(vec![]), &ours(), noon());
     assert_eq!(alarming(&known), [Check::Store]);
     let page = text(&known, &WatchConfig::default());
     assert!(
@@ -299,7 +300,7 @@ fn a_store_that_does_not_answer_is_told_of_and_what_it_told_before_stays() {
             && page.contains("freezeframe_backup_size_bytes{")
     );
     store.told = None;
-    let unknown = Standing::of(&store, &host(vec![]), &ours(), noon());
+    let unknown = Standing::of(&store, &[], &host(vec![]), &ours(), noon());
     assert_eq!(alarming(&unknown), [Check::Store]);
     assert!(!text(&unknown, &WatchConfig::default()).contains("backup_timestamp"));
 }
@@ -349,7 +350,7 @@ fn other_hosts_backups_are_watched_only_where_that_is_wanted() {
     };
     let sets = vec![others, set(31)];
     assert_eq!(alarms(&standing(sets.clone(), vec![])), []);
-    let all = Standing::of(&seen(sets), &host(vec![]), &Scope::Store, noon());
+    let all = Standing::of(&seen(sets), &[], &host(vec![]), &Scope::Store, noon());
     assert_eq!(all.series.as_ref().map(Vec::len), Some(2));
     assert_eq!(alarming(&all), [Check::Age]);
     // What another host went on with is a backup of the same replica sets.
@@ -532,9 +533,9 @@ proptest! {
         let limits = WatchConfig::default();
         sets.sort_by_key(|set| set.id);
         sets.dedup_by_key(|set| set.id);
-        let first = Standing::of(&seen(sets.clone()), &host(vec![]), &scope, now);
+        let first = Standing::of(&seen(sets.clone()), &[], &host(vec![]), &scope, now);
         sets.reverse();
-        let again = Standing::of(&seen(sets), &host(vec![]), &scope, now);
+        let again = Standing::of(&seen(sets), &[], &host(vec![]), &scope, now);
         let page = text(&first, &limits);
         prop_assert_eq!(&page, &text(&again, &limits));
         prop_assert_eq!(judge(&first, &limits), judge(&again, &limits));

@@ -130,7 +130,9 @@ async fn a_backup_waits_for_a_prune_and_for_nothing_else() {
     let cancel = CancellationToken::new();
     let backup = |number| {
         let (store, cancel) = (store.clone(), cancel.clone());
-        async move { take_after_prune(&store, &scope(), run(number), HOUR, &cancel).await }
+        async move {
+            take_after_prune(&store, &scope(), (run(number), Work::Backup), HOUR, &cancel).await
+        }
     };
     let prune = async |number| {
         take_for(&store, &scope(), run(number), HOUR, Work::Prune)
@@ -174,8 +176,9 @@ async fn what_a_lease_is_for_is_told() {
     );
     // A newer program's is held as well, and an older one's is for a backup.
     for (number, work, found) in [
-        (2, serde_json::json!("copy"), Work::Other),
-        (3, serde_json::Value::Null, Work::Backup),
+        (2, serde_json::json!("audit"), Work::Other),
+        (4, serde_json::json!("copy"), Work::Copy),
+        (5, serde_json::Value::Null, Work::Backup),
     ] {
         let mut document = serde_json::to_value(lease(run(number), HOUR, Work::Prune)).unwrap();
         let fields = document.as_object_mut().unwrap();

@@ -128,7 +128,7 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 /// Verb, command line, what it does.
-const EXAMPLES: [(&str, &str, &str); 28] = [
+const EXAMPLES: [(&str, &str, &str); 30] = [
     (
         "check",
         "freezeframe check",
@@ -220,6 +220,16 @@ const EXAMPLES: [(&str, &str, &str); 28] = [
         "Which backups would go, and why each of the others stays.",
     ),
     ("prune", "freezeframe prune --yes", "Remove them."),
+    (
+        "copy",
+        "freezeframe copy",
+        "Copy to the stores of [[copy]] what they lack.",
+    ),
+    (
+        "copy",
+        "freezeframe copy latest --to file:///mnt/disk",
+        "Copy the newest good backup to a disk.",
+    ),
     (
         "hold",
         "freezeframe hold 20260131_020000 --note 'before the upgrade'",

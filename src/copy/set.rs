@@ -1,0 +1,238 @@
+//! Copying one backup: every object read once, its hash compared on the way, proven in the other store, the manifest last.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::{COPY, CopyError, Order};
+use crate::backup::boundary::{self, Step};
+use crate::backup::lease::{self, Scope, Work};
+use crate::backup::plan_lease;
+use crate::backup::read_back::ReadBack;
+use crate::backup::resource::Resource;
+use crate::backup::run::Run;
+use crate::blocking::off_thread;
+use crate::catalog;
+use crate::catalog::copied::{Documents, Place};
+use crate::ids::{BackupId, Hash};
+use crate::manifest::Manifest;
+use crate::progress::Meter;
+use crate::reading::{Reading, while_marked};
+use crate::store::object::StoredObject;
+use crate::store::sink::BlockingSink;
+use crate::store::{SharedStore, StoreError, Stored};
+
+/// Bytes moved at once.
+const CHUNK: usize = 1 << 20;
+/// Bytes a second that a copy is expected to make at the least.
+const SLOWEST: u64 = 4 << 20;
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// It is there now.
+    Copied,
+    /// Its manifest was there before; whether the rest is, is not looked at.
+    WasThere,
+}
+
+/// Copies the backup `id`.
+///
+/// # Errors
+/// [`CopyError`]; there is no copy then, and nothing is held, unless it is [`CopyError::StillHeld`].
+pub async fn copy_one(order: &Order<'_>, id: BackupId) -> Result<Done, CopyError> {
+    let reading = Reading {
+        store: order.from,
+        id,
+        verb: COPY,
+        state_dir: order.state_dir,
+        tools: order.tools,
+    };
+    while_marked(reading, journaled(order, id)).await?
+}
+
+async fn journaled(order: &Order<'_>, id: BackupId) -> Result<Done, CopyError> {
+    let mut run = Run::begin(order.state_dir, COPY)?;
+    let copied = under_lease(&mut run, order, id).await;
+    let left = run.finish(order.tools).await?;
+    if copied.is_err()
+        && let Err(error) = order.to.give_up_open().await
+    {
+        tracing::warn!(%error, "an unfinished upload may stay in the store; a lifecycle rule for incomplete uploads ends it");
+    }
+    match left.into_iter().next() {
+        None => copied,
+        Some(left) => Err(CopyError::StillHeld {
+            error: left.error,
+            besides: copied.err().map(Box::new),
+        }),
+    }
+}
+
+async fn under_lease(run: &mut Run, order: &Order<'_>, id: BackupId) -> Result<Done, CopyError> {
+    let documents = Documents::read(order.from.as_ref(), id).await?;
+    let manifest = &documents.manifest;
+    // What is half written when we are killed can be told from what other hosts write there: leases by this run, the set by the one that made it.
+    let of = |run| order.to.of_run(run).unwrap_or_else(|| order.to.clone());
+    let (to, leases) = (of(manifest.run), of(run.id()));
+    let bytes: u64 = manifest.objects().map(|(_, size)| size).sum();
+    for scope in scopes(manifest) {
+        plan_lease(run, &scope, leases.as_ref())?;
+        let expected = Duration::from_secs(bytes / SLOWEST);
+        lease::take_after_prune(
+            leases.as_ref(),
+            &scope,
+            (run.id(), Work::Copy),
+            expected,
+            order.cancel,
+        )
+        .await?;
+    }
+    match documents.place(to.as_ref()).await? {
+        Place::Whole => return Ok(Done::WasThere),
+        Place::Others => {
+            let store = to.url();
+            return Err(CopyError::NameTaken { store, id });
+        }
+        Place::Begun | Place::Free => {}
+    }
+    let left = Resource::Upload {
+        store: to.url(),
+        server: to.server(),
+        set: id,
+        run: manifest.run,
+    };
+    // Nobody is at it: whoever was would have the lease.
+    let begun = run.plan_one(left.clone())?;
+    if let Some(unreleased) = run.release(&begun, order.tools).await?.into_iter().next() {
+        return Err(CopyError::StillHeld {
+            error: unreleased.error,
+            besides: None,
+        });
+    }
+    let copying = run.plan_one(left)?;
+    documents.begin(to.as_ref()).await?;
+    let read_back = ReadBack {
+        wanted: order.read_back,
+        progress: order.progress,
+        cancel: order.cancel,
+    };
+    for (object, _, hash) in manifest.hashed_objects() {
+        let stored = copy_object(order, &to, id, (object, hash)).await?;
+        read_back
+            .prove(&to, id, object, hash, stored.proven)
+            .await?;
+    }
+    for scope in scopes(manifest) {
+        lease::still_ours(order.to.as_ref(), &scope, run.id()).await?;
+    }
+    boundary::within(Step::Manifest, documents.publish(to.as_ref())).await?;
+    if let Err(error) = run.settled(&copying) {
+        tracing::warn!(%error, "the journal does not know yet that the copy is complete");
+    }
+    Ok(Done::Copied)
+}
+
+fn scopes(manifest: &Manifest) -> impl Iterator<Item = Scope> {
+    manifest.members.iter().map(|member| Scope {
+        deployment: manifest.deployment.id.clone(),
+        shard: member.shard.clone(),
+    })
+}
+
+/// Sends `object` on its way, hashed as it is read. One that turns out to be another is given up.
+async fn copy_object(
+    order: &Order<'_>,
+    to: &SharedStore,
+    id: BackupId,
+    (object, hash): (&str, Hash),
+) -> Result<Stored, CopyError> {
+    let key = catalog::key(id, object);
+    let source = StoredObject::open(order.from, &key).await?;
+    let meter = Meter::expecting(source.size());
+    let writer = to.create(&key, Some(source.size())).await?;
+    let sink = BlockingSink::new(writer, Handle::current());
+    let phase = format!("copy {object}");
+    order.progress.begin(&phase, &meter);
+    let (moving, cancel) = (meter.clone(), order.cancel.clone());
+    let moved = off_thread(move || move_bytes(&source, sink, hash, &moving, &cancel)).await;
+    order.progress.end(&phase);
+    match moved {
+        Ok(stored) => Ok(stored),
+        Err(Moved::Store(error)) => Err(error.into()),
+        Err(Moved::Thread(source)) => Err(StoreError::Io {
+            action: "copy",
+            store: order.from.url(),
+            key,
+            source,
+        }
+        .into()),
+        Err(Moved::Interrupted) => {
+            let store = to.url();
+            Err(StoreError::Interrupted { store }.into())
+        }
+        Err(Moved::OtherHash) => Err(CopyError::Damaged {
+            store: order.from.url(),
+            id,
+            object: object.to_owned(),
+        }),
+    }
+}
+
+/// Why an object did not get there.
+enum Moved {
+    Store(StoreError),
+    /// No store's: one of our own threads.
+    Thread(io::Error),
+    Interrupted,
+    OtherHash,
+}
+
+impl From<StoreError> for Moved {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn move_bytes(
+    source: &StoredObject,
+    mut sink: BlockingSink,
+    hash: Hash,
+    meter: &Meter,
+    cancel: &CancellationToken,
+) -> Result<Stored, Moved> {
+    match pump(source, &mut sink, meter, cancel) {
+        Ok(found) if found == hash => Ok(sink.finish()?),
+        ended => {
+            if let Err(error) = sink.abort() {
+                tracing::warn!(key = source.key(), %error, "an unfinished object stays in the store");
+            }
+            Err(ended.err().unwrap_or(Moved::OtherHash))
+        }
+    }
+}
+
+fn pump(
+    source: &StoredObject,
+    sink: &mut BlockingSink,
+    meter: &Meter,
+    cancel: &CancellationToken,
+) -> Result<Hash, Moved> {
+    let (mut reader, mut hasher) = (source.reader(), blake3::Hasher::new());
+    let mut buffer = vec![0; CHUNK];
+    let failed = |error| StoreError::from_io(error).map_or_else(Moved::Thread, Moved::Store);
+    loop {
+        if cancel.is_cancelled() {
+            return Err(Moved::Interrupted);
+        }
+        let read = reader.read(&mut buffer).map_err(failed)?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(Hash::from(hasher.finalize()));
+        };
+        hasher.update(bytes);
+        sink.write_all(bytes).map_err(failed)?;
+        meter.advance(read as u64);
+    }
+}
