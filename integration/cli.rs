@@ -17,6 +17,8 @@ mod around;
 mod copying;
 #[path = "cli/damaged.rs"]
 mod damaged;
+#[path = "cli/documented.rs"]
+mod documented;
 #[path = "cli/hand.rs"]
 mod hand;
 #[path = "cli/help.rs"]

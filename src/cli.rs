@@ -94,7 +94,7 @@ pub enum Verb {
     Restore(RestoreArgs),
     /// Remove the backups that no rule of retention keeps, and tell why each of the others stays
     Prune(PruneArgs),
-    /// Copy backups to the stores of [[copy]]: those that are not there yet, or one
+    /// Copy backups to the further stores of the configuration: those that are not there yet, or one
     Copy(CopyArgs),
     /// Keep a backup from being pruned, whatever the rules say
     Hold(HoldArgs),
@@ -128,6 +128,10 @@ pub struct BackupArgs {
     /// Archive this instead of taking a new picture: a kept snapshot (its label, its run, or "latest"), or a backup that is EBS snapshots (its name)
     #[arg(long, value_name = "SNAPSHOT")]
     pub from: Option<String>,
+
+    /// Leave it to `freezeframe copy` to copy it to the further stores
+    #[arg(long)]
+    pub no_copy: bool,
 }
 
 /// `snapshot`
@@ -171,7 +175,7 @@ pub struct WhichKept {
 /// Which store.
 #[derive(Debug, Args)]
 pub struct WhichStore {
-    /// The store to look into, configured or not [default: that of [store]]
+    /// The store to look into, configured or not [default: the first of the configuration]
     #[arg(long, value_name = "STORE")]
     pub store: Option<StoreUrl>,
 }
@@ -203,7 +207,7 @@ pub struct CopyArgs {
     #[arg(value_name = "ID")]
     pub id: Option<String>,
 
-    /// To this store alone; where a backup is named it need not be configured [default: every [[copy]]]
+    /// To this store alone; where a backup is named it need not be configured [default: every further store of the configuration]
     #[arg(long, value_name = "STORE")]
     pub to: Option<StoreUrl>,
 
@@ -327,7 +331,7 @@ pub struct PruneArgs {
     #[arg(long, value_name = "ID")]
     pub deployment: Option<DeploymentId>,
 
-    /// In this store alone [default: in that of [store] and every [[copy]]]
+    /// In this store alone [default: in every store of the configuration]
     #[arg(long, value_name = "STORE")]
     pub store: Option<StoreUrl>,
 

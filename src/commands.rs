@@ -24,7 +24,7 @@ mod verify;
 
 use std::future::Future;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -37,7 +37,7 @@ use crate::backup::boundary::Boundary;
 use crate::backup::release::Tools;
 use crate::blocking::off_thread;
 use crate::cli::{Cli, Verb, WhichStore};
-use crate::config::{Config, ConfigError, StoreUrl};
+use crate::config::{Config, ConfigError, CopyConfig, StoreUrl};
 use crate::error::{Exit, Explain};
 use crate::exec::SystemExec;
 use crate::host::Systemd;
@@ -105,6 +105,27 @@ impl Context {
 
     fn store_at(&self, url: &StoreUrl) -> Result<SharedStore, StoreError> {
         store::open(url.as_str(), &self.stores, &self.cancel)
+    }
+
+    /// A store that backups are copied to. One that cannot be opened, or is the first under another name, says so in every call.
+    fn store_of_copies(&self, copy: &CopyConfig, settings: &StoreSettings) -> SharedStore {
+        let url = copy.url.as_str();
+        let is_first = |folder: &Path| {
+            let first = self.config.store.url.folder();
+            let real = |path: &Path| std::fs::canonicalize(path).ok();
+            first.is_some_and(|first| real(first).is_some() && real(first) == real(folder))
+        };
+        // By its own name it is where backups are brought home to.
+        let another_name = copy.url != self.config.store.url;
+        if another_name && copy.url.folder().is_some_and(is_first) {
+            let error = StoreError::InvalidUrl {
+                url: url.to_owned(),
+                reason: "it is the folder of [store] under another name".into(),
+            };
+            return Arc::new(ClosedStore::new(url, &error));
+        }
+        store::open(url, settings, &self.cancel)
+            .unwrap_or_else(|error| Arc::new(ClosedStore::new(url, &error)))
     }
 
     /// As [`Context::store_at`]; of one that cannot be opened every call says why.

@@ -11,12 +11,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::release::Tools;
 use crate::catalog;
 use crate::catalog::SetSummary;
 use crate::ids::{BackupId, DeploymentId, ShardName};
+use crate::manifest::MANIFEST;
 use crate::progress::Progress;
 use crate::retention::Rules;
 use crate::store::{SharedStore, StoreError};
@@ -81,42 +83,82 @@ pub struct Copied {
     pub ended: Option<CopyError>,
 }
 
-/// Copies whatever is [`due`], newest first, until nothing is.
-pub async fn bring_up_to_date(order: &Order<'_>, rules: &Rules, whose: &Whose) -> Copied {
+impl Copied {
+    /// Tells it where the backup `id` that was just made is not in the store that was read: what is not there is not due.
+    pub async fn miss(&mut self, id: BackupId, order: &Order<'_>) {
+        let size = order.from.size(&catalog::key(id, MANIFEST)).await;
+        if self.ended.is_none() && matches!(size, Err(StoreError::NotFound { .. })) {
+            let store = order.from.url();
+            self.ended = Some(CopyError::Gone { store, id });
+        }
+    }
+}
+
+/// Copies whatever is [`due`], newest first, until nothing is. No other than the first is begun after `no_later`: what is left goes with the next run.
+pub async fn bring_up_to_date(
+    order: &Order<'_>,
+    rules: &Rules,
+    whose: &Whose,
+    no_later: Option<Instant>,
+) -> Copied {
     let mut copied = Copied::default();
     // Each is tried once, whatever the other store says of it afterwards.
     let mut tried = BTreeSet::new();
     loop {
-        let next = match look(order, rules, whose, Timestamp::now()).await {
-            Ok(due) => due.into_iter().find(|id| !tried.contains(id)),
+        let mut fresh = match look(order, rules, whose, Timestamp::now()).await {
+            Ok(due) => due,
             Err(error) => {
                 copied.ended = Some(error.into());
                 return copied;
             }
         };
-        let Some(id) = next else { return copied };
-        tried.insert(id);
-        match copy_one(order, id).await {
-            Ok(Done::Copied) => {
-                tracing::info!(%id, store = order.to.url(), "copied");
-                copied.copied.push(id);
+        fresh.retain(|id| !tried.contains(id));
+        if fresh.is_empty() {
+            return copied;
+        }
+        for id in fresh {
+            if order.cancel.is_cancelled() {
+                let store = order.to.url();
+                copied.ended = Some(StoreError::Interrupted { store }.into());
+                return copied;
             }
-            // By another host meanwhile; or it is there, and no good.
-            Ok(Done::WasThere) => match look(order, rules, whose, Timestamp::now()).await {
-                Ok(due) if due.contains(&id) => {
-                    let store = order.to.url();
-                    copied.failed.push((id, CopyError::NotGood { store, id }));
+            if !tried.is_empty() && no_later.is_some_and(|limit| Instant::now() > limit) {
+                tracing::info!(
+                    store = order.to.url(),
+                    "the rest is copied with the next run, or by `freezeframe copy`"
+                );
+                return copied;
+            }
+            tried.insert(id);
+            match copy_one(order, id).await {
+                Ok(Done::Copied) => {
+                    tracing::info!(%id, store = order.to.url(), "copied");
+                    copied.copied.push(id);
                 }
-                _ => {}
-            },
-            Err(error) if error.copied_by().is_some() => {
-                copied.by_others = error.copied_by().map(ToString::to_string);
-                return copied;
-            }
-            Err(error) if error.is_of_one_backup() => copied.failed.push((id, error)),
-            Err(error) => {
-                copied.ended = Some(error);
-                return copied;
+                // By another host meanwhile; or it is there, and no good.
+                Ok(Done::WasThere) => match look(order, rules, whose, Timestamp::now()).await {
+                    Ok(due) if due.contains(&id) => {
+                        let store = order.to.url();
+                        copied.failed.push((id, CopyError::NotGood { store, id }));
+                    }
+                    _ => {}
+                },
+                Err(error) if error.is_pruned_meanwhile() => {
+                    tracing::info!(%id, "pruned before it was copied");
+                }
+                Err(error) if error.copied_by().is_some() => {
+                    tracing::warn!(
+                        store = order.to.url(),
+                        "{error}: what lacks after that goes with the next run"
+                    );
+                    copied.by_others = error.copied_by().map(ToString::to_string);
+                    return copied;
+                }
+                Err(error) if error.is_of_one_backup() => copied.failed.push((id, error)),
+                Err(error) => {
+                    copied.ended = Some(error);
+                    return copied;
+                }
             }
         }
     }

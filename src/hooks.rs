@@ -32,7 +32,7 @@ pub enum Moment {
     Before,
     /// When a backup was made.
     After,
-    /// When there is none, or something is left.
+    /// When there is none, or something is left, or it could not be copied.
     Failed,
     /// When all is given back.
     Finally,
@@ -58,7 +58,7 @@ pub struct Told<'a> {
     pub failure: Option<Reason>,
 }
 
-/// Why there is no backup.
+/// Why there is no backup, or no copy of it.
 #[derive(Debug, Serialize)]
 pub struct Reason {
     /// What happened.
@@ -153,7 +153,7 @@ pub async fn after(
     call(hook, told, exec).await
 }
 
-/// Tells the hook `failed` why there is no backup. That it fails as well is only told.
+/// Tells the hook `failed` why there is no backup, or no copy of it. That it fails as well is only told.
 pub async fn failed(why: &dyn Explain, hooks: &HooksConfig, exec: &SharedExec) {
     let Some(hook) = &hooks.failed else {
         return;

@@ -75,8 +75,8 @@ pub struct CopyStanding {
     pub store: StoreStanding,
     /// Backups of the series that are watched that it is to have and has not, newest first; none where one of the stores did not tell.
     pub lacking: Option<Vec<BackupId>>,
-    /// Copies that are damaged, oldest first.
-    pub damaged: Vec<BackupId>,
+    /// Copies of these series that are damaged, or of all where the first store did not tell, oldest first; none where this one did not.
+    pub damaged: Option<Vec<BackupId>>,
 }
 
 /// What a dead run left.
@@ -149,14 +149,16 @@ impl CopyStanding {
             let first: Vec<_> = first.sets.iter().filter(of_watched).cloned().collect();
             due(&first, &there.sets, &copy.rules, now)
         });
-        let damaged = copy.store.told.iter().flat_map(|told| {
-            let damaged = |set: &&SetSummary| set.state == SetState::Damaged;
-            told.sets.iter().filter(of_watched).filter(damaged)
+        let counts = |set: &&SetSummary| first.told.is_none() || of_watched(set);
+        let is_damaged = |set: &&SetSummary| set.state == SetState::Damaged;
+        let damaged = copy.store.told.as_ref().map(|told| {
+            let sets = told.sets.iter().filter(counts).filter(is_damaged);
+            sets.map(|set| set.id).collect()
         });
         Self {
             store: StoreStanding::of(&copy.store),
             lacking,
-            damaged: damaged.map(|set| set.id).collect(),
+            damaged,
         }
     }
 }

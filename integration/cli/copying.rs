@@ -158,6 +158,7 @@ file://DIR/other
   copied    mongo_backup-20260129_020000
   FAILED    mongo_backup-20260131_020000: rs0.tar.xz of mongo_backup-20260131_020000 in file://DIR/store is damaged: its bytes have another hash than the manifest says
             -> `freezeframe verify mongo_backup-20260131_020000` tells what else is; make a new backup, and see to the store's disks
+TIME  INFO what another run has begun stays set=mongo_backup-20260131_020000 other=0badcafe
 TIME  INFO copied id=mongo_backup-20260130_020000 store="file://DIR/other"
 TIME  INFO copied id=mongo_backup-20260129_020000 store="file://DIR/other"
 => 6
@@ -165,6 +166,7 @@ $ freezeframe list --store DIR/other
 BACKUP                        AGE  SIZE     LOCK      STATE       MEMBERS
 mongo_backup-20260129_020000  AGE  5.0 KiB  184.1 ms  unverified  rs0, rs1
 mongo_backup-20260130_020000  AGE  5.0 KiB  184.1 ms  unverified  rs0, rs1
+mongo_backup-20260131_020000  AGE  497 B    -         unfinished  rs0, rs1
 => 0
 $ freezeframe copy --to DIR/disk
 error: file://DIR/disk is no [[copy]] of the configuration, and nobody knows which backups are to be there
@@ -192,7 +194,7 @@ error: file://DIR/disk is no store of the configuration, and nobody knows what i
 $ freezeframe copy
 file://DIR/other
   FAILED    store "file://DIR/other": there is no such folder; create it, or mount the disk it is on
-            -> set [store] url to an existing folder, such as file:///var/backups/freezeframe, or to s3://bucket/prefix
+            -> the address of a store is that of a folder that exists, such as file:///var/backups/freezeframe, or s3://bucket/prefix: see [store] url and [[copy]] url
 => 2
 $ freezeframe prune --deployment 65b9a1f0c3d2e4f5a6b7c8d9 --yes
 file://DIR/store, deployment 65b9a1f0c3d2e4f5a6b7c8d9
@@ -205,7 +207,7 @@ stays: the newest 1, what is within 3 d of the newest (days and weeks of UTC)
 
 NOT DONE: store "file://DIR/other": there is no such folder; create it, or mount the disk it is on
 error: store "file://DIR/other": there is no such folder; create it, or mount the disk it is on
-  hint: set [store] url to an existing folder, such as file:///var/backups/freezeframe, or to s3://bucket/prefix
+  hint: the address of a store is that of a folder that exists, such as file:///var/backups/freezeframe, or s3://bucket/prefix: see [store] url and [[copy]] url
 => 2
 
 "#]]

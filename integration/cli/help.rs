@@ -37,7 +37,8 @@ Commands:
   restore   Restore a backup to a directory
   prune     Remove the backups that no rule of retention keeps, and tell why each of the others
             stays
-  copy      Copy backups to the stores of [[copy]]: those that are not there yet, or one
+  copy      Copy backups to the further stores of the configuration: those that are not there yet,
+            or one
   hold      Keep a backup from being pruned, whatever the rules say
   recover   Give back what a dead run left behind: locks, mounts, snapshots, volumes, unfinished
             uploads
@@ -110,7 +111,8 @@ Arguments:
 Options:
       --config <FILE>       Configuration file [env: FREEZEFRAME_CONFIG] [default:
                             /etc/freezeframe/freezeframe.toml]
-      --store <STORE>       The store to look into, configured or not [default: that of [store]]
+      --store <STORE>       The store to look into, configured or not [default: the first of the
+                            configuration]
       --json                Print data as JSON
       --to <DIR>            Directory to restore to; must be empty or absent. Copies of volumes are
                             mounted below it, at the paths that they had

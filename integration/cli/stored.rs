@@ -288,7 +288,7 @@ error: "monday" names no backup
         str![[r#"
 $ freezeframe list
 error: store "file://DIR/store": there is no such folder; create it, or mount the disk it is on
-  hint: set [store] url to an existing folder, such as file:///var/backups/freezeframe, or to s3://bucket/prefix
+  hint: the address of a store is that of a folder that exists, such as file:///var/backups/freezeframe, or s3://bucket/prefix: see [store] url and [[copy]] url
 => 2
 
 "#]]

@@ -145,8 +145,9 @@ this host
 file://DIR/store
   ALARM  store      does not tell what it holds: store "file://DIR/store": there is no
                     such folder; create it, or mount the disk it is on
-                    -> set [store] url to an existing folder, such as
-                       file:///var/backups/freezeframe, or to s3://bucket/prefix
+                    -> the address of a store is that of a folder that exists, such as
+                       file:///var/backups/freezeframe, or s3://bucket/prefix: see [store] url and
+                       [[copy]] url
 => 9
 
 "#]]

@@ -29,6 +29,8 @@ pub const PREFIX: &str = "lease-";
 /// The least time after which a lease that nobody released counts no more: longer than backups take, and far longer
 /// than clocks differ.
 const LEAST_TIME: Duration = Duration::from_secs(24 * 3600);
+/// The same of a lease under which a backup is copied.
+const LEAST_TIME_OF_COPIES: Duration = Duration::from_secs(3600);
 /// How long a backup waits for a prune, which ends soon; one whose host died counts for an hour.
 const PRUNE_IS_WAITED_FOR: Duration = Duration::from_secs(20 * 60);
 /// How often it looks whether the prune has ended.
@@ -353,9 +355,10 @@ async fn mark_released(store: &dyn Store, scope: &Scope, run: RunId) -> Result<(
 fn lease(run: RunId, expected: Duration, work: Work) -> Lease {
     let taken = Timestamp::now();
     let time = match work {
-        // Who takes it after that takes nothing from a prune that is still at work: it looks before every backup that goes.
+        // Who takes it after that takes nothing from who is still at work: a prune looks before every backup that goes, a copy before every object.
         Work::Prune => expected,
-        Work::Backup | Work::Copy | Work::Other => LEAST_TIME.max(expected.saturating_mul(4)),
+        Work::Copy => expected.max(LEAST_TIME_OF_COPIES),
+        Work::Backup | Work::Other => LEAST_TIME.max(expected.saturating_mul(4)),
     };
     let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
     Lease {

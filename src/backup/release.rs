@@ -218,7 +218,7 @@ async fn remove_failed_set(
     match catalog::read_intent(store, set).await {
         Ok(intent) if intent.run == run => {}
         Ok(intent) => {
-            tracing::warn!(%set, other = %intent.run, "the set belongs to another run and is left alone");
+            tracing::info!(%set, other = %intent.run, "what another run has begun stays");
             return Ok(discard_of_run(store, &folder, run).await?);
         }
         // Every other object of a set comes after its intent: without one there is nothing of ours, but for what we

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{self, ArchiveError, Method, PackOptions, SourceTree};
 use crate::backup::boundary::{self, Boundary, Step};
 use crate::backup::read_back::ReadBack;
-use crate::blocking::off_thread;
+use crate::blocking::{making_way, off_thread};
 use crate::catalog::{self, CatalogError, OTHER_BYTES};
 use crate::error::{Exit, Explain};
 use crate::ids::{BackupId, MemberAddr, ShardName};
@@ -207,15 +207,22 @@ impl Upload {
                     source,
                 })
             };
-            let packed = archive::pack(
-                &job.source,
-                &job.shard,
-                &options,
-                &mut sink,
-                &mut on_entry,
-                &meter,
-                &cancel,
-            );
+            let mut pack = || {
+                archive::pack(
+                    &job.source,
+                    &job.shard,
+                    &options,
+                    &mut sink,
+                    &mut on_entry,
+                    &meter,
+                    &cancel,
+                )
+            };
+            // A mongod that is held still waits for it; one that goes on comes first.
+            let packed = match job.source.live {
+                true => pack(),
+                false => making_way(pack),
+            };
             Boundary::Ended(Step::Archive).reach();
             match packed {
                 Ok(summary) => {

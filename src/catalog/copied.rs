@@ -21,7 +21,7 @@ pub enum Place {
     Free,
     /// The backup, or the whole copy of it.
     Whole,
-    /// What a copy left that was cut off.
+    /// A copy that was cut off: what is there of it is gone on with.
     Begun,
     /// Another backup, or one that nobody can tell from it.
     Others,
@@ -67,11 +67,14 @@ impl Documents {
         })
     }
 
-    /// Begins the copy in `store`.
+    /// Begins the copy in `store`, of which this is there.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn begin(&self, store: &dyn Store) -> Result<(), StoreError> {
+    pub async fn begin(&self, store: &dyn Store, place: Place) -> Result<(), StoreError> {
+        if place == Place::Begun {
+            return Ok(());
+        }
         let intent = key(self.manifest.id, INTENT);
         store.put(&intent, &self.intent).await.map(drop)
     }

@@ -259,6 +259,7 @@ pub(crate) fn summary() -> SetSummary {
         finished: Some(manifest.finished),
         took_us: Some(700_000_000),
         host: Some(manifest.host),
+        run: Some(manifest.run),
         snapshots: 0,
         copied_to: None,
         locked_until: None,

@@ -10,7 +10,7 @@ use super::verification::{Outcome, Verification, VerificationKind, read_verifica
 use super::{CatalogError, Recorded, missing_objects, read_intent, read_recorded};
 use crate::backup::journal::Owner;
 use crate::error::{Exit, Explain};
-use crate::ids::{BackupId, DeploymentId, MemberAddr, ShardName};
+use crate::ids::{BackupId, DeploymentId, MemberAddr, RunId, ShardName};
 use crate::manifest::Intent;
 use crate::store::{ObjectInfo, Store, StoreError};
 
@@ -34,6 +34,9 @@ pub struct SetSummary {
     pub took_us: Option<u64>,
     /// The host that made it, or was to.
     pub host: Option<String>,
+    /// The run that made it: two backups of one name are the same where this is.
+    #[serde(skip)]
+    pub run: Option<RunId>,
     /// Bytes of all objects in the set, finished or not.
     pub size: u64,
     /// Bytes of all files that were backed up, whatever became of them in archives.
@@ -225,6 +228,7 @@ fn blank(
         finished: None,
         took_us: None,
         host: None,
+        run: None,
         size: sum(objects.iter().map(|info| info.size)),
         data_size: None,
         snapshots: 0,
@@ -277,6 +281,7 @@ fn with_manifest(base: SetSummary, recorded: &Recorded, objects: &[ObjectInfo]) 
             finished: Some(manifest.finished),
             took_us: Some(took(manifest.started, manifest.finished)),
             host: Some(manifest.host.clone()),
+            run: Some(manifest.run),
             data_size: Some(sum(manifest
                 .members
                 .iter()
@@ -295,6 +300,7 @@ fn with_manifest(base: SetSummary, recorded: &Recorded, objects: &[ObjectInfo]) 
             finished: Some(manifest.finished),
             took_us: Some(took(manifest.started, manifest.finished)),
             host: Some(manifest.host.clone()),
+            run: Some(manifest.run),
             data_size: Some(sum(manifest.members.iter().map(|member| member.data_size))),
             snapshots: manifest.snapshots.volumes.len() as u64,
             copied_to: manifest.snapshots.copied().map(|one| one.place.region),
@@ -340,6 +346,7 @@ fn without_manifest(
         state,
         reason,
         host: intent.as_ref().map(|intent| intent.host.clone()),
+        run: intent.as_ref().map(|intent| intent.run),
         deployment: intent.as_ref().map(|intent| intent.deployment.id.clone()),
         members: intent.map_or_else(Vec::new, |intent| {
             intent

@@ -25,6 +25,7 @@ use crate::watch::last_run::LastRun;
 
 pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failure> {
     let (config, exec) = (&context.config, &context.tools.exec);
+    let copies = !arguments.no_copy;
     under_watch(async {
         let began = Timestamp::now();
         let made = make(&context, arguments).await;
@@ -38,14 +39,15 @@ pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
                 return Err(failure);
             }
         };
-        print(context.json, &made, || match &made {
+        let printed = print(context.json, &made, || match &made {
             Recorded::Archives(manifest) => render(manifest),
             Recorded::Snapshots(manifest) => render_snapshots(manifest),
-        })?;
-        if let Some(failure) = copy(&context, &made).await? {
+        });
+        if let Some(failure) = copy(&context, &made, copies).await {
             hooks::failed(&failure, &config.hooks, exec).await;
             return Err(failure.into());
         }
+        printed?;
         hooks::after(&made, &config.hooks, exec).await?;
         Ok(Exit::Done)
     })
@@ -53,24 +55,20 @@ pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
 }
 
 /// Copies what the stores of `[[copy]]` lack of these replica sets' backups. The backup itself is made, whatever becomes of that.
-async fn copy(context: &Context, made: &Recorded) -> Result<Option<NotCopied>, Failure> {
+async fn copy(context: &Context, made: &Recorded, wanted: bool) -> Option<NotCopied> {
     let Recorded::Archives(manifest) = made else {
-        return Ok(None);
+        return None;
     };
-    if context.config.copy.is_empty() {
-        return Ok(None);
+    if context.config.copy.is_empty() || !wanted {
+        return None;
     }
     let shards = manifest.members.iter().map(|one| one.shard.clone());
     let whose = Whose::Series(manifest.deployment.id.clone(), shards.collect());
-    let from = context.store()?;
-    let (targets, wanted) = (&context.config.copy, Wanted::Due(whose));
+    let from = context.store_or_closed(&context.config.store.url);
+    let (targets, wanted) = (&context.config.copy, Wanted::Made(manifest.id, whose));
     let reports = copy_to_all(context, &from, targets, &wanted).await;
     figures(&context.config).await;
-    Ok(NotCopied::of(
-        manifest.id,
-        &context.config.store.url,
-        &reports,
-    ))
+    NotCopied::of(manifest.id, &context.config.store.url, &reports)
 }
 
 async fn make(context: &Context, arguments: BackupArgs) -> Result<Recorded, Failure> {

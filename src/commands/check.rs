@@ -12,6 +12,8 @@ use crate::human;
 use crate::ids::RunId;
 use crate::store::Store;
 
+/// How long a store that backups are copied to is tried.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest line of text, in characters.
 const WIDTH: usize = 100;
 
@@ -22,7 +24,8 @@ pub async fn run(context: Context) -> Result<Exit, Failure> {
     let env = context.environment(store);
     let mut examination = examine(&env, RunId::random(), Aim::Backup).await?;
     for copy in &context.config.copy {
-        let store = context.store_or_closed(&copy.url);
+        let settings = context.stores.clone().impatient(PATIENCE);
+        let store = context.store_of_copies(copy, &settings);
         examination
             .findings
             .push(look_at_copies(store.as_ref()).await);

@@ -1,9 +1,11 @@
 //! `copy`: backups of one store into others.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde::Serialize;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::{Context, Failure, print};
 use crate::catalog;
@@ -36,12 +38,17 @@ pub async fn run(context: Context, arguments: CopyArgs) -> Result<Exit, Failure>
     .await
 }
 
+/// For how long after a backup older ones are begun to be copied that lack: the next night's is not to be missed for them.
+const CATCHING_UP: Duration = Duration::from_secs(4 * 3600);
+
 /// What is to be copied.
 pub(super) enum Wanted {
     /// This backup.
     One(BackupId),
     /// Whatever is due.
     Due(Whose),
+    /// The same after a backup, which is to be among it.
+    Made(BackupId, Whose),
 }
 
 /// Nobody knows where to.
@@ -96,7 +103,7 @@ fn targets(
     match (context.config.copy_at(asked), wanted) {
         (Some(copy), _) => Ok(vec![copy.clone()]),
         (None, Wanted::One(_)) => Ok(vec![CopyConfig::unconfigured(asked.clone())]),
-        (None, Wanted::Due(_)) => Err(Whither::NotConfigured(asked.clone())),
+        (None, Wanted::Due(_) | Wanted::Made(..)) => Err(Whither::NotConfigured(asked.clone())),
     }
 }
 
@@ -109,7 +116,7 @@ pub(super) async fn copy_to_all(
 ) -> Vec<Report> {
     let mut reports = Vec::new();
     for target in targets {
-        let to = context.store_or_closed(&target.url);
+        let to = context.store_of_copies(target, &context.stores);
         let order = Order {
             from,
             to: &to,
@@ -120,7 +127,13 @@ pub(super) async fn copy_to_all(
             cancel: &context.cancel,
         };
         let copied = match wanted {
-            Wanted::Due(whose) => bring_up_to_date(&order, &target.rules(), whose).await,
+            Wanted::Due(whose) => bring_up_to_date(&order, &target.rules(), whose, None).await,
+            Wanted::Made(id, whose) => {
+                let no_later = Some(Instant::now() + CATCHING_UP);
+                let mut copied = bring_up_to_date(&order, &target.rules(), whose, no_later).await;
+                copied.miss(*id, &order).await;
+                copied
+            }
             Wanted::One(id) => one(&order, *id).await,
         };
         reports.push(Report::new(to.url(), copied));
@@ -276,7 +289,11 @@ impl NotCopied {
             first: first.to_string(),
             troubles,
             hint: reports.iter().find_map(Report::todo),
-            exit: exit(reports.iter()),
+            // The backup is there; what the codes of backups that failed say is not true of it.
+            exit: match exit(reports.iter()) {
+                exit @ (Exit::StillHeld | Exit::Interrupted) => exit,
+                _ => Exit::Store,
+            },
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -35,6 +36,9 @@ pub async fn run(context: Context, arguments: PruneArgs) -> Result<Exit, Failure
     let now = Timestamp::now();
     let mut done = Vec::new();
     for place in &places {
+        if env.cancel.is_cancelled() {
+            break;
+        }
         let order = Order {
             store: &place.store,
             ours: &ours,
@@ -55,7 +59,10 @@ pub async fn run(context: Context, arguments: PruneArgs) -> Result<Exit, Failure
         let texts = printed.stores.iter().map(|report| report.render(now));
         texts.collect::<Vec<_>>().join("\n")
     })?;
-    let mut exit = Exit::Done;
+    let mut exit = match done.len() < places.len() {
+        true => Exit::Interrupted,
+        false => Exit::Done,
+    };
     for done in done {
         let this = done.ended?;
         if exit == Exit::Done {
@@ -64,6 +71,9 @@ pub async fn run(context: Context, arguments: PruneArgs) -> Result<Exit, Failure
     }
     Ok(exit)
 }
+
+/// How long a store that backups are copied to is tried.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A store that is pruned.
 struct Place {
@@ -76,10 +86,12 @@ impl Place {
     /// The configured ones, or the one that was asked for.
     fn all(context: &Context, asked: Option<&StoreUrl>) -> Result<Vec<Self>, NotConfigured> {
         let config = &context.config;
+        // Backups wait for a prune, which must not wait for a store that does not answer.
+        let settings = context.stores.clone().impatient(PATIENCE);
         let copies: Vec<(SharedStore, Rules)> = config
             .copy
             .iter()
-            .map(|copy| (context.store_or_closed(&copy.url), copy.rules()))
+            .map(|copy| (context.store_of_copies(copy, &settings), copy.rules()))
             .collect();
         let urls = config.copy.iter().map(|copy| &copy.url);
         let of_copies = copies.iter().map(|(store, rules)| Self {

@@ -56,11 +56,19 @@ impl Config {
             if known.contains(&&copy.url) {
                 return Some((
                     KEY,
-                    "two of the stores are the same",
+                    "two of the stores have the same address",
                     "write each store once: the first in [store], where backups are made, the others in [[copy]]",
                 ));
             }
             known.push(&copy.url);
+        }
+        let of_folder = |copy: &&CopyConfig| copy.s3.is_some() && !copy.url.is_s3();
+        if self.copy.iter().any(|copy| of_folder(&copy)) {
+            return Some((
+                "[copy.s3]",
+                "a store in a folder has no settings of S3",
+                "remove [copy.s3], or write the address of a bucket",
+            ));
         }
         self.copy.iter().find_map(|copy| {
             let s3 = copy.s3.as_ref().and_then(S3Config::contradiction);

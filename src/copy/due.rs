@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::catalog::SetSummary;
 use crate::catalog::summary::SetState;
-use crate::ids::{BackupId, DeploymentId, ShardName};
-use crate::retention::{Backup, Rules, Verdict, plan};
+use crate::ids::{BackupId, DeploymentId};
+use crate::retention::{Backup, Condition, Rules, Verdict, plan};
 
 /// The backups of archives in the first store that the other one lacks and its `rules` would keep, newest first: what the next prune would remove there is not
 /// sent on its way. Those that are in EBS snapshots have copies of their own kind.
@@ -23,10 +23,11 @@ pub fn due(
         .filter(|set| set.state == SetState::Complete && set.snapshots == 0)
         .filter(lacks)
         .map(|set| Backup {
-            // Who has it in the first store has it there alone.
+            // Who has it in the first store has it there alone, and who has verified it, too.
             held: false,
             read: false,
             locked: false,
+            condition: Condition::Good { verified: false },
             ..Backup::of(set, now)
         })
         .collect();
@@ -61,12 +62,5 @@ pub fn due(
 
 /// Whether `there` is a good copy of `set`, and not another backup of the same name.
 fn is_there(there: &SetSummary, set: &SetSummary) -> bool {
-    there.id == set.id
-        && there.state == SetState::Complete
-        && there.deployment == set.deployment
-        && shards(there) == shards(set)
-}
-
-fn shards(set: &SetSummary) -> BTreeSet<&ShardName> {
-    set.members.iter().map(|one| &one.shard).collect()
+    there.id == set.id && there.run == set.run && there.state == SetState::Complete
 }

@@ -17,6 +17,9 @@ pub enum CopyError {
     /// One of the stores failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store that is read failed under one of the backup's objects.
+    #[error("what is to be copied cannot be read: {0}")]
+    Source(StoreError),
     /// The backup cannot be read, or its copy not be written.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -49,6 +52,14 @@ pub enum CopyError {
         /// The name.
         id: BackupId,
     },
+    /// The backup that was just made is not where it was made.
+    #[error("{store} does not hold {id} any more, which was just made there")]
+    Gone {
+        /// The store that was to be read.
+        store: String,
+        /// The backup.
+        id: BackupId,
+    },
     /// What is there is of no use.
     #[error("{store} holds a copy of {id} that is not good")]
     NotGood {
@@ -78,9 +89,18 @@ impl CopyError {
         }
     }
 
+    /// Whether the backup went while it was on its way: then nothing lacks.
+    pub fn is_pruned_meanwhile(&self) -> bool {
+        matches!(
+            self,
+            Self::Catalog(CatalogError::NoSuchSet { .. } | CatalogError::Unfinished { .. })
+        )
+    }
+
     /// Whether it says something of this backup alone, so that others may do better.
     pub fn is_of_one_backup(&self) -> bool {
         match self {
+            Self::Source(error) => error.exit() != Exit::Interrupted,
             Self::Damaged { .. }
             | Self::NameTaken { .. }
             | Self::NotGood { .. }
@@ -94,7 +114,7 @@ impl CopyError {
 impl Explain for CopyError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Store(error) => error.hint(),
+            Self::Store(error) | Self::Source(error) => error.hint(),
             Self::Catalog(error) => error.hint(),
             Self::Lease(error) => error.hint(),
             Self::Journal(error) => error.hint(),
@@ -105,6 +125,9 @@ impl Explain for CopyError {
             Self::NameTaken { .. } => Some(
                 "hosts that make backups in stores of their own need places of their own for the copies, such as s3://bucket/host: see [[copy]] url".into(),
             ),
+            Self::Gone { .. } => Some(
+                "a store that the hook `before` mounts has to stay mounted until the hooks `after` and `failed`: `finally` is too early where backups are copied".into(),
+            ),
             Self::NotGood { store, id } => Some(format!(
                 "`freezeframe list --store {store}` tells why; delete {id}/ there, and it is copied anew"
             )),
@@ -114,13 +137,15 @@ impl Explain for CopyError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Store(error) => error.exit(),
+            Self::Store(error) | Self::Source(error) => error.exit(),
             Self::Catalog(error) => error.exit(),
+            // There is the backup all the same.
+            Self::Lease(LeaseError::Lost { .. }) => Exit::Store,
             Self::Lease(error) => error.exit(),
             Self::Journal(error) => error.exit(),
             Self::Upload(error) => error.exit(),
             Self::Damaged { .. } | Self::NotGood { .. } => Exit::Damaged,
-            Self::NameTaken { .. } => Exit::Store,
+            Self::NameTaken { .. } | Self::Gone { .. } => Exit::Store,
             Self::StillHeld { .. } => Exit::StillHeld,
         }
     }

@@ -13,6 +13,7 @@ use crate::backup::plan_lease;
 use crate::backup::read_back::ReadBack;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
+use crate::backup::upload::UploadError;
 use crate::blocking::off_thread;
 use crate::catalog;
 use crate::catalog::copied::{Documents, Place};
@@ -27,7 +28,7 @@ use crate::store::{SharedStore, StoreError, Stored};
 /// Bytes moved at once.
 const CHUNK: usize = 1 << 20;
 /// Bytes a second that a copy is expected to make at the least.
-const SLOWEST: u64 = 4 << 20;
+const SLOWEST: u64 = 8 << 20;
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,15 +57,23 @@ pub async fn copy_one(order: &Order<'_>, id: BackupId) -> Result<Done, CopyError
 async fn journaled(order: &Order<'_>, id: BackupId) -> Result<Done, CopyError> {
     let mut run = Run::begin(order.state_dir, COPY)?;
     let copied = under_lease(&mut run, order, id).await;
-    let left = run.finish(order.tools).await?;
+    let left = run.finish(order.tools).await;
     if copied.is_err()
         && let Err(error) = order.to.give_up_open().await
     {
         tracing::warn!(%error, "an unfinished upload may stay in the store; a lifecycle rule for incomplete uploads ends it");
     }
-    match left.into_iter().next() {
-        None => copied,
-        Some(left) => Err(CopyError::StillHeld {
+    let left = match (left, copied) {
+        (Ok(left), copied) => (left.into_iter().next(), copied),
+        (Err(journal), Ok(_)) => return Err(journal.into()),
+        (Err(journal), Err(error)) => {
+            tracing::error!(%journal, "the run journal stays");
+            return Err(error);
+        }
+    };
+    match left {
+        (None, copied) => copied,
+        (Some(left), copied) => Err(CopyError::StillHeld {
             error: left.error,
             besides: copied.err().map(Box::new),
         }),
@@ -74,23 +83,19 @@ async fn journaled(order: &Order<'_>, id: BackupId) -> Result<Done, CopyError> {
 async fn under_lease(run: &mut Run, order: &Order<'_>, id: BackupId) -> Result<Done, CopyError> {
     let documents = Documents::read(order.from.as_ref(), id).await?;
     let manifest = &documents.manifest;
-    // What is half written when we are killed can be told from what other hosts write there: leases by this run, the set by the one that made it.
-    let of = |run| order.to.of_run(run).unwrap_or_else(|| order.to.clone());
-    let (to, leases) = (of(manifest.run), of(run.id()));
+    // What is half written when we are killed can be told from what other hosts write there.
+    let to = order
+        .to
+        .of_run(run.id())
+        .unwrap_or_else(|| order.to.clone());
     let bytes: u64 = manifest.objects().map(|(_, size)| size).sum();
     for scope in scopes(manifest) {
-        plan_lease(run, &scope, leases.as_ref())?;
-        let expected = Duration::from_secs(bytes / SLOWEST);
-        lease::take_after_prune(
-            leases.as_ref(),
-            &scope,
-            (run.id(), Work::Copy),
-            expected,
-            order.cancel,
-        )
-        .await?;
+        plan_lease(run, &scope, to.as_ref())?;
+        let (work, expected) = ((run.id(), Work::Copy), Duration::from_secs(bytes / SLOWEST));
+        lease::take_after_prune(to.as_ref(), &scope, work, expected, order.cancel).await?;
     }
-    match documents.place(to.as_ref()).await? {
+    let place = documents.place(to.as_ref()).await?;
+    match place {
         Place::Whole => return Ok(Done::WasThere),
         Place::Others => {
             let store = to.url();
@@ -98,30 +103,23 @@ async fn under_lease(run: &mut Run, order: &Order<'_>, id: BackupId) -> Result<D
         }
         Place::Begun | Place::Free => {}
     }
-    let left = Resource::Upload {
+    // By our own run, which the intent does not name: whole objects stay when it is given back, for the next copy to go on with, and whatever another host wrote.
+    let copying = run.plan_one(Resource::Upload {
         store: to.url(),
         server: to.server(),
         set: id,
-        run: manifest.run,
-    };
-    // Nobody is at it: whoever was would have the lease.
-    let begun = run.plan_one(left.clone())?;
-    if let Some(unreleased) = run.release(&begun, order.tools).await?.into_iter().next() {
-        return Err(CopyError::StillHeld {
-            error: unreleased.error,
-            besides: None,
-        });
-    }
-    let copying = run.plan_one(left)?;
-    documents.begin(to.as_ref()).await?;
-    let read_back = ReadBack {
-        wanted: order.read_back,
-        progress: order.progress,
-        cancel: order.cancel,
-    };
-    for (object, _, hash) in manifest.hashed_objects() {
+        run: run.id(),
+    })?;
+    documents.begin(to.as_ref(), place).await?;
+    for (object, size, hash) in manifest.hashed_objects() {
+        for scope in scopes(manifest) {
+            lease::still_ours(order.to.as_ref(), &scope, run.id()).await?;
+        }
+        if place == Place::Begun && is_there(order, &to, id, (object, size, hash)).await? {
+            continue;
+        }
         let stored = copy_object(order, &to, id, (object, hash)).await?;
-        read_back
+        read_back(order)
             .prove(&to, id, object, hash, stored.proven)
             .await?;
     }
@@ -133,6 +131,43 @@ async fn under_lease(run: &mut Run, order: &Order<'_>, id: BackupId) -> Result<D
         tracing::warn!(%error, "the journal does not know yet that the copy is complete");
     }
     Ok(Done::Copied)
+}
+
+fn read_back<'a>(order: &Order<'a>) -> ReadBack<'a> {
+    ReadBack {
+        wanted: order.read_back,
+        progress: order.progress,
+        cancel: order.cancel,
+    }
+}
+
+/// Whether a copy that was cut off has left this object, whole. One that is not what it should be goes.
+async fn is_there(
+    order: &Order<'_>,
+    to: &SharedStore,
+    id: BackupId,
+    (object, size, hash): (&str, u64, Hash),
+) -> Result<bool, CopyError> {
+    let key = catalog::key(id, object);
+    let proven = match to.size(&key).await {
+        Err(StoreError::NotFound { .. }) => return Ok(false),
+        Err(error) => return Err(error.into()),
+        Ok(found) if found != size => None,
+        Ok(_) => match read_back(order).prove(to, id, object, hash, false).await {
+            Err(UploadError::OtherBytes { .. }) => None,
+            proven => Some(proven?),
+        },
+    };
+    if proven.is_none() {
+        match to.delete(&key).await {
+            Err(error) if error.is_denial() => {
+                let store = to.url();
+                return Err(CopyError::NotGood { store, id });
+            }
+            deleted => deleted?,
+        }
+    }
+    Ok(proven.is_some())
 }
 
 fn scopes(manifest: &Manifest) -> impl Iterator<Item = Scope> {
@@ -150,7 +185,8 @@ async fn copy_object(
     (object, hash): (&str, Hash),
 ) -> Result<Stored, CopyError> {
     let key = catalog::key(id, object);
-    let source = StoredObject::open(order.from, &key).await?;
+    let source = StoredObject::open(order.from, &key).await;
+    let source = source.map_err(CopyError::Source)?;
     let meter = Meter::expecting(source.size());
     let writer = to.create(&key, Some(source.size())).await?;
     let sink = BlockingSink::new(writer, Handle::current());
@@ -162,6 +198,7 @@ async fn copy_object(
     match moved {
         Ok(stored) => Ok(stored),
         Err(Moved::Store(error)) => Err(error.into()),
+        Err(Moved::Source(error)) => Err(CopyError::Source(error)),
         Err(Moved::Thread(source)) => Err(StoreError::Io {
             action: "copy",
             store: order.from.url(),
@@ -184,6 +221,8 @@ async fn copy_object(
 /// Why an object did not get there.
 enum Moved {
     Store(StoreError),
+    /// The store that is read.
+    Source(StoreError),
     /// No store's: one of our own threads.
     Thread(io::Error),
     Interrupted,
@@ -222,17 +261,22 @@ fn pump(
 ) -> Result<Hash, Moved> {
     let (mut reader, mut hasher) = (source.reader(), blake3::Hasher::new());
     let mut buffer = vec![0; CHUNK];
-    let failed = |error| StoreError::from_io(error).map_or_else(Moved::Thread, Moved::Store);
+    let failed = |error, by: fn(StoreError) -> Moved| {
+        StoreError::from_io(error).map_or_else(Moved::Thread, by)
+    };
     loop {
         if cancel.is_cancelled() {
             return Err(Moved::Interrupted);
         }
-        let read = reader.read(&mut buffer).map_err(failed)?;
+        let read = reader
+            .read(&mut buffer)
+            .map_err(|error| failed(error, Moved::Source))?;
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
             return Ok(Hash::from(hasher.finalize()));
         };
         hasher.update(bytes);
-        sink.write_all(bytes).map_err(failed)?;
+        sink.write_all(bytes)
+            .map_err(|error| failed(error, Moved::Store))?;
         meter.advance(read as u64);
     }
 }

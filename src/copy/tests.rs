@@ -2,12 +2,15 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::catalog::summary::SetState;
+use crate::catalog::summary::{SetState, Verdict, VerificationState};
 use crate::catalog::{key, sample};
 use crate::config::{Period, RetentionConfig};
 use crate::manifest::INTENT;
 use crate::progress::Silent;
+use crate::retention::{Backup, plan};
 use crate::store::ObjectInfo;
 use crate::store::fault::{Call, Fault, FaultStore};
 
@@ -95,13 +98,13 @@ async fn whatever_fails_there_is_a_whole_copy_or_none_and_the_next_try_makes_it(
             let copied = stores.copy(&stores.first, &to).await;
             let sets = catalog::list(stores.other.as_ref()).await.unwrap();
             let states: Vec<_> = sets.iter().map(|set| set.state).collect();
-            let wanted = match &copied {
-                Ok(_) => vec![SetState::Complete],
+            let complete = states == [SetState::Complete];
+            match &copied {
+                Ok(_) => assert!(complete, "{call:?} {nth}: {states:?}"),
                 // The manifest may have come before the failure that was told.
-                Err(CopyError::Catalog(_)) if !states.is_empty() => vec![SetState::Complete],
-                Err(_) => vec![],
-            };
-            assert_eq!(states, wanted, "{call:?} {nth}: {copied:?}");
+                Err(CopyError::Catalog(_)) => {}
+                Err(error) => assert!(!complete, "{call:?} {nth}: {error}"),
+            }
             failed += u32::from(copied.is_err());
             stores.copy(&stores.first, &stores.other).await.unwrap();
             assert_eq!(content(&stores.other).await, content(&stores.first).await);
@@ -128,7 +131,11 @@ async fn bytes_that_are_not_those_of_the_manifest_are_no_copy() {
         matches!(&error, CopyError::Damaged { object, .. } if object == "rs1.tar.xz"),
         "{error}"
     );
-    assert_eq!(content(&stores.other).await, []);
+    let sets = catalog::list(stores.other.as_ref()).await.unwrap();
+    assert_eq!(sets[0].state, SetState::Unfinished);
+    // The same bytes once more, and the rest.
+    stores.copy(&stores.first, &stores.other).await.unwrap();
+    assert_eq!(content(&stores.other).await, content(&stores.first).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,26 +175,26 @@ async fn a_store_is_brought_up_to_date_once_and_a_copy_that_is_no_good_is_told_o
         progress: &Silent,
         cancel: &stores.cancel,
     };
-    let copied = bring_up_to_date(&order, &rules, &Whose::Everybodys).await;
+    let copied = bring_up_to_date(&order, &rules, &Whose::Everybodys, None).await;
     assert_eq!(copied.copied, [sample::id()]);
     assert!(
         copied.failed.is_empty() && copied.ended.is_none(),
         "{copied:?}"
     );
-    let copied = bring_up_to_date(&order, &rules, &Whose::Everybodys).await;
+    let copied = bring_up_to_date(&order, &rules, &Whose::Everybodys, None).await;
     assert!(
         copied.copied.is_empty() && copied.failed.is_empty(),
         "{copied:?}"
     );
     let archive = key(sample::id(), "rs0.tar.xz");
     stores.other.delete(&archive).await.unwrap();
-    let copied = bring_up_to_date(&order, &rules, &Whose::Everybodys).await;
+    let copied = bring_up_to_date(&order, &rules, &Whose::Everybodys, None).await;
     let [(id, CopyError::NotGood { .. })] = copied.failed.as_slice() else {
         panic!("{copied:?}");
     };
     assert_eq!(*id, sample::id());
     let theirs = Whose::Series("0123456789abcdef01234567".parse().unwrap(), BTreeSet::new());
-    let copied = bring_up_to_date(&order, &rules, &theirs).await;
+    let copied = bring_up_to_date(&order, &rules, &theirs, None).await;
     assert!(copied.failed.is_empty(), "{copied:?}");
 }
 
@@ -259,8 +266,128 @@ fn only_good_ones_are_due_and_only_good_copies_count() {
     }
     // Another backup of the same name.
     let others = SetSummary {
-        members: set(31).members.into_iter().take(1).collect(),
+        run: Some("deadbeef".parse().unwrap()),
         ..set(31)
     };
     assert_eq!(days(due(&first, &[others, set(30)], &rules(30), now)), [31]);
+}
+
+/// What may happen to two stores.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// A backup is made, so many hours after the one before.
+    Backup(u32),
+    /// The oldest or the newest of what is due is copied, and then something fails.
+    CopyOne(bool),
+    /// Everything that is due is copied.
+    Copy,
+    PruneFirst,
+    PruneOther,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (1u32..60).prop_map(Event::Backup),
+        2 => any::<bool>().prop_map(Event::CopyOne),
+        1 => Just(Event::Copy),
+        2 => Just(Event::PruneFirst),
+        2 => Just(Event::PruneOther),
+    ]
+}
+
+fn any_rules() -> impl Strategy<Value = Rules> {
+    let counts = (1u32..4, 0u32..4, 0u32..4, 0u32..3);
+    (counts, 1u64..200).prop_map(|((keep_last, daily, weekly, monthly), hours)| Rules {
+        keep_last,
+        keep_within: Period(Duration::from_secs(hours * 3600)),
+        daily,
+        weekly,
+        monthly,
+        ..rules(1)
+    })
+}
+
+/// The ids of what `rules` keep of `sets` at `now`, but for those that are awaited elsewhere.
+fn kept(
+    sets: &[SetSummary],
+    rules: &Rules,
+    awaited: &[BackupId],
+    now: Timestamp,
+) -> BTreeSet<BackupId> {
+    let backups = sets.iter().map(|set| Backup {
+        awaits_copy: awaited.contains(&set.id),
+        ..Backup::of(set, now)
+    });
+    let ours = sample::summary().deployment.unwrap();
+    let dropped: BTreeSet<_> = plan(backups.collect(), &ours, rules, now)
+        .dropped()
+        .map(|(backup, _)| backup.id)
+        .collect();
+    let ids = sets.iter().map(|set| set.id);
+    ids.filter(|id| !dropped.contains(id)).collect()
+}
+
+/// A set that nobody has verified.
+fn unverified(set: &SetSummary) -> SetSummary {
+    SetSummary {
+        verification: VerificationState {
+            verdict: Verdict::Unverified,
+            last: None,
+            proven: None,
+            unreadable: 0,
+        },
+        ..set.clone()
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_a_store_is_to_keep_is_lost_whatever_is_copied_or_fails_or_is_pruned(
+        events in prop::collection::vec(event(), 1..80),
+        here in any_rules(),
+        there in any_rules(),
+    ) {
+        let mut now: Timestamp = "2026-01-01T00:30:00Z".parse().unwrap();
+        let (mut made, mut first, mut other) = (Vec::new(), Vec::new(), Vec::new());
+        for event in events {
+            match event {
+                Event::Backup(hours) => {
+                    now = now.checked_add(jiff::SignedDuration::from_hours(hours.into())).unwrap();
+                    let id = BackupId::at(now);
+                    let set = SetSummary { id, started: id.started(), ..sample::summary() };
+                    made.push(set.clone());
+                    first.push(set);
+                }
+                // Whoever verified it has verified it in the first store.
+                Event::CopyOne(newest) => {
+                    let due = due(&first, &other, &there, now);
+                    let one = if newest { due.first() } else { due.last() };
+                    other.extend(first.iter().filter(|set| Some(&set.id) == one).map(unverified));
+                }
+                Event::Copy => {
+                    let due = due(&first, &other, &there, now);
+                    other.extend(first.iter().filter(|set| due.contains(&set.id)).map(unverified));
+                    let stays = kept(&other, &there, &[], now);
+                    prop_assert!(due.iter().all(|id| stays.contains(id)), "copied for nothing");
+                }
+                Event::PruneFirst => {
+                    let awaited = due(&first, &other, &there, now);
+                    let stays = kept(&first, &here, &awaited, now);
+                    first.retain(|set: &SetSummary| stays.contains(&set.id));
+                }
+                Event::PruneOther => {
+                    let stays = kept(&other, &there, &[], now);
+                    other.retain(|set| stays.contains(&set.id));
+                }
+            }
+            let has = |store: &[SetSummary], id| store.iter().any(|set| set.id == id);
+            if let Some(newest) = made.last() {
+                prop_assert!(has(&first, newest.id), "the newest is gone");
+            }
+            // What one store would keep that had had every backup.
+            for id in kept(&made, &there, &[], now) {
+                prop_assert!(has(&first, id) || has(&other, id), "{id} is in neither");
+            }
+        }
+    }
 }

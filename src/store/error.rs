@@ -164,7 +164,7 @@ impl Explain for StoreError {
             }
             Self::NotFound { .. } => Some("`freezeframe list` shows what the store holds".into()),
             Self::InvalidUrl { .. } => Some(
-                "set [store] url to an existing folder, such as file:///var/backups/freezeframe, or to s3://bucket/prefix"
+                "the address of a store is that of a folder that exists, such as file:///var/backups/freezeframe, or s3://bucket/prefix: see [store] url and [[copy]] url"
                     .into(),
             ),
             Self::Truncated { .. } => {

@@ -249,7 +249,7 @@ fn copies(page: &mut Page, all: &[CopyStanding]) {
     each(
         "copy_damaged_backups",
         "How many of the copies are damaged.",
-        &|copy| Some(copy.damaged.len() as f64),
+        &|copy| Some(copy.damaged.as_ref()?.len() as f64),
     );
 }
 

@@ -138,9 +138,9 @@ pub fn judge(standing: &Standing, limits: &WatchConfig) -> Vec<Checked> {
         if let Some(lacking) = &copy.lacking {
             all.push(copied(lacking, standing, limits).of(url, Check::Copy));
         }
-        if !copy.damaged.is_empty() {
+        if let Some(damaged) = copy.damaged.as_ref().filter(|all| !all.is_empty()) {
             let damaged = alarm(
-                format!("{} damaged: {}", copy.damaged.len(), names(&copy.damaged)),
+                format!("{} damaged: {}", damaged.len(), names(damaged)),
                 format!(
                     "`freezeframe list --store {url}` tells why; delete them there, and `freezeframe copy` copies them anew"
                 ),

@@ -223,7 +223,7 @@ const EXAMPLES: [(&str, &str, &str); 30] = [
     (
         "copy",
         "freezeframe copy",
-        "Copy to the stores of [[copy]] what they lack.",
+        "Copy to the further stores what they lack.",
     ),
     (
         "copy",
