@@ -142,7 +142,7 @@ impl fmt::Display for SnapshotSize {
 written_as_string!(SnapshotSize);
 
 /// A store's address; checked for form here, opened elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreUrl(String);
 
 impl StoreUrl {
