@@ -1,8 +1,9 @@
 //! A backup, from the first look to the manifest.
 //!
-//! Each step is a module of its name: [`preflight`], [`window`], [`picture`], [`upload`]. What is acquired on the way is
+//! Each step is a module of its name: [`preflight`], `set`, [`picture`], [`window`], `archive`, [`upload`]. What is acquired on the way is
 //! in the run's [`journal`] before it is acquired, and [`release`] gives it back in every outcome.
 
+pub(crate) mod archive;
 pub mod boundary;
 pub mod contents;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod release;
 pub mod resource;
 pub mod run;
 mod safekeeping;
+pub(crate) mod set;
 pub mod timeline;
 pub mod upload;
 pub mod volumes;
@@ -26,29 +28,23 @@ pub mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Recorded;
 use crate::config::Config;
 use crate::hooks;
 use crate::human;
-use crate::ids::BackupId;
-use crate::manifest::{Intent, Manifest};
-use crate::progress::{Meter, Progress};
-use crate::store::{SharedStore, Store};
-use contents::{Contents, Subject, View};
+use crate::manifest::Manifest;
+use crate::progress::Progress;
+use crate::store::SharedStore;
+use archive::{archive_live, archive_pictures};
 pub use error::BackupError;
-use journal::{Entry, JournalError};
-use lease::{Scope, Work};
 use picture::Pictures;
 use plan::{PicturePlan, Plan, PlannedPicture};
 use preflight::examine::Aim;
-use read_back::ReadBack;
 use release::Tools;
-use resource::Resource;
 use run::Run;
-use upload::{Job, Upload, UploadError};
+use set::{begin, publish};
 use window::{Closed, Locking, Terms};
 
 /// What a backup's run journal says it does.
@@ -68,11 +64,27 @@ pub struct Environment {
     pub cancel: CancellationToken,
 }
 
+/// A backup that was made.
+#[derive(Debug)]
+pub struct Made {
+    /// What its manifest says.
+    pub recorded: Recorded,
+    /// What of its protection is not as it was to be, such as locks on snapshots. It is a backup all the same.
+    pub amiss: Vec<String>,
+}
+
+impl From<Recorded> for Made {
+    fn from(recorded: Recorded) -> Self {
+        let amiss = Vec::new();
+        Self { recorded, amiss }
+    }
+}
+
 /// Backs up every member that the configuration names, or the host holds.
 ///
 /// # Errors
 /// [`BackupError`]; there is no backup then, and nothing is held, unless it is [`BackupError::StillHeld`].
-pub async fn backup(env: &Environment) -> Result<Recorded, BackupError> {
+pub async fn backup(env: &Environment) -> Result<Made, BackupError> {
     in_run(env, async |run| make(run, env).await).await
 }
 
@@ -113,7 +125,7 @@ pub(crate) async fn conclude<T>(
     }
 }
 
-async fn make(run: &mut Run, env: &Environment) -> Result<Recorded, BackupError> {
+async fn make(run: &mut Run, env: &Environment) -> Result<Made, BackupError> {
     let examined = preflight::examine(env, run.id(), Aim::Backup).await?;
     for finding in examined.left_lying() {
         tracing::warn!("{}", finding.sentence());
@@ -127,17 +139,14 @@ async fn make(run: &mut Run, env: &Environment) -> Result<Recorded, BackupError>
         human::duration(plan.expected)
     );
     match &plan.picture {
-        PicturePlan::Volumes(planned) => {
-            let made = volumes::backup(run, &plan, planned, env).await?;
-            Ok(Recorded::Snapshots(made))
-        }
+        PicturePlan::Volumes(planned) => volumes::backup(run, &plan, planned, env).await,
         PicturePlan::Snapshots(planned) => {
             let made = archive_all(run, &plan, Some(planned), env).await?;
-            Ok(Recorded::Archives(made))
+            Ok(Recorded::Archives(made).into())
         }
         PicturePlan::Hold => {
             let made = archive_all(run, &plan, None, env).await?;
-            Ok(Recorded::Archives(made))
+            Ok(Recorded::Archives(made).into())
         }
     }
 }
@@ -171,114 +180,6 @@ async fn archive_all(
         .split(),
     };
     publish(run, &contents, &closed, (&uploading, upload), env).await
-}
-
-/// Takes the leases and begins the set, which is named by the moment `of` which its data is; by now without it.
-pub(crate) async fn begin(
-    run: &mut Run,
-    contents: &Contents,
-    expected: Duration,
-    of: Option<Timestamp>,
-    env: &Environment,
-) -> Result<(Vec<Entry>, Upload), BackupError> {
-    // What is half written when we are killed can be told from what other hosts write there.
-    let store = env.store.of_run(run.id());
-    let store = store.unwrap_or_else(|| env.store.clone());
-    take_leases(run, contents, expected, store.as_ref(), &env.cancel).await?;
-    tracing::debug!("took the lease on {}", contents.deployment.id);
-    let id = run.id();
-    begin_set(run, &store, of, |set| contents.intent(id, set)).await
-}
-
-/// Proves what was uploaded and makes the set a backup.
-pub(crate) async fn publish(
-    run: &mut Run,
-    contents: &Contents,
-    closed: &Closed<()>,
-    (uploading, upload): (&[Entry], Upload),
-    env: &Environment,
-) -> Result<Manifest, BackupError> {
-    let read_back = ReadBack {
-        wanted: env.config.store.read_back,
-        progress: env.progress.as_ref(),
-        cancel: &env.cancel,
-    };
-    let proven = upload.prove(&read_back).await?;
-    for scope in contents.scopes() {
-        lease::still_ours(env.store.as_ref(), &scope, run.id()).await?;
-    }
-    let manifest = proven
-        .publish(|intent, archives, files| contents.manifest(intent, closed, archives, files))
-        .await?;
-    tracing::debug!("wrote the manifest of {}", manifest.id);
-    // The backup is made. A journal that cannot say so is told of when the run ends.
-    if let Err(error) = run.settled(uploading) {
-        tracing::warn!(%error, "the journal does not know yet that the backup is complete");
-    }
-    Ok(manifest)
-}
-
-/// Takes the lease on each replica set of `contents`.
-///
-/// # Errors
-/// [`BackupError`]: of the journal, or of the lease.
-pub(crate) async fn take_leases(
-    run: &mut Run,
-    contents: &Contents,
-    expected: Duration,
-    store: &dyn Store,
-    cancel: &CancellationToken,
-) -> Result<(), BackupError> {
-    for scope in contents.scopes() {
-        plan_lease(run, &scope, store)?;
-        lease::take_after_prune(store, &scope, (run.id(), Work::Backup), expected, cancel).await?;
-    }
-    Ok(())
-}
-
-/// Writes down that the lease on `scope` is going to be taken.
-///
-/// # Errors
-/// [`JournalError`].
-pub(crate) fn plan_lease(
-    run: &mut Run,
-    scope: &Scope,
-    store: &dyn Store,
-) -> Result<(), JournalError> {
-    run.plan_one(Resource::Lease {
-        store: store.url(),
-        server: store.server(),
-        scope: scope.clone(),
-        run: run.id(),
-    })?;
-    Ok(())
-}
-
-/// Begins the set of the first second that no other host begins one in: those that back up other shards may begin at
-/// the same time.
-async fn begin_set(
-    run: &mut Run,
-    store: &SharedStore,
-    mut of: Option<Timestamp>,
-    intent: impl Fn(BackupId) -> Intent,
-) -> Result<(Vec<Entry>, Upload), BackupError> {
-    loop {
-        let intent = intent(upload::free_name(store.as_ref(), of).await?);
-        let uploading = run.plan_one(Resource::Upload {
-            store: store.url(),
-            server: store.server(),
-            set: intent.id,
-            run: run.id(),
-        })?;
-        match Upload::begin(store.clone(), intent).await {
-            Err(UploadError::SetTaken { id }) => {
-                tracing::debug!(%id, "another host has begun it");
-                of = of.map(upload::next_second);
-                run.settled(&uploading)?;
-            }
-            begun => return Ok((uploading, begun?)),
-        }
-    }
 }
 
 /// Opens the window over the plan's members for `work`.
@@ -322,87 +223,3 @@ where
     });
     Ok(closed)
 }
-
-/// Archives each member from its mounted snapshots, which go as soon as nobody needs them any more: the store may have much to do
-/// with the archives yet, and nobody waits for that with a snapshot in hand.
-pub(crate) async fn archive_pictures(
-    run: &mut Run,
-    contents: &Contents,
-    pictures: &mut Pictures,
-    mut upload: Upload,
-    env: &Environment,
-) -> Result<Upload, BackupError> {
-    for (index, member) in contents.members.iter().enumerate() {
-        let archived = match pictures.view(run, member.devices(), env).await {
-            Ok(view) => archive_member(member, &view, upload, env, pictures.overflowed()).await,
-            Err(error) => Err(error.into()),
-        };
-        upload = match archived {
-            Ok(upload) => upload,
-            // That a snapshot overflowed tells more than that it cannot be read, or that the archive was cancelled.
-            Err(error) => return Err(pictures.failure().await.map_or(error, BackupError::from)),
-        };
-        let later = contents.members.get(index + 1..).unwrap_or_default();
-        let needed = later.iter().flat_map(Subject::devices).collect();
-        pictures.keep_only(&needed, run, &env.tools).await?;
-    }
-    Ok(upload)
-}
-
-/// Archives each member from its live directories, while the window is open.
-async fn archive_live(
-    contents: &Contents,
-    mut upload: Upload,
-    env: &Environment,
-    broken: CancellationToken,
-) -> Result<Upload, window::WorkError> {
-    for member in &contents.members {
-        upload = archive_member(member, &View::Live, upload, env, broken.clone()).await?;
-    }
-    Ok(upload)
-}
-
-async fn archive_member(
-    member: &Subject,
-    view: &View,
-    upload: Upload,
-    env: &Environment,
-    cancel: CancellationToken,
-) -> Result<Upload, BackupError> {
-    let settings = &env.config.archive;
-    let address = &member.address;
-    let source = member
-        .source(view, settings.diagnostic_data)
-        .ok_or_else(|| BackupError::NoPicture {
-            member: address.clone(),
-        })?;
-    let job = Job {
-        address: address.clone(),
-        shard: member.shard.clone(),
-        source,
-        expected: member.data_size,
-        made_with: env.config.made_with(),
-    };
-    let phase = format!("archive {}", member.shard);
-    let meter = Meter::expecting(member.data_size);
-    tracing::debug!(
-        "archiving {} ({})",
-        member.shard,
-        human::size(member.data_size)
-    );
-    env.progress.begin(&phase, &meter);
-    let archived = upload
-        .archive(
-            job,
-            settings.method(),
-            settings.thread_count(),
-            meter,
-            cancel,
-        )
-        .await;
-    env.progress.end(&phase);
-    Ok(archived?)
-}
-
-#[cfg(test)]
-mod tests;

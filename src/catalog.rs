@@ -25,7 +25,7 @@ use crate::store::{ObjectInfo, Store, StoreError};
 pub use clear::clear;
 pub use recorded::{Recorded, read_recorded, render as render_snapshots, write_snapshots};
 pub use summary::{SetState, SetSummary, list};
-pub use verification::write_verification;
+pub use verification::{keep_verification, write_verification};
 use write::put_manifest;
 pub use write::{write_intent, write_manifest};
 

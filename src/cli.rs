@@ -347,7 +347,7 @@ pub struct SetupArgs {
     #[arg(long, value_name = "STORE")]
     pub store: Option<StoreUrl>,
 
-    /// Back up these members; without it every hidden one of this host
+    /// Back up these members; without it those that the configuration names, else every hidden one of this host
     #[arg(long, value_name = "HOST:PORT")]
     pub member: Vec<MemberAddr>,
 

@@ -24,6 +24,7 @@ mod verify;
 
 use std::future::Future;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,15 +113,18 @@ impl Context {
         let url = copy.url.as_str();
         let is_first = |folder: &Path| {
             let first = self.config.store.url.folder();
-            let real = |path: &Path| std::fs::canonicalize(path).ok();
-            first.is_some_and(|first| real(first).is_some() && real(first) == real(folder))
+            // By its inode: a bind mount has a path of its own.
+            let inode = |path: &Path| std::fs::metadata(path).map(|it| (it.dev(), it.ino())).ok();
+            let first = first.and_then(inode);
+            // Nor does a place inside it outlive what it lies in.
+            first.is_some() && folder.ancestors().any(|above| inode(above) == first)
         };
         // By its own name it is where backups are brought home to.
         let another_name = copy.url != self.config.store.url;
         if another_name && copy.url.folder().is_some_and(is_first) {
             let error = StoreError::InvalidUrl {
                 url: url.to_owned(),
-                reason: "it is the folder of [store] under another name".into(),
+                reason: "it is the folder of [store] under another name, or lies in that".into(),
             };
             return Arc::new(ClosedStore::new(url, &error));
         }
@@ -155,12 +159,22 @@ enum EdgeError {
     Output(std::io::Error),
     #[error("interrupted")]
     Interrupted,
+    #[error("interrupted: what dead runs left may be held still")]
+    RecoveryInterrupted,
 }
 
 impl Explain for EdgeError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::RecoveryInterrupted => Some("run `freezeframe recover` again".into()),
+            Self::Runtime(_) | Self::Output(_) | Self::Interrupted => None,
+        }
+    }
+
     fn exit(&self) -> Exit {
         match self {
             Self::Interrupted => Exit::Interrupted,
+            Self::RecoveryInterrupted => Exit::StillHeld,
             Self::Runtime(_) | Self::Output(_) => Exit::Failed,
         }
     }
@@ -216,7 +230,12 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Guard => guard::run(context),
         Verb::Config => show_config::run(&context),
-        Verb::Recover(arguments) => repeatable(context, |context| recover::run(context, arguments)),
+        Verb::Recover(arguments) => {
+            let interrupted = EdgeError::RecoveryInterrupted;
+            repeatable_or(context, interrupted, |context| {
+                recover::run(context, arguments)
+            })
+        }
         Verb::Unlock(arguments) => repeatable(context, |context| unlock::run(context, arguments)),
         Verb::Check => interruptible(context, check::run),
         Verb::Backup(arguments) => {
@@ -268,7 +287,7 @@ where
     F: Future<Output = Result<Exit, Failure>>,
 {
     let (cancel, hurry) = (context.cancel.clone(), context.stores.hurry.clone());
-    cancelling(cancel, hurry, || verb(context))
+    cancelling(cancel, hurry, GIVES_BACK, || verb(context))
 }
 
 /// What verbs that need no configuration have at hand.
@@ -296,16 +315,23 @@ impl Hand {
         verb: impl FnOnce(&Self) -> Result<Exit, Failure> + Send + 'static,
     ) -> Result<Exit, Failure> {
         let cancel = self.cancel.clone();
-        cancelling(cancel, CancellationToken::new(), || async move {
-            off_thread(move || verb(&self)).await
-        })
+        cancelling(
+            cancel,
+            CancellationToken::new(),
+            GIVES_BACK,
+            || async move { off_thread(move || verb(&self)).await },
+        )
     }
 }
+
+/// What a verb that was asked to end says then.
+const GIVES_BACK: &str = "asked to end: giving back what is held";
 
 /// Runs `verb` while the first signal cancels the one token and the second the other.
 fn cancelling<F>(
     cancel: CancellationToken,
     hurry: CancellationToken,
+    told: &'static str,
     verb: impl FnOnce() -> F,
 ) -> Result<Exit, Failure>
 where
@@ -334,7 +360,7 @@ where
                 }
             };
             asked().await;
-            tracing::warn!("asked to end: giving back what is held");
+            tracing::warn!("{told}");
             cancel.cancel();
             asked().await;
             tracing::warn!("asked again: not waiting for the store; what stays there is left to `freezeframe recover`");
@@ -349,11 +375,23 @@ fn repeatable<F>(context: Context, verb: impl FnOnce(Context) -> F) -> Result<Ex
 where
     F: Future<Output = Result<Exit, Failure>>,
 {
-    interruptible(context, |context| async {
-        let cancel = context.cancel.clone();
+    repeatable_or(context, EdgeError::Interrupted, verb)
+}
+
+/// As [`repeatable`]; it ends with `interrupted` then.
+fn repeatable_or<F>(
+    context: Context,
+    interrupted: EdgeError,
+    verb: impl FnOnce(Context) -> F,
+) -> Result<Exit, Failure>
+where
+    F: Future<Output = Result<Exit, Failure>>,
+{
+    let (cancel, hurry) = (context.cancel.clone(), context.stores.hurry.clone());
+    cancelling(cancel.clone(), hurry, "asked to end", || async move {
         tokio::select! {
             done = verb(context) => done,
-            () = cancel.cancelled() => Err(EdgeError::Interrupted.into()),
+            () = cancel.cancelled() => Err(interrupted.into()),
         }
     })
 }

@@ -6,6 +6,7 @@ mod archive;
 mod copy;
 pub mod ebs;
 mod hooks;
+pub mod lock;
 mod lvm;
 mod retention;
 pub mod s3;
@@ -296,6 +297,12 @@ impl Explain for ConfigError {
                  or name another with --config FILE or FREEZEFRAME_CONFIG; the default place is {DEFAULT_PATH}"
                 ))
             }
+            Self::Invalid { message, .. } if message.contains("duplicate key") => Some(
+                "what stands in the file already is not written a second time: put the keys below the [table] that is there".into(),
+            ),
+            Self::Invalid { message, .. } if message.contains("invalid type: integer") => Some(
+                "durations and sizes are written in quotes, with their unit: \"10s\", \"4GiB\"".into(),
+            ),
             Self::Inconsistent { fix, .. } => Some(fix.clone()),
             Self::Invalid { .. } => {
                 Some("every key is explained in the shipped freezeframe.toml; only [store] url must be there".into())

@@ -14,17 +14,19 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::journal::survey::survey;
 use crate::backup::release::Tools;
 use crate::catalog;
 use crate::catalog::SetSummary;
 use crate::ids::{BackupId, DeploymentId, ShardName};
 use crate::manifest::MANIFEST;
 use crate::progress::Progress;
+use crate::recover::recover;
 use crate::retention::Rules;
 use crate::store::{SharedStore, StoreError};
 pub use due::due;
 pub use error::CopyError;
-pub use set::{Done, copy_one};
+pub use set::{Placed, copy_one};
 
 /// What a copy's run journal says it does.
 pub const COPY: &str = "copy";
@@ -131,12 +133,12 @@ pub async fn bring_up_to_date(
             }
             tried.insert(id);
             match copy_one(order, id).await {
-                Ok(Done::Copied) => {
+                Ok(Placed::Copied) => {
                     tracing::info!(%id, store = order.to.url(), "copied");
                     copied.copied.push(id);
                 }
                 // By another host meanwhile; or it is there, and no good.
-                Ok(Done::WasThere) => match look(order, rules, whose, Timestamp::now()).await {
+                Ok(Placed::WasThere) => match look(order, rules, whose, Timestamp::now()).await {
                     Ok(due) if due.contains(&id) => {
                         let store = order.to.url();
                         copied.failed.push((id, CopyError::NotGood { store, id }));
@@ -159,6 +161,32 @@ pub async fn bring_up_to_date(
                     copied.ended = Some(error);
                     return copied;
                 }
+            }
+        }
+    }
+}
+
+/// Gives back what copies left that died on this host, the next one would find their leases held otherwise. What cannot be given back is told, and stays for
+/// `recover`.
+pub async fn clear_up_after_dead(state_dir: &Path, tools: &Tools) {
+    let dead = match survey(state_dir) {
+        Ok(seen) => seen.into_iter().flatten(),
+        Err(error) => {
+            tracing::warn!(%error, "cannot see what dead copies have left");
+            return;
+        }
+    };
+    for seen in dead.filter(|seen| !seen.alive && seen.owner.verb == COPY) {
+        let run = seen.owner.run;
+        match recover(state_dir, Some(run), tools).await {
+            Ok(recovered) => {
+                for failure in recovered.iter().flat_map(|one| &one.failed) {
+                    tracing::warn!(%run, "left by a copy that died: {}", failure.sentence());
+                }
+                tracing::info!(%run, "gave back what a copy that died has left");
+            }
+            Err(error) => {
+                tracing::warn!(%run, %error, "cannot give back what a dead copy has left")
             }
         }
     }

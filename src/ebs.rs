@@ -29,13 +29,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::RunId;
+use crate::config::lock::RetentionLock;
+use crate::ids::{BackupId, RunId};
 use copied::CopyOrder;
 pub use error::{CallFailed, EbsError, Kind};
 use ids::{AccountId, InstanceId, SnapshotId, VolumeId};
 use made::{MadeVolume, VolumeOrder};
 use order::Order;
-use protect::Lock;
 
 /// Tag on every snapshot and volume this program makes; its value is the backup set's name.
 pub const TAG: &str = "freezeframe";
@@ -161,6 +161,11 @@ impl Snapshot {
     pub fn is_of(&self, run: RunId) -> bool {
         self.tags.contains_key(TAG) && self.tags.get(RUN_TAG) == Some(&run.to_string())
     }
+
+    /// Whether it was made in the run `run` for the backup `set`, by its own tags.
+    pub fn is_of_set(&self, set: BackupId, run: RunId) -> bool {
+        self.is_of(run) && self.tags.get(TAG) == Some(&set.to_string())
+    }
 }
 
 /// A call that is asked about, and not done.
@@ -175,7 +180,7 @@ pub enum Rehearsal<'a> {
     /// A share.
     Share(&'a SnapshotId, &'a [AccountId]),
     /// A lock.
-    Lock(&'a SnapshotId, Lock),
+    Lock(&'a SnapshotId, RetentionLock),
 }
 
 impl Rehearsal<'_> {
@@ -231,7 +236,7 @@ pub trait Ec2: fmt::Debug + Send + Sync {
     async fn share(&self, snapshot: &SnapshotId, with: &[AccountId]) -> Result<(), CallFailed>;
 
     /// Locks one, from now on.
-    async fn lock(&self, snapshot: &SnapshotId, lock: Lock) -> Result<(), CallFailed>;
+    async fn lock(&self, snapshot: &SnapshotId, lock: RetentionLock) -> Result<(), CallFailed>;
 
     /// Those of `ids` that are locked at this moment.
     async fn locked(&self, ids: &[SnapshotId]) -> Result<BTreeSet<SnapshotId>, CallFailed>;

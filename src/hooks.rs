@@ -50,7 +50,7 @@ pub struct Told<'a> {
     /// The run, where one was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
-    /// To `after`: the backup, as `backup --json` prints it.
+    /// To `after`, and to `failed` where it is made and not copied: the backup, as `backup --json` prints it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<&'a Recorded>,
     /// To `failed`: why.
@@ -153,12 +153,19 @@ pub async fn after(
     call(hook, told, exec).await
 }
 
-/// Tells the hook `failed` why there is no backup, or no copy of it. That it fails as well is only told.
-pub async fn failed(why: &dyn Explain, hooks: &HooksConfig, exec: &SharedExec) {
+/// Tells the hook `failed` why there is no backup, or no copy of the one that was `made`. That it fails as well is only told.
+pub async fn failed(
+    why: &dyn Explain,
+    made: Option<&Recorded>,
+    hooks: &HooksConfig,
+    exec: &SharedExec,
+) {
     let Some(hook) = &hooks.failed else {
         return;
     };
     let told = Told {
+        run: made.map(Recorded::run),
+        backup: made,
         failure: Some(Reason {
             error: why.to_string(),
             hint: why.hint(),

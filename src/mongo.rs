@@ -205,10 +205,10 @@ impl Explain for MongoError {
                 "see that mongod runs and listens there, and that [mongodb] tls agrees with net.tls of mongod".into(),
             ),
             Self::Authentication { .. } => Some(
-                "check user, password, auth_source and mechanism in [mongodb]; mongodb-role.js makes the user".into(),
+                "check user, password, auth_source and mechanism in [mongodb]; `freezeframe setup` makes the user, as does packaging/mongodb-role.js".into(),
             ),
             Self::NoCredential { .. } => Some(
-                "set username and password_file in [mongodb]; mongodb-role.js makes the user".into(),
+                "`freezeframe setup` makes the user and names it in the configuration; packaging/mongodb-role.js makes it by hand, for username and password_file in [mongodb]".into(),
             ),
             Self::Arbiter { .. } => {
                 Some("an arbiter holds no data; name a hidden secondary instead".into())

@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backup::journal::JournalError;
 use crate::backup::lease::{self, LeaseError, Scope, Work};
-use crate::backup::plan_lease;
 use crate::backup::release::{ReleaseError, Tools};
 use crate::backup::run::Run;
+use crate::backup::set::plan_lease;
 use crate::catalog;
 use crate::catalog::at_work::note_at_work;
 use crate::copy::due;

@@ -18,7 +18,7 @@ use crate::mongo::Secret;
 use crate::mongo::users::USERS_DATABASE;
 use document::Document;
 pub use error::SetupError;
-use files::{keep_what_was, make_folder, write_private};
+use files::{keep_what_was, kept_as, make_folder, write_private};
 use users::{NewUser, Standing, find_members, needed, wait_for_user};
 
 /// The configuration that ships, in which every key is explained.
@@ -37,6 +37,8 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(60);
 pub struct Wishes {
     /// Where backups go.
     pub store: Option<StoreUrl>,
+    /// Whether the store that the configuration names is taken without a question.
+    pub keeps_store: bool,
     /// The members to back up; every hidden one of this host where none is named.
     pub members: Vec<MemberAddr>,
     /// How long the database may be held by the provider "hold", where that is to be used.
@@ -93,11 +95,15 @@ pub struct Plan {
 pub async fn plan(config_file: &Path, wishes: Wishes, ask: &dyn Ask) -> Result<Plan, SetupError> {
     let before = files::read(config_file)?;
     let mut document = Document::parse(before.as_deref().unwrap_or(SHIPPED), config_file)?;
-    let store = match wishes.store {
-        Some(store) => store,
-        None => {
+    let configured = document.store();
+    let store = match (wishes.store, configured) {
+        (Some(store), _) => store,
+        (None, Some(store)) if wishes.keeps_store && before.is_some() => {
+            store.parse().map_err(SetupError::Store)?
+        }
+        (None, configured) => {
             let question = "Where do backups go (a folder, or s3://bucket/prefix)?";
-            let answer = ask.line(question, document.store().as_deref(), "--store")?;
+            let answer = ask.line(question, configured.as_deref(), "--store")?;
             answer.parse().map_err(SetupError::Store)?
         }
     };
@@ -216,7 +222,10 @@ impl Plan {
             "configuration",
             match &self.before {
                 Some(before) if *before == self.text => format!("{file} stays as it is"),
-                Some(_) => format!("{file}; what is there now is kept as {file}{}", files::KEPT),
+                Some(_) => {
+                    let kept = kept_as(&self.config_file);
+                    format!("{file}; what is there now is kept as {}", kept.display())
+                }
                 None => file.to_string(),
             },
         );

@@ -114,6 +114,25 @@ impl Explain for VerifyError {
 }
 
 impl VerifyReport {
+    fn new(id: BackupId) -> Self {
+        Self {
+            id,
+            findings: Vec::new(),
+            strays: Vec::new(),
+            archives: 0,
+            entries: 0,
+            bytes: 0,
+            seconds: 0,
+        }
+    }
+
+    /// Of somebody who read `object` for another purpose, and saw that it is damaged.
+    pub fn of_damage(id: BackupId, object: &str, problem: impl ToString) -> Self {
+        let mut report = Self::new(id);
+        report.find(object, problem);
+        report
+    }
+
     /// The report as a result: damage is an error.
     pub fn into_result(self) -> Result<Self, VerifyError> {
         if self.findings.is_empty() {
@@ -166,15 +185,7 @@ pub async fn verify(
     cancel: &CancellationToken,
 ) -> Result<VerifyReport, VerifyError> {
     let begun = Instant::now();
-    let mut report = VerifyReport {
-        id,
-        findings: Vec::new(),
-        strays: Vec::new(),
-        archives: 0,
-        entries: 0,
-        bytes: 0,
-        seconds: 0,
-    };
+    let mut report = VerifyReport::new(id);
     match catalog::read_manifest(store.as_ref(), id).await {
         Ok(manifest) => {
             let walk = Walk {

@@ -148,12 +148,20 @@ async fn from_nothing_to_a_green_check() {
     assert!(made.ends_with("=> 0\n"), "{made}");
     assert_eq!(std::fs::read_dir(&store).unwrap().count(), 2);
     // Once more nothing is to be done, and no administrator is needed.
-    let again = scene.run(&format!(
-        "freezeframe setup --store {} --yes",
-        store.display()
-    ));
+    let again = scene.run("freezeframe setup --yes");
     assert!(again.contains("stays as it is"), "{again}");
     assert!(again.ends_with("=> 0\n"), "{again}");
+    // At a terminal only yes is yes, and an end is one.
+    let typed = |keys: &str| {
+        scene.shell(&format!(
+            "printf '{keys}' | script -qec 'freezeframe --config freezeframe.toml setup' /dev/null"
+        ))
+    };
+    let no = typed("\\nmaybe\\nno\\n");
+    assert!(no.contains("write yes or no"), "{no}");
+    assert!(no.contains("nothing was done"), "{no}");
+    let ended = typed("");
+    assert!(ended.contains("the input is at its end"), "{ended}");
     // The user's password is lost: it gets another one, when that is meant.
     std::fs::remove_file(scene.path("mongodb-password")).unwrap();
     let refused = scene.run(&format!("{asked} --yes"));

@@ -173,6 +173,7 @@ error: file://DIR/disk is no [[copy]] of the configuration, and nobody knows whi
   hint: name a backup as well, such as `latest`
 => 2
 $ freezeframe copy latest --to DIR/store
+TIME ERROR not `latest`, because it cannot be used: backup mongo_backup-20260131_020000: its last verification found damage
 error: file://DIR/store is where the backups are
   hint: name another one with --to, or with --store where they are to come from
 => 2
@@ -194,8 +195,8 @@ error: file://DIR/disk is no store of the configuration, and nobody knows what i
 $ freezeframe copy
 file://DIR/other
   FAILED    store "file://DIR/other": there is no such folder; create it, or mount the disk it is on
-            -> the address of a store is that of a folder that exists, such as file:///var/backups/freezeframe, or s3://bucket/prefix: see [store] url and [[copy]] url
-=> 2
+            -> where the disk is there and the folder is another one, see [store] url and [[copy]] url
+=> 5
 $ freezeframe prune --deployment 65b9a1f0c3d2e4f5a6b7c8d9 --yes
 file://DIR/store, deployment 65b9a1f0c3d2e4f5a6b7c8d9
 stays: the newest 1, what is within 1 h of the newest (days and weeks of UTC)
@@ -207,8 +208,8 @@ stays: the newest 1, what is within 3 d of the newest (days and weeks of UTC)
 
 NOT DONE: store "file://DIR/other": there is no such folder; create it, or mount the disk it is on
 error: store "file://DIR/other": there is no such folder; create it, or mount the disk it is on
-  hint: the address of a store is that of a folder that exists, such as file:///var/backups/freezeframe, or s3://bucket/prefix: see [store] url and [[copy]] url
-=> 2
+  hint: where the disk is there and the folder is another one, see [store] url and [[copy]] url
+=> 5
 
 "#]]
     );

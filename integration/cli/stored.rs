@@ -288,8 +288,8 @@ error: "monday" names no backup
         str![[r#"
 $ freezeframe list
 error: store "file://DIR/store": there is no such folder; create it, or mount the disk it is on
-  hint: the address of a store is that of a folder that exists, such as file:///var/backups/freezeframe, or s3://bucket/prefix: see [store] url and [[copy]] url
-=> 2
+  hint: where the disk is there and the folder is another one, see [store] url and [[copy]] url
+=> 5
 
 "#]]
     );

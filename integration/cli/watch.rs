@@ -145,8 +145,7 @@ this host
 file://DIR/store
   ALARM  store      does not tell what it holds: store "file://DIR/store": there is no
                     such folder; create it, or mount the disk it is on
-                    -> the address of a store is that of a folder that exists, such as
-                       file:///var/backups/freezeframe, or s3://bucket/prefix: see [store] url and
+                    -> where the disk is there and the folder is another one, see [store] url and
                        [[copy]] url
 => 9
 
@@ -236,7 +235,15 @@ fn status_is_for_programs_too() {
     );
     assert_eq!(
         keys(&status["last_run"]),
-        ["backup", "began", "ended", "error", "exit"]
+        [
+            "backup",
+            "began",
+            "ended",
+            "error",
+            "exit",
+            "not_copied",
+            "unprotected"
+        ]
     );
     assert_eq!(status["last_run"]["exit"], 3);
     assert_eq!(status["checks"][0]["verdict"], "alarm");
@@ -265,7 +272,7 @@ fn a_backup_that_fails_is_told_of_in_the_text_file() {
     // Even where it got nowhere at all.
     std::fs::rename(scene.path("store"), scene.path("elsewhere")).unwrap();
     let shown = scene.run("freezeframe backup");
-    assert!(shown.ends_with("=> 2\n"), "{shown}");
+    assert!(shown.ends_with("=> 5\n"), "{shown}");
     let page = std::fs::read_to_string(&file).unwrap();
     assert!(page.contains("\nfreezeframe_store_up 0\n"), "{page}");
     checked(&page);
@@ -277,7 +284,7 @@ fn a_backup_that_fails_is_told_of_in_the_text_file() {
     let shown = scene.run("freezeframe backup");
     assert!(
         shown.contains("WARN cannot write the figures to DIR/no/freezeframe.prom")
-            && shown.ends_with("=> 2\n"),
+            && shown.ends_with("=> 5\n"),
         "{shown}"
     );
 }

@@ -12,7 +12,7 @@ use freezeframe::backup::release::Tools;
 use freezeframe::backup::run::Run;
 use freezeframe::backup::volumes::{PlannedFilesystem, PlannedSet, backup};
 use freezeframe::backup::window::Locking;
-use freezeframe::backup::{BACKUP, BackupError, Environment};
+use freezeframe::backup::{BACKUP, BackupError, Environment, Made};
 use freezeframe::catalog::{self, Recorded};
 use freezeframe::config::ebs::EbsConfig;
 use freezeframe::config::{Config, ProviderChoice};
@@ -179,6 +179,14 @@ impl Scene {
     }
 
     pub async fn backup_by(&self, plan: &Plan) -> Result<SnapshotManifest, BackupError> {
+        let made = self.made_by(plan).await?;
+        match made.recorded {
+            Recorded::Snapshots(manifest) => Ok(manifest),
+            Recorded::Archives(_) => panic!("archives"),
+        }
+    }
+
+    pub async fn made_by(&self, plan: &Plan) -> Result<Made, BackupError> {
         let PicturePlan::Volumes(planned) = &plan.picture else {
             panic!()
         };

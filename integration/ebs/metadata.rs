@@ -72,7 +72,7 @@ async fn the_instance_is_asked_for_with_a_token() {
     // What the settings say is not asked for.
     let told = Access::new(EbsConfig {
         instance: Some("i-00000000".parse().unwrap()),
-        region: Some("us-west-2".into()),
+        region: Some("us-west-2".parse().unwrap()),
         metadata: Some(service.url().parse().unwrap()),
         ..EbsConfig::default()
     });

@@ -73,7 +73,7 @@ impl Moto {
     pub fn settings(&self) -> EbsConfig {
         EbsConfig {
             instance: Some(self.instance.clone()),
-            region: Some(REGION.into()),
+            region: Some(REGION.parse().unwrap()),
             endpoint: Some(self.proxy.url().parse().unwrap()),
             retry_for: Period(Duration::from_secs(20)),
             timeout: Period(Duration::from_secs(5)),

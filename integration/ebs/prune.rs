@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use freezeframe::catalog;
 use freezeframe::config::Period;
 use freezeframe::error::{Exit, Explain};
 use freezeframe::manifest::snapshots::SnapshotManifest;
@@ -98,6 +99,31 @@ async fn a_set_goes_with_its_snapshots_and_copies_when_its_lock_has_ended() {
             .count(),
         0
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_manifest_calls_its_own_is_not_deleted() {
+    let scene = Scene::new(2, 2).await;
+    Locks::default().answer_in(&scene.moto);
+    let old = scene.backup().await.unwrap();
+    let new = scene.backup().await.unwrap();
+    // Whoever may write into the store can change a manifest; its seal is no signature.
+    let mut forged = old.clone();
+    forged.snapshots.volumes[0].snapshot = new.snapshots.volumes[0].snapshot.clone();
+    let store = scene.store();
+    let key = format!("{}/manifest.json", old.id);
+    store.delete(&key).await.unwrap();
+    catalog::write_snapshots(store.as_ref(), &forged)
+        .await
+        .unwrap();
+    let before = ids(&scene.moto.snapshots().await);
+    let made = pruned(&scene, &new).await;
+    let Outcome::Failed(RemoveError::NotOfTheSet { snapshot, .. }) = &made.outcomes[&old.id] else {
+        panic!("{made:?}")
+    };
+    assert_eq!(*snapshot, new.snapshots.volumes[0].snapshot);
+    assert_eq!(ids(&scene.moto.snapshots().await), before);
+    assert!(scene.stored().await.contains(&key));
 }
 
 /// The manifest of `old` is gone and its snapshots are there; `recover` deletes them, and nothing of `new`.

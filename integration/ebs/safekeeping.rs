@@ -279,7 +279,7 @@ async fn where_the_copies_are_they_become_volumes() {
     let manifest = scene.backup().await.unwrap();
     let instance = run_instance(&scene.moto.abroad).await;
     scene.configure(|ebs| {
-        ebs.region = Some(ABROAD.into());
+        ebs.region = Some(ABROAD.parse().unwrap());
         ebs.instance = Some(instance.parse().unwrap());
     });
     let run = "0badcafe".parse().unwrap();
@@ -326,6 +326,29 @@ async fn a_copy_that_fails_spoils_all_copies_and_not_the_backup() {
     assert_eq!(sets[0].copied_to, None);
     let shown = catalog::render_snapshots(&sets[0], &manifest);
     assert!(shown.contains(&format!("NO COPIES in {ABROAD}")), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_locked_is_told_with_the_backup() {
+    let mut scene = Scene::new(2, 2).await;
+    guard(&mut scene);
+    Locks::default().answer_besides(&scene.moto, |request| {
+        (request.action() == "LockSnapshot").then(|| Reply::error(403, "UnauthorizedOperation"))
+    });
+    let plan = scene.plan().await;
+    let made = scene.made_by(&plan).await.unwrap();
+    let [here, abroad] = made.amiss.as_slice() else {
+        panic!("{:?}", made.amiss)
+    };
+    assert!(here.contains("not all snapshots are locked"), "{here}");
+    assert!(abroad.contains(ABROAD), "{abroad}");
+    let Recorded::Snapshots(manifest) = &made.recorded else {
+        panic!("archives")
+    };
+    // Nobody has seen them locked.
+    let sets = catalog::list(scene.store().as_ref()).await.unwrap();
+    let shown = catalog::render_snapshots(&sets[0], manifest);
+    assert!(shown.contains("asked for"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

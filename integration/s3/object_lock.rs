@@ -135,12 +135,17 @@ async fn each_object_of_a_backup_gets_the_lock_that_is_configured_and_no_mark_do
     host.run("backup").with(0);
     host.run("hold latest --note why").with(0);
     host.run("verify latest").with(0);
-    let (mut parts, mut marks) = (0, 0);
+    let (mut parts, mut marks, mut probes) = (0, 0, 0);
     for request in proxy.seen() {
         if !["PutObject", "CreateMultipartUpload"].contains(&request.operation()) {
             continue;
         }
         let name = request.path.rsplit_once('/').unwrap().1;
+        if request.path.contains("freezeframe-probe-") {
+            assert!(wanted_lock(&request).is_some(), "{request:?}");
+            probes += 1;
+            continue;
+        }
         let is_part = name.ends_with(".tar.xz")
             || ["intent.json", "manifest.json", "files.jsonl.zst"].contains(&name);
         match wanted_lock(&request) {
@@ -158,4 +163,37 @@ async fn each_object_of_a_backup_gets_the_lock_that_is_configured_and_no_mark_do
     }
     assert_eq!(parts, 4);
     assert!(marks > 2, "{marks}");
+    // `check` and the backup's own look: what a bucket does not take is told before anything is held.
+    assert_eq!(probes, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_takes_no_lock_is_told_by_check_and_before_a_backup() {
+    let set = replica_set().await;
+    let moto = Moto::start().await;
+    moto.ask("PUT", "/open", &[], "").await;
+    // As AWS answers for a bucket without object lock.
+    let proxy = FaultProxy::start(moto.address(), |request| match wanted_lock(request) {
+        Some(_) => Fault::Answer(400, "InvalidRequest"),
+        None => Fault::None,
+    })
+    .await;
+    let settings = moto.settings_by(&proxy.endpoint());
+    let host = Host::new("s3://open/kept", &settings, &set);
+    let lock = "lock = { mode = \"governance\", days = 7 }\n";
+    host.configure("s3://open/kept", &settings, &set, lock);
+    for (verb, code) in [("check", 5), ("backup", 3)] {
+        host.run(verb)
+            .with(code)
+            .saying("object lock")
+            .saying("s3:PutObjectRetention");
+    }
+    let locked = proxy
+        .seen()
+        .iter()
+        .filter(|one| one.operation() == "PutObject")
+        .count();
+    assert_eq!(locked, 0, "nothing was begun");
+    host.configure("s3://open/kept", &settings, &set, "");
+    host.run("check").with(0);
 }

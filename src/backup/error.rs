@@ -84,7 +84,7 @@ pub enum BackupError {
 
 fn describe(made: &Option<Box<BackupError>>) -> String {
     made.as_ref().map_or_else(
-        || "everything else is done, but ".to_owned(),
+        || "what was asked for is done and complete, but ".to_owned(),
         |error| format!("{error}; besides, "),
     )
 }
@@ -185,7 +185,11 @@ mod tests {
             source: io(),
         };
         assert_eq!(complete.exit(), Exit::StillHeld);
-        assert!(complete.to_string().starts_with("everything else is done"));
+        assert!(
+            complete
+                .to_string()
+                .starts_with("what was asked for is done")
+        );
         assert!(complete.hint().is_some_and(|hint| hint.contains("recover")));
         let failed = BackupError::JournalStays {
             made: Some(Box::new(JournalError::Busy.into())),

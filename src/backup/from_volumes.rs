@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::backup::archive::archive_member;
 use crate::backup::contents::{Contents, Subject, View};
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
+use crate::backup::set::{begin, publish};
 use crate::backup::upload::{Upload, UploadError};
 use crate::backup::window::{Closed, Locking};
-use crate::backup::{BackupError, Environment, archive_member, begin, in_run, publish};
+use crate::backup::{BackupError, Environment, in_run};
 use crate::blocking::off_thread;
 use crate::catalog::{self, CatalogError, Recorded};
 use crate::copies::find::{find, refuse_other_kinds};

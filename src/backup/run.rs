@@ -224,12 +224,33 @@ impl Run {
         self.release_where(is_lock, tools).await
     }
 
+    /// Where all that is `left` are directories that somebody has put something into, or in the place of, they are theirs, and no backup waits for them. As long as
+    /// anything else is left it may be ours that they hold.
+    fn leave_to_others(&mut self, left: Vec<Unreleased>) -> Result<Vec<Unreleased>, JournalError> {
+        let all_theirs = left.iter().all(|one| {
+            matches!(one.resource, Resource::Directory { .. }) && one.error.is_somebody_elses()
+        });
+        if !all_theirs {
+            return Ok(left);
+        }
+        for one in &left {
+            tracing::warn!(
+                "{} stays, there is something else now: {}",
+                one.resource,
+                one.error
+            );
+        }
+        self.settle_where(|resource| left.iter().any(|one| one.resource == *resource))?;
+        Ok(Vec::new())
+    }
+
     /// Gives back everything that is left and ends the run. The journal goes when nothing is left.
     ///
     /// # Errors
     /// [`JournalError`] when the journal stays and does not say what is left.
     pub async fn finish(mut self, tools: &Tools) -> Result<Vec<Unreleased>, JournalError> {
         let released = self.release_where(|_| true, tools).await;
+        let released = released.and_then(|left| self.leave_to_others(left));
         let nothing_left = self.journal.outstanding().is_empty();
         self.journal.close()?;
         match released {
@@ -275,6 +296,37 @@ mod tests {
         assert_eq!(unreleased, [lock.clone(), timer.clone()]);
         let (_, outstanding) = Journal::peek(&path).unwrap();
         assert_eq!(outstanding, [timer, lock]);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_somebody_uses_by_now_is_theirs_if_nothing_of_ours_is_left() {
+        let home = tempfile::tempdir().unwrap();
+        let state = home.path().join("state");
+        let (outer, inner) = (home.path().join("made"), home.path().join("made/inner"));
+        let finish = async |others: Vec<Resource>| {
+            let mut run = Run::begin(&state, "test").unwrap();
+            let directories =
+                [&outer, &inner].map(|path| Resource::Directory { path: path.clone() });
+            run.plan([others, directories.to_vec()].concat()).unwrap();
+            run.finish(&Tools::for_tests()).await.unwrap().len()
+        };
+        std::fs::create_dir_all(&inner).unwrap();
+        std::fs::write(inner.join("note"), "somebody's").unwrap();
+        assert_eq!(finish(vec![]).await, 0);
+        assert!(inner.join("note").exists());
+        // What is there may be ours: something else could not be given back either.
+        let stays = Resource::Directory {
+            path: "/proc".into(),
+        };
+        assert_eq!(finish(vec![stays]).await, 3);
+        std::fs::remove_dir_all(&outer).unwrap();
+        std::os::unix::fs::symlink("nowhere", &outer).unwrap();
+        assert_eq!(finish(vec![]).await, 0);
+        assert!(outer.is_symlink());
+        std::fs::remove_file(&outer).unwrap();
+        std::fs::create_dir_all(&inner).unwrap();
+        assert_eq!(finish(vec![]).await, 0);
+        assert!(!outer.exists());
     }
 
     #[tokio::test]

@@ -16,11 +16,12 @@ use crate::backup::volumes::PlannedSet;
 use crate::backup::{BackupError, Environment};
 use crate::catalog::hold::is_taken;
 use crate::catalog::{self, CatalogError, Recorded};
+use crate::config::lock::RetentionLock;
 use crate::ebs::connect::Access;
 use crate::ebs::copied::{CopyOrder, Limits, copy_all};
 use crate::ebs::ids::{SnapshotId, VolumeId};
 use crate::ebs::patience::Patience;
-use crate::ebs::protect::{Lock, lock_all, share_all};
+use crate::ebs::protect::{lock_all, share_all};
 use crate::ebs::set::{self, MadeSet};
 use crate::ebs::{EbsError, Place, SharedEc2, Snapshot};
 use crate::error::{Exit, Explain};
@@ -219,16 +220,34 @@ where
     }
 }
 
-/// Locks snapshots and copies as the manifest, which is written, says. That it fails is warned of: the backup is there, and `verify` says what is not
-/// locked.
+/// What of the protection of `set` could not be had, in words; what could not be locked is `unlocked`.
+pub(super) fn amiss(set: &SnapshotSet, mut unlocked: Vec<String>) -> Vec<String> {
+    let mut amiss = Vec::new();
+    if let Some(copies) = &set.copies
+        && let CopyOutcome::Missing(reason) = &copies.outcome
+    {
+        amiss.push(format!("not copied to {}: {reason}", copies.place.region));
+    }
+    let failed = set
+        .shared
+        .as_ref()
+        .and_then(|shared| shared.failed.as_ref());
+    amiss.extend(failed.map(|reason| format!("not all snapshots are shared: {reason}")));
+    amiss.append(&mut unlocked);
+    amiss
+}
+
+/// Locks snapshots and copies as the manifest, which is written, says. That it fails is warned of and told: the backup is there, and `verify` says what is
+/// not locked.
 pub(super) async fn lock(
     manifest: &SnapshotManifest,
     planned: &PlannedSet,
     away: &Away,
     env: &Environment,
-) {
-    let Some(lock) = manifest.snapshots.lock.map(Lock::from) else {
-        return;
+) -> Vec<String> {
+    let mut unlocked = Vec::new();
+    let Some(lock) = manifest.snapshots.lock.map(RetentionLock::from) else {
+        return unlocked;
     };
     let patience = to_the_end(env);
     for located in manifest.snapshots.located() {
@@ -237,15 +256,23 @@ pub(super) async fn lock(
             (true, None) => continue,
             (false, _) => &planned.ec2,
         };
-        lock_there(ec2, &located, lock, &patience).await;
+        unlocked.extend(lock_there(ec2, &located, lock, &patience).await);
     }
+    unlocked
 }
 
-async fn lock_there(ec2: &SharedEc2, located: &Located, lock: Lock, patience: &Patience) {
+/// Tells what could not be locked.
+async fn lock_there(
+    ec2: &SharedEc2,
+    located: &Located,
+    lock: RetentionLock,
+    patience: &Patience,
+) -> Option<String> {
     let ids = located.ids();
     match lock_all(ec2.as_ref(), &ids, lock, patience).await {
         Ok(()) => {
-            tracing::info!(place = %located.place, "{} snapshots are locked ({lock})", ids.len())
+            tracing::info!(place = %located.place, "{} snapshots are locked ({lock})", ids.len());
+            None
         }
         Err(error) => {
             tracing::warn!(
@@ -253,6 +280,10 @@ async fn lock_there(ec2: &SharedEc2, located: &Located, lock: Lock, patience: &P
                 located.place,
                 error.with_hint()
             );
+            Some(format!(
+                "not all snapshots are locked in {}: {error}",
+                located.place
+            ))
         }
     }
 }
@@ -304,7 +335,10 @@ pub(super) async fn set_to_rights(
         tracing::info!(set = %made.set, place = %located.place, "the snapshots are a backup, and stay");
         if let Some(lock) = lock {
             match access.open_at(&located.place).await {
-                Ok(ec2) => lock_there(&ec2, &located, lock.into(), &patience).await,
+                Ok(ec2) => {
+                    // It has been warned of.
+                    let _ = lock_there(&ec2, &located, lock.into(), &patience).await;
+                }
                 Err(error) => tracing::warn!(
                     %error,
                     "NOT ALL SNAPSHOTS ARE LOCKED in {}: `freezeframe verify` says which are not", located.place

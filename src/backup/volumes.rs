@@ -12,11 +12,12 @@ use crate::backup::journal::Entry;
 use crate::backup::plan::Plan;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
-use crate::backup::safekeeping::{copy_away, lock, share, with_store};
+use crate::backup::safekeeping::{amiss, copy_away, lock, share, with_store};
+use crate::backup::set::take_leases;
 use crate::backup::upload::{UploadError, free_name};
 use crate::backup::window::Closed;
-use crate::backup::{BackupError, Environment, hold_still, lease, take_leases};
-use crate::catalog::{self, CatalogError};
+use crate::backup::{BackupError, Environment, Made, hold_still, lease};
+use crate::catalog::{self, CatalogError, Recorded};
 use crate::ebs::ids::VolumeId;
 use crate::ebs::order::{self, Awaited, Order};
 use crate::ebs::patience::Patience;
@@ -90,7 +91,7 @@ pub async fn backup(
     plan: &Plan,
     planned: &PlannedSet,
     env: &Environment,
-) -> Result<SnapshotManifest, BackupError> {
+) -> Result<Made, BackupError> {
     let contents = plan.contents();
     let expected = expected(plan, env);
     take_leases(run, &contents, expected, env.store.as_ref(), &env.cancel).await?;
@@ -165,14 +166,17 @@ pub async fn backup(
         .await
         .map_err(UploadError::from)?;
     // What is locked cannot be given back any more, so it has to be a backup before.
-    lock(&manifest, planned, &away, env).await;
+    let unlocked = lock(&manifest, planned, &away, env).await;
     entries.extend(uploading);
     entries.extend(away.entries);
     // The backup is made. A journal that cannot say so is told of when the run ends.
     if let Err(error) = run.settled(&entries) {
         tracing::warn!(%error, "the journal does not know yet that the backup is complete");
     }
-    Ok(manifest)
+    Ok(Made {
+        amiss: amiss(&manifest.snapshots, unlocked),
+        recorded: Recorded::Snapshots(manifest),
+    })
 }
 
 /// How long it may take, for the lease, which counts for four times as long: the snapshots are waited for under it.

@@ -9,7 +9,7 @@ use super::render::{columns, heading, window};
 use super::summary::SetSummary;
 use super::write::sealed;
 use super::{CatalogError, belongs, decode, put_manifest, read_bytes, read_intent};
-use crate::ebs::protect::Lock;
+use crate::config::lock::RetentionLock;
 use crate::human;
 use crate::ids::{BackupId, RunId};
 use crate::manifest::snapshots::{CopyOutcome, SnapshotManifest, SnapshotSet};
@@ -209,8 +209,8 @@ fn protection(set: &SnapshotSet) -> String {
     if let Some(lock) = set.lock {
         let _ = writeln!(
             text,
-            "\nlocked when the backup was complete, {}: `freezeframe verify` asks EC2 whether they are",
-            Lock::from(lock),
+            "\na lock is asked for when it is complete, {}: `freezeframe verify` asks EC2 whether they are locked",
+            RetentionLock::from(lock),
         );
     }
     text

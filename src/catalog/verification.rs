@@ -84,6 +84,13 @@ pub async fn write_verification(
     }
 }
 
+/// As [`write_verification`]; a record that cannot be written spoils no verification.
+pub async fn keep_verification(store: &dyn Store, record: &Verification) {
+    if let Err(error) = write_verification(store, record).await {
+        tracing::warn!(%error, "the verification cannot be recorded in the store");
+    }
+}
+
 /// The name of a record, with a time.
 fn object(at: Timestamp) -> String {
     format!("{VERIFIED_PREFIX}{}.json", at.strftime("%Y%m%d_%H%M%S"))

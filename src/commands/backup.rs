@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::copy::{NotCopied, Wanted, copy_to_all};
 use super::metrics::write_textfile;
 use super::{Context, Failure, print};
-use crate::backup::backup;
 use crate::backup::from_volumes::archive_from;
+use crate::backup::{Made, backup};
 use crate::blocking::off_thread;
 use crate::catalog::Recorded;
 use crate::cli::BackupArgs;
@@ -29,26 +29,35 @@ pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
     under_watch(async {
         let began = Timestamp::now();
         let made = make(&context, arguments).await;
-        write_down(&made, began, config).await;
+        let ended = made.as_ref().map_err(AsRef::as_ref);
+        let last = LastRun::new(
+            began,
+            Timestamp::now(),
+            ended.map(|made| made.recorded.id()),
+        );
+        let last = last.with_amiss(made.as_ref().map_or(&[][..], |made| &made.amiss));
+        write_down(&last, config).await;
         // It may take far longer than the backup, and whoever watches is not to wait for it.
         figures(config).await;
         let made = match made {
             Ok(made) => made,
             Err(failure) => {
-                hooks::failed(failure.as_ref(), &config.hooks, exec).await;
+                hooks::failed(failure.as_ref(), None, &config.hooks, exec).await;
                 return Err(failure);
             }
         };
-        let printed = print(context.json, &made, || match &made {
+        let Made { recorded, amiss } = made;
+        let printed = print(context.json, &recorded, || match &recorded {
             Recorded::Archives(manifest) => render(manifest),
-            Recorded::Snapshots(manifest) => render_snapshots(manifest),
+            Recorded::Snapshots(manifest) => render_snapshots(manifest, &amiss),
         });
-        if let Some(failure) = copy(&context, &made, copies).await {
-            hooks::failed(&failure, &config.hooks, exec).await;
+        if let Some(failure) = copy(&context, &recorded, copies).await {
+            write_down(&last.with_not_copied(failure.troubles()), config).await;
+            hooks::failed(&failure, Some(&recorded), &config.hooks, exec).await;
             return Err(failure.into());
         }
         printed?;
-        hooks::after(&made, &config.hooks, exec).await?;
+        hooks::after(&recorded, &config.hooks, exec).await?;
         Ok(Exit::Done)
     })
     .await
@@ -71,11 +80,11 @@ async fn copy(context: &Context, made: &Recorded, wanted: bool) -> Option<NotCop
     NotCopied::of(manifest.id, &context.config.store.url, &reports)
 }
 
-async fn make(context: &Context, arguments: BackupArgs) -> Result<Recorded, Failure> {
+async fn make(context: &Context, arguments: BackupArgs) -> Result<Made, Failure> {
     let store = context.store()?;
     let env = context.environment(store);
     Ok(match &arguments.from {
-        Some(which) => Recorded::Archives(archive_from(&env, which).await?),
+        Some(which) => Recorded::Archives(archive_from(&env, which).await?).into(),
         None => {
             remove_overdue(&env, Timestamp::now()).await;
             backup(&env).await?
@@ -84,17 +93,16 @@ async fn make(context: &Context, arguments: BackupArgs) -> Result<Recorded, Fail
 }
 
 /// Writes down how the run ended. Where that fails the backup does not.
-async fn write_down(made: &Result<Recorded, Failure>, began: Timestamp, config: &Config) {
-    let ended = made.as_ref().map(Recorded::id).map_err(AsRef::as_ref);
-    let last = LastRun::new(began, Timestamp::now(), ended);
-    let state_dir = config.host.state_dir.clone();
+async fn write_down(last: &LastRun, config: &Config) {
+    let (last, state_dir) = (last.clone(), config.host.state_dir.clone());
+    let made = last.backup.is_some();
     if let Err(error) = off_thread(move || last.write(&state_dir)).await {
         // Where there is no such directory the backup has failed for that.
         match made {
-            Ok(_) => {
+            true => {
                 tracing::warn!(%error, "cannot write down in the state directory how the backup ended")
             }
-            Err(_) => tracing::debug!(%error, "cannot write down how the backup ended"),
+            false => tracing::debug!(%error, "cannot write down how the backup ended"),
         }
     }
 }
@@ -124,7 +132,7 @@ fn render(manifest: &Manifest) -> String {
     )
 }
 
-fn render_snapshots(manifest: &SnapshotManifest) -> String {
+fn render_snapshots(manifest: &SnapshotManifest, amiss: &[String]) -> String {
     let set = &manifest.snapshots;
     let copies = match set.copies.as_ref() {
         None => String::new(),
@@ -133,8 +141,12 @@ fn render_snapshots(manifest: &SnapshotManifest) -> String {
             CopyOutcome::Missing(_) => format!(", NOT COPIED to {}", copies.place.region),
         },
     };
+    let amiss: String = amiss
+        .iter()
+        .map(|what| format!("  UNPROTECTED  {what}\n"))
+        .collect();
     format!(
-        "{}  {} EBS snapshots of {} complete in {}, {}{copies}\n",
+        "{}  {} EBS snapshots of {} complete in {}, {}{copies}\n{amiss}",
         manifest.id,
         set.volumes.len(),
         human::size(set.volumes.iter().map(|one| one.volume.bytes).sum()),

@@ -11,7 +11,9 @@ use super::{Context, Failure, print};
 use crate::catalog;
 use crate::cli::CopyArgs;
 use crate::config::{CopyConfig, StoreUrl};
-use crate::copy::{Copied, CopyError, Done, Order, Whose, bring_up_to_date, copy_one};
+use crate::copy::{
+    Copied, CopyError, Order, Placed, Whose, bring_up_to_date, clear_up_after_dead, copy_one,
+};
 use crate::error::{Exit, Explain};
 use crate::ids::BackupId;
 use crate::service::under_watch;
@@ -114,6 +116,7 @@ pub(super) async fn copy_to_all(
     targets: &[CopyConfig],
     wanted: &Wanted,
 ) -> Vec<Report> {
+    clear_up_after_dead(&context.config.host.state_dir, &context.tools).await;
     let mut reports = Vec::new();
     for target in targets {
         let to = context.store_of_copies(target, &context.stores);
@@ -144,8 +147,8 @@ pub(super) async fn copy_to_all(
 async fn one(order: &Order<'_>, id: BackupId) -> Copied {
     let mut copied = Copied::default();
     match copy_one(order, id).await {
-        Ok(Done::Copied) => copied.copied.push(id),
-        Ok(Done::WasThere) => copied.was_there.push(id),
+        Ok(Placed::Copied) => copied.copied.push(id),
+        Ok(Placed::WasThere) => copied.was_there.push(id),
         Err(error) => copied.failed.push((id, error)),
     }
     copied
@@ -295,6 +298,13 @@ impl NotCopied {
                 _ => Exit::Store,
             },
         })
+    }
+}
+
+impl NotCopied {
+    /// The stores that lack it, and why.
+    pub(super) fn troubles(&self) -> &[(String, String)] {
+        &self.troubles
     }
 }
 

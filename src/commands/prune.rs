@@ -134,7 +134,7 @@ impl Explain for NotConfigured {
 }
 
 /// What was done in one store, or is to be.
-struct Done {
+struct Pruned {
     plan: Option<Plan>,
     outcomes: BTreeMap<BackupId, Outcome>,
     /// What was to go waits for --yes.
@@ -142,11 +142,11 @@ struct Done {
     ended: Result<Exit, Failure>,
 }
 
-async fn in_store(order: &Order<'_>, tools: &Tools, yes: bool, now: Timestamp) -> Done {
+async fn in_store(order: &Order<'_>, tools: &Tools, yes: bool, now: Timestamp) -> Pruned {
     let planned = match look(order, now).await {
         Ok(planned) => planned,
         Err(error) => {
-            return Done {
+            return Pruned {
                 plan: None,
                 outcomes: BTreeMap::new(),
                 waits: false,
@@ -156,7 +156,7 @@ async fn in_store(order: &Order<'_>, tools: &Tools, yes: bool, now: Timestamp) -
     };
     let goes = planned.dropped().next().is_some();
     if !yes || !goes {
-        return Done {
+        return Pruned {
             plan: Some(planned),
             outcomes: BTreeMap::new(),
             waits: goes,
@@ -168,7 +168,7 @@ async fn in_store(order: &Order<'_>, tools: &Tools, yes: bool, now: Timestamp) -
     }
     let pruned = prune(order, tools, now).await;
     let exit = pruned.exit_when_through();
-    Done {
+    Pruned {
         plan: pruned.plan,
         outcomes: pruned.outcomes,
         waits: false,
@@ -306,7 +306,7 @@ impl<'a> Line<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(place: &'a Place, ours: &'a DeploymentId, done: &'a Done) -> Self {
+    fn new(place: &'a Place, ours: &'a DeploymentId, done: &'a Pruned) -> Self {
         let lines = done.plan.iter().flat_map(|plan| &plan.0);
         let backups: Vec<_> = lines
             .map(|decided| Line::new(decided, done.outcomes.get(&decided.backup.id)))

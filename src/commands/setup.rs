@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stderr, stdin};
 use std::path::Path;
 
-use dialoguer::{Confirm, Input, Password};
+use dialoguer::Password;
 
 use super::{Context, EdgeError, Failure, check, interruptible};
 use crate::cli::SetupArgs;
@@ -26,17 +26,23 @@ impl Ask for Operator {
         option: &'static str,
     ) -> Result<String, SetupError> {
         self.refuse_absent(question, option)?;
-        let mut input = Input::<String>::new().with_prompt(question);
-        if let Some(default) = default {
-            input = input.default(default.to_owned());
+        let shown = default.map_or_else(String::new, |default| format!(" [{default}]"));
+        loop {
+            let answer = read_line(&format!("{question}{shown} "))?;
+            match (answer.is_empty(), default) {
+                (false, _) => return Ok(answer),
+                (true, Some(default)) => return Ok(default.to_owned()),
+                (true, None) => {}
+            }
         }
-        input.interact_text().map_err(unread)
     }
 
     fn secret(&self, question: &str, option: &'static str) -> Result<Secret, SetupError> {
         self.refuse_absent(question, option)?;
         let typed = Password::new().with_prompt(question).interact();
-        typed.map(Secret::new).map_err(unread)
+        typed
+            .map(Secret::new)
+            .map_err(|error| SetupError::Answer(error.to_string()))
     }
 }
 
@@ -56,13 +62,28 @@ impl Operator {
         if !self.present {
             return Ok(false);
         }
-        let confirm = Confirm::new().with_prompt("Do this?").default(true);
-        confirm.interact().map_err(unread)
+        loop {
+            match read_line("Do this? [Y/n] ")?.to_lowercase().as_str() {
+                "" | "y" | "yes" => return Ok(true),
+                "n" | "no" => return Ok(false),
+                _ => eprintln!("write yes or no"),
+            }
+        }
     }
 }
 
-fn unread(error: dialoguer::Error) -> SetupError {
-    SetupError::Answer(error.to_string())
+/// A line as the terminal gives it, so that Ctrl-C and Ctrl-D do what they do everywhere.
+fn read_line(question: &str) -> Result<String, SetupError> {
+    eprint!("{question}");
+    let mut line = String::new();
+    match stdin().read_line(&mut line) {
+        Ok(0) => {
+            eprintln!();
+            Err(SetupError::Answer("the input is at its end".into()))
+        }
+        Ok(_) => Ok(line.trim().to_owned()),
+        Err(error) => Err(SetupError::Answer(error.to_string())),
+    }
 }
 
 pub fn run(
@@ -96,6 +117,7 @@ async fn set_up(config_file: &Path, arguments: SetupArgs) -> Result<Exit, Failur
     let admin_password = arguments.admin_password_file.as_deref().map(Secret::read);
     let wishes = Wishes {
         store: arguments.store,
+        keeps_store: arguments.yes,
         members: arguments.member,
         max_hold: arguments.max_hold,
         admin: arguments.admin,
@@ -119,7 +141,7 @@ fn next(checked: Exit) -> &'static str {
             "set up; next: freezeframe backup, and for one every night: systemctl enable --now freezeframe-backup.timer"
         }
         _ => {
-            "the configuration is written; `freezeframe check` says what stands in the way of a backup yet"
+            "the configuration is written; `freezeframe check` says what stands in the way of a backup yet, and setup can be run again with other answers"
         }
     }
 }

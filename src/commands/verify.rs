@@ -11,7 +11,7 @@ use super::{Context, Failure, print};
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
 use crate::catalog::verification::{Outcome, Verification, VerificationKind};
-use crate::catalog::{self, Recorded, write_verification};
+use crate::catalog::{self, Recorded, keep_verification};
 use crate::cli::VerifyArgs;
 use crate::ebs::patience::Patience;
 use crate::error::Exit;
@@ -94,7 +94,11 @@ async fn look(
 ) -> Result<(VerifyReport, Option<Proof>), Failure> {
     let threads = context.config.archive.thread_count();
     let report = verify(store, id, threads, &context.terminal, &context.cancel).await?;
-    keep(store, &report.record(Timestamp::now(), &host::name())).await;
+    keep_verification(
+        store.as_ref(),
+        &report.record(Timestamp::now(), &host::name()),
+    )
+    .await;
     let proof = match binary {
         Some(binary) if report.findings.is_empty() => {
             Some(deep(context, store, id, arguments, binary).await?)
@@ -132,7 +136,7 @@ async fn of_snapshots(
     };
     let seconds = begun.elapsed().as_secs();
     if let Some(record) = report.record(Timestamp::now(), &host::name(), seconds) {
-        keep(store, &record).await;
+        keep_verification(store.as_ref(), &record).await;
     }
     print(context.json, &report, || {
         let mut text: String = report
@@ -156,13 +160,6 @@ async fn of_snapshots(
     })?;
     report.into_result()?;
     Ok(Exit::Done)
-}
-
-/// A record that cannot be written spoils no verification.
-async fn keep(store: &SharedStore, record: &Verification) {
-    if let Err(error) = write_verification(store.as_ref(), record).await {
-        tracing::warn!(%error, "the verification cannot be recorded in the store");
-    }
 }
 
 /// The mongod that is going to prove the backup, fit for its data as far as the manifest can be read.
@@ -237,7 +234,7 @@ async fn deep(
         findings,
         details: serde_json::to_value(&proof).unwrap_or_default(),
     };
-    keep(store, &record).await;
+    keep_verification(store.as_ref(), &record).await;
     Ok(proof)
 }
 

@@ -71,8 +71,13 @@ impl Config {
             ));
         }
         self.copy.iter().find_map(|copy| {
-            let s3 = copy.s3.as_ref().and_then(S3Config::contradiction);
-            copy.retention.contradiction().or(s3)
+            let retention = copy.retention.contradiction();
+            let s3 = || copy.s3.as_ref().and_then(S3Config::contradiction);
+            // A key stands in several tables: the table is pointed at.
+            let in_copy = |at| move |(_, message, fix)| (at, message, fix);
+            retention
+                .map(in_copy("[copy.retention]"))
+                .or_else(|| s3().map(in_copy("[copy.s3]")))
         })
     }
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::s3::Endpoint;
 use super::value::Period;
+use crate::config::lock::RetentionLock;
 use crate::ebs::ids::{AccountId, InstanceId, Region};
-use crate::ebs::protect::Lock;
 
 /// `[ebs]`. Credentials are not here: they come from the standard chain (environment, profile, web identity, instance role).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -16,7 +16,7 @@ pub struct EbsConfig {
     /// The instance whose volumes are pictured; absent: this one, by its metadata service.
     pub instance: Option<InstanceId>,
     /// Its region; absent: by its metadata service.
-    pub region: Option<String>,
+    pub region: Option<Region>,
     /// EC2's address where it is not AWS's own for that region, such as a VPC endpoint: `http(s)://host:port`.
     pub endpoint: Option<Endpoint>,
     /// The metadata service's address; absent: `http://169.254.169.254`.
@@ -38,7 +38,7 @@ pub struct EbsConfig {
     /// Accounts that may make volumes of the snapshots, and of the copies.
     pub share_with: Vec<AccountId>,
     /// The lock that snapshots and copies get when they are a backup; absent: none.
-    pub lock: Option<Lock>,
+    pub lock: Option<RetentionLock>,
 }
 
 impl EbsConfig {
@@ -60,7 +60,7 @@ impl EbsConfig {
             (
                 self.copy_to
                     .as_ref()
-                    .is_some_and(|to| Some(to.as_str()) == self.region.as_deref()),
+                    .is_some_and(|to| Some(to) == self.region.as_ref()),
                 "copy_to",
                 "copy_to is the region that the snapshots are in, and goes with it",
                 "name another region in copy_to",

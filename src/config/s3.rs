@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Config;
 use super::value::{Period, Size, written_as_string};
 use crate::archive::Method;
-use crate::ebs::protect::Lock;
+use crate::config::lock::RetentionLock;
 use crate::manifest::MadeWith;
 
 /// `[s3]`. Credentials are not here: they come from the standard chain (environment, profile, web identity,
@@ -39,7 +39,7 @@ pub struct S3Config {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     /// The object lock that each object of a backup gets; absent: as the bucket says.
-    pub lock: Option<Lock>,
+    pub lock: Option<RetentionLock>,
     /// How what is sent is protected on its way.
     pub checksums: Checksums,
     /// Most parts an object may have; AWS allows 10,000, some others fewer.
@@ -182,7 +182,9 @@ impl FromStr for Endpoint {
             .strip_prefix("https://")
             .or_else(|| text.strip_prefix("http://"));
         match host {
-            Some(host) if !host.is_empty() && !host.contains(['@', '?', '#', ' ']) => {
+            Some(host)
+                if !host.is_empty() && !host.contains(['@', '?', '#', ' ']) && has_a_port(host) =>
+            {
                 Ok(Self(text.trim_end_matches('/').to_owned()))
             }
             // Not quoted: it may hold a password.
@@ -191,6 +193,17 @@ impl FromStr for Endpoint {
             ),
         }
     }
+}
+
+/// Whether the port of `host:port/path`, where one is written, is one.
+fn has_a_port(host: &str) -> bool {
+    let authority = host.split('/').next().unwrap_or_default();
+    // An address of IPv6 has colons between its brackets.
+    let port = match authority.rsplit_once(']') {
+        Some((_, after)) => after.strip_prefix(':'),
+        None => authority.split_once(':').map(|(_, port)| port),
+    };
+    port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 impl fmt::Display for Endpoint {
@@ -257,5 +270,16 @@ mod tests {
         assert!(proxy.reveal().contains("hunter2"));
         let error = "https://me:hunter2@s3".parse::<Endpoint>().unwrap_err();
         assert!(!error.contains("hunter2"));
+        for (text, right) in [
+            ("http://127.0.0.1:9000", true),
+            ("https://s3.example.net/x:y", true),
+            ("http://[::1]:9000/", true),
+            ("http://[::1]", true),
+            ("http://127.0.0.1:99999", false),
+            ("http://127.0.0.1:", false),
+            ("http://127.0.0.1:0", false),
+        ] {
+            assert_eq!(text.parse::<Endpoint>().is_ok(), right, "{text}");
+        }
     }
 }

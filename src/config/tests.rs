@@ -1,5 +1,5 @@
 use super::*;
-use crate::ebs::protect::{Lock, LockMode};
+use crate::config::lock::{LockMode, RetentionLock};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("t.toml"))
@@ -57,7 +57,7 @@ fn known_keys() -> Vec<String> {
     config.archive.threads = std::num::NonZeroUsize::new(2);
     config.restore.mongod = path();
     config.ebs.instance = Some("i-0123456789abcdef0".parse().unwrap());
-    config.ebs.region = Some("eu-central-1".into());
+    config.ebs.region = Some("eu-central-1".parse().unwrap());
     config.ebs.endpoint = Some("http://x".parse().unwrap());
     config.ebs.metadata = Some("http://x".parse().unwrap());
     config.ebs.profile = Some("backup".into());
@@ -65,7 +65,7 @@ fn known_keys() -> Vec<String> {
     config.ebs.copy_kms_key = Some("alias/backup".into());
     config.ebs.copy_endpoint = Some("http://x".parse().unwrap());
     config.ebs.share_with = vec!["123456789012".parse().unwrap()];
-    config.ebs.lock = Some(Lock {
+    config.ebs.lock = Some(RetentionLock {
         mode: LockMode::Governance,
         days: 7.try_into().unwrap(),
     });

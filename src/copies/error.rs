@@ -111,7 +111,7 @@ pub enum CopyError {
 
 impl CopyError {
     /// For `map_err` on what reads `path`.
-    pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {
             action: "read",

@@ -3,20 +3,22 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{COPY, CopyError, Order};
 use crate::backup::boundary::{self, Step};
 use crate::backup::lease::{self, Scope, Work};
-use crate::backup::plan_lease;
 use crate::backup::read_back::ReadBack;
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
+use crate::backup::set::plan_lease;
 use crate::backup::upload::UploadError;
 use crate::blocking::off_thread;
 use crate::catalog;
 use crate::catalog::copied::{Documents, Place};
+use crate::host;
 use crate::ids::{BackupId, Hash};
 use crate::manifest::Manifest;
 use crate::progress::Meter;
@@ -24,7 +26,10 @@ use crate::reading::{Reading, while_marked};
 use crate::store::object::StoredObject;
 use crate::store::sink::BlockingSink;
 use crate::store::{SharedStore, StoreError, Stored};
+use crate::verify::VerifyReport;
 
+/// What is found of an object that is damaged.
+const OTHER_HASH: &str = "its bytes have another hash than the manifest says";
 /// Bytes moved at once.
 const CHUNK: usize = 1 << 20;
 /// Bytes a second that a copy is expected to make at the least.
@@ -32,7 +37,7 @@ const SLOWEST: u64 = 8 << 20;
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
+pub enum Placed {
     /// It is there now.
     Copied,
     /// Its manifest was there before; whether the rest is, is not looked at.
@@ -43,7 +48,7 @@ pub enum Done {
 ///
 /// # Errors
 /// [`CopyError`]; there is no copy then, and nothing is held, unless it is [`CopyError::StillHeld`].
-pub async fn copy_one(order: &Order<'_>, id: BackupId) -> Result<Done, CopyError> {
+pub async fn copy_one(order: &Order<'_>, id: BackupId) -> Result<Placed, CopyError> {
     let reading = Reading {
         store: order.from,
         id,
@@ -51,10 +56,20 @@ pub async fn copy_one(order: &Order<'_>, id: BackupId) -> Result<Done, CopyError
         state_dir: order.state_dir,
         tools: order.tools,
     };
-    while_marked(reading, journaled(order, id)).await?
+    while_marked(reading, async {
+        let copied = journaled(order, id).await;
+        if let Err(CopyError::Damaged { object, .. }) = &copied {
+            // As `verify` would: it is no good backup for retention and `status` from now on.
+            let report = VerifyReport::of_damage(id, object, OTHER_HASH);
+            let record = report.record(Timestamp::now(), &host::name());
+            catalog::keep_verification(order.from.as_ref(), &record).await;
+        }
+        copied
+    })
+    .await?
 }
 
-async fn journaled(order: &Order<'_>, id: BackupId) -> Result<Done, CopyError> {
+async fn journaled(order: &Order<'_>, id: BackupId) -> Result<Placed, CopyError> {
     let mut run = Run::begin(order.state_dir, COPY)?;
     let copied = under_lease(&mut run, order, id).await;
     let left = run.finish(order.tools).await;
@@ -80,7 +95,7 @@ async fn journaled(order: &Order<'_>, id: BackupId) -> Result<Done, CopyError> {
     }
 }
 
-async fn under_lease(run: &mut Run, order: &Order<'_>, id: BackupId) -> Result<Done, CopyError> {
+async fn under_lease(run: &mut Run, order: &Order<'_>, id: BackupId) -> Result<Placed, CopyError> {
     let documents = Documents::read(order.from.as_ref(), id).await?;
     let manifest = &documents.manifest;
     // What is half written when we are killed can be told from what other hosts write there.
@@ -96,7 +111,7 @@ async fn under_lease(run: &mut Run, order: &Order<'_>, id: BackupId) -> Result<D
     }
     let place = documents.place(to.as_ref()).await?;
     match place {
-        Place::Whole => return Ok(Done::WasThere),
+        Place::Whole => return Ok(Placed::WasThere),
         Place::Others => {
             let store = to.url();
             return Err(CopyError::NameTaken { store, id });
@@ -130,7 +145,7 @@ async fn under_lease(run: &mut Run, order: &Order<'_>, id: BackupId) -> Result<D
     if let Err(error) = run.settled(&copying) {
         tracing::warn!(%error, "the journal does not know yet that the copy is complete");
     }
-    Ok(Done::Copied)
+    Ok(Placed::Copied)
 }
 
 fn read_back<'a>(order: &Order<'a>) -> ReadBack<'a> {

@@ -5,10 +5,14 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::backup::lease::{self, Scope, Work};
+use crate::backup::run::Run;
+use crate::backup::set::plan_lease;
 use crate::catalog::summary::{SetState, Verdict, VerificationState};
 use crate::catalog::{key, sample};
 use crate::config::{Period, RetentionConfig};
 use crate::manifest::INTENT;
+use crate::manifest::check::VERIFIED_PREFIX;
 use crate::progress::Silent;
 use crate::retention::{Backup, plan};
 use crate::store::ObjectInfo;
@@ -43,7 +47,7 @@ impl Stores {
         }
     }
 
-    async fn copy(&self, from: &SharedStore, to: &SharedStore) -> Result<Done, CopyError> {
+    async fn copy(&self, from: &SharedStore, to: &SharedStore) -> Result<Placed, CopyError> {
         let state_dir = self.home.path().join("state");
         let order = Order {
             from,
@@ -75,14 +79,14 @@ async fn content(store: &SharedStore) -> Vec<(ObjectInfo, Vec<u8>)> {
 async fn a_copy_is_the_same_backup_byte_for_byte() {
     let stores = Stores::new().await;
     let done = stores.copy(&stores.first, &stores.other).await.unwrap();
-    assert_eq!(done, Done::Copied);
+    assert_eq!(done, Placed::Copied);
     let there = content(&stores.other).await;
     assert_eq!(there.len(), 2 + sample::SHARDS.len() + 1);
     assert_eq!(there, content(&stores.first).await);
     let sets = catalog::list(stores.other.as_ref()).await.unwrap();
     assert_eq!(sets[0].state, SetState::Complete);
     let again = stores.copy(&stores.first, &stores.other).await.unwrap();
-    assert_eq!(again, Done::WasThere);
+    assert_eq!(again, Placed::WasThere);
     assert_eq!(there, content(&stores.other).await);
 }
 
@@ -133,9 +137,13 @@ async fn bytes_that_are_not_those_of_the_manifest_are_no_copy() {
     );
     let sets = catalog::list(stores.other.as_ref()).await.unwrap();
     assert_eq!(sets[0].state, SetState::Unfinished);
-    // The same bytes once more, and the rest.
+    let sets = catalog::list(stores.first.as_ref()).await.unwrap();
+    assert_eq!(sets[0].verification.verdict, Verdict::Damaged);
+    // The same bytes once more, and the rest, but what was found of the first.
     stores.copy(&stores.first, &stores.other).await.unwrap();
-    assert_eq!(content(&stores.other).await, content(&stores.first).await);
+    let mut first = content(&stores.first).await;
+    first.retain(|(info, _)| !info.key.contains(VERIFIED_PREFIX));
+    assert_eq!(content(&stores.other).await, first);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,6 +168,40 @@ async fn another_backup_of_that_name_is_left_alone_and_what_a_dead_copy_left_is_
     stores.other.put(&half, b"half").await.unwrap();
     stores.copy(&stores.first, &stores.other).await.unwrap();
     assert_eq!(content(&stores.other).await, content(&stores.first).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_copy_has_left_is_given_back_before_the_next() {
+    let stores = Stores::new().await;
+    let (state_dir, rules) = (stores.home.path().join("state"), rules(30));
+    let manifest = catalog::read_manifest(stores.first.as_ref(), sample::id()).await;
+    let mut dead = Run::begin(&state_dir, COPY).unwrap();
+    for member in &manifest.unwrap().members {
+        let scope = Scope {
+            deployment: sample::intent().deployment.id,
+            shard: member.shard.clone(),
+        };
+        plan_lease(&mut dead, &scope, stores.other.as_ref()).unwrap();
+        let (store, work) = (stores.other.as_ref(), (dead.id(), Work::Copy));
+        lease::take_after_prune(store, &scope, work, Duration::ZERO, &stores.cancel)
+            .await
+            .unwrap();
+    }
+    drop(dead);
+    let order = Order {
+        from: &stores.first,
+        to: &stores.other,
+        read_back: true,
+        state_dir: &state_dir,
+        tools: &stores.tools,
+        progress: &Silent,
+        cancel: &stores.cancel,
+    };
+    let copied = bring_up_to_date(&order, &rules, &Whose::Everybodys, None).await;
+    assert!(copied.by_others.is_some(), "{copied:?}");
+    clear_up_after_dead(&state_dir, &stores.tools).await;
+    let copied = bring_up_to_date(&order, &rules, &Whose::Everybodys, None).await;
+    assert_eq!(copied.copied, [sample::id()], "{copied:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

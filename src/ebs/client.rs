@@ -25,13 +25,13 @@ use super::copied::CopyOrder;
 use super::ids::{AccountId, InstanceId, SnapshotId, VolumeId};
 use super::made::{MadeVolume, VolumeOrder};
 use super::order::Order;
-use super::protect::Lock;
 use super::{
     Call, CallFailed, EbsError, Ec2, Instance, Kind, Place, RUN_TAG, Rehearsal, SharedEc2,
     Snapshot, State, TAG, Volume,
 };
 use crate::aws::chain;
 use crate::config::ebs::EbsConfig;
+use crate::config::lock::RetentionLock;
 use crate::ids::RunId;
 use read::{bytes, failed, filter, parse, percent, read_snapshot, state, tag_key, tags};
 
@@ -364,7 +364,7 @@ impl Ec2 for Api {
         shared.map(drop)
     }
 
-    async fn lock(&self, snapshot: &SnapshotId, lock: Lock) -> Result<(), CallFailed> {
+    async fn lock(&self, snapshot: &SnapshotId, lock: RetentionLock) -> Result<(), CallFailed> {
         let asking = self.lock_order(snapshot, lock).send();
         self.attempt(Call::LockSnapshot, asking).await.map(drop)
     }

@@ -51,10 +51,9 @@ impl Access {
 
     /// The way to the region that copies go to, by `[ebs] copy_endpoint`. [`Access::open`] of it leads to `copy_to`.
     pub fn for_copies(&self) -> Self {
-        let region = self.settings.copy_to.as_ref();
         Self {
             settings: EbsConfig {
-                region: region.map(ToString::to_string),
+                region: self.settings.copy_to.clone(),
                 endpoint: self.settings.copy_endpoint.clone(),
                 ..self.settings.clone()
             },
@@ -84,7 +83,7 @@ impl Access {
     /// [`EbsError`].
     pub async fn open(&self) -> Result<SharedEc2, EbsError> {
         let region = match &self.settings.region {
-            Some(region) => region.clone(),
+            Some(region) => region.as_str().to_owned(),
             None => self.metadata()?.region().await?,
         };
         self.in_region(region).await

@@ -165,6 +165,10 @@ impl Explain for CallFailed {
                  what nobody needs, or ask AWS for more (Service Quotas, Amazon EBS)"
                     .into(),
             ),
+            Kind::NotFound if call == Call::DescribeInstances => Some(
+                "see [ebs] instance and region: the instance has to be this host, and in that region"
+                    .into(),
+            ),
             Kind::Untrusted => Some("see which certificate the endpoint shows, and that the host's clock is right".into()),
             Kind::Unanswered => Some("see that the EC2 endpoint of the region can be reached from this host (a route, or a VPC endpoint)".into()),
             // No code for it was found in AWS's documentation; its words will hardly do without this one.

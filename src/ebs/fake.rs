@@ -11,10 +11,10 @@ use super::copied::CopyOrder;
 use super::ids::{AccountId, InstanceId, SnapshotId, VolumeId};
 use super::made::{Attachment, MadeVolume, SNAPSHOT_TAG, VolumeOrder, VolumeState};
 use super::order::Order;
-use super::protect::Lock;
 use super::{
     Call, CallFailed, Ec2, Instance, Kind, Place, RUN_TAG, Rehearsal, Snapshot, State, Volume,
 };
+use crate::config::lock::RetentionLock;
 use crate::ids::RunId;
 
 /// A fake EC2 of one instance.
@@ -350,7 +350,7 @@ impl Ec2 for FakeEc2 {
         self.done(Call::ModifySnapshotAttribute, ())
     }
 
-    async fn lock(&self, snapshot: &SnapshotId, _: Lock) -> Result<(), CallFailed> {
+    async fn lock(&self, snapshot: &SnapshotId, _: RetentionLock) -> Result<(), CallFailed> {
         self.inner().locked.insert(snapshot.clone());
         self.done(Call::LockSnapshot, ())
     }

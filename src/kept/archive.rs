@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::Kept;
 use super::condition::look;
+use crate::backup::archive::archive_pictures;
 use crate::backup::picture::Pictures;
 use crate::backup::run::Run;
-use crate::backup::{BackupError, Environment, archive_pictures, begin, in_run, publish};
+use crate::backup::set::{begin, publish};
+use crate::backup::{BackupError, Environment, in_run};
 use crate::blocking::off_thread;
 use crate::manifest::Manifest;
 

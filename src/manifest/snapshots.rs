@@ -224,7 +224,7 @@ impl SnapshotManifest {
 pub(crate) mod sample {
     use super::*;
     use crate::catalog::sample;
-    use crate::ebs::protect::LockMode;
+    use crate::config::lock::LockMode;
     use crate::manifest::{FORMAT_SNAPSHOTS, Manifest};
 
     /// The sample's set, as snapshots of a RAID0 of two volumes and a volume of the second member's journal.

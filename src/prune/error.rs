@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::backup::journal::JournalError;
 use crate::backup::run::Unreleased;
 use crate::catalog::CatalogError;
+use crate::ebs::ids::SnapshotId;
 use crate::ebs::{CallFailed, EbsError, Kind, Place};
 use crate::error::Explain;
 use crate::ids::BackupId;
@@ -33,6 +34,14 @@ pub enum RemoveError {
     /// EC2 shows none of them. Nothing was done.
     #[error("EC2 shows none of its snapshots in {place}")]
     Unseen {
+        /// Where.
+        place: Place,
+    },
+    /// Its manifest names a snapshot that bears no tags of it. Nothing was done.
+    #[error("{snapshot} in {place} is a part of it by its manifest and not by its tags")]
+    NotOfTheSet {
+        /// The snapshot.
+        snapshot: SnapshotId,
         /// Where.
         place: Place,
     },
@@ -70,7 +79,10 @@ impl RemoveError {
             // What may not be removed keeps nothing else.
             Self::Store(error) if error.is_denial() => Reach::This,
             Self::Store(_) | Self::Journal(_) | Self::Catalog(CatalogError::Store(_)) => Reach::All,
-            Self::Catalog(_) | Self::Locked { .. } | Self::Unseen { .. } => Reach::This,
+            Self::Catalog(_)
+            | Self::Locked { .. }
+            | Self::Unseen { .. }
+            | Self::NotOfTheSet { .. } => Reach::This,
             Self::Ebs(_) | Self::Left(_) | Self::NewestIsGone { .. } => Reach::Snapshots,
         }
     }
@@ -103,6 +115,10 @@ impl RemoveError {
             }
             Self::Unseen { .. } => Some(
                 "look whether they were deleted by hand, or whether the credentials are another account's; where they are gone, remove the set's folder from the store"
+                    .into(),
+            ),
+            Self::NotOfTheSet { .. } => Some(
+                "nothing of it was deleted: who changed the manifest, or took the tags `freezeframe` and `freezeframe-run` off the snapshot? Delete by hand what is to go, and then the set's folder in the store"
                     .into(),
             ),
             Self::NewestIsGone { newest, .. } => {

@@ -38,7 +38,7 @@ pub(super) async fn remove_set(
     see_newest(newest, &tools.ebs, order).await?;
     let located = manifest.snapshots.located();
     for one in &located {
-        refuse_locked(one, &tools.ebs, order).await?;
+        look_before_it_goes(one, &manifest, &tools.ebs, order).await?;
     }
     let planned = located
         .iter()
@@ -84,9 +84,11 @@ async fn see_newest(
     }
 }
 
-/// A manifest that is gone cannot be had back when EC2 says no.
-async fn refuse_locked(
+/// A manifest that is gone cannot be had back when EC2 says no. Nor can a snapshot that only a manifest, which anybody who writes into the store may have
+/// changed, calls a part of this backup: its own tags have to say so.
+async fn look_before_it_goes(
     located: &Located,
+    manifest: &SnapshotManifest,
     access: &Access,
     order: &Order<'_>,
 ) -> Result<(), RemoveError> {
@@ -94,11 +96,17 @@ async fn refuse_locked(
     let patience = patience(order, access);
     let ids = located.ids();
     let shown = patience.call(|| ec2.snapshots(&ids)).await;
-    let there: Vec<_> = shown
-        .map_err(EbsError::from)?
-        .into_iter()
-        .map(|one| one.id)
-        .collect();
+    let shown = shown.map_err(EbsError::from)?;
+    if let Some(other) = shown
+        .iter()
+        .find(|one| !one.is_of_set(manifest.id, manifest.run))
+    {
+        return Err(RemoveError::NotOfTheSet {
+            snapshot: other.id.clone(),
+            place: located.place.clone(),
+        });
+    }
+    let there: Vec<_> = shown.into_iter().map(|one| one.id).collect();
     // Also where the credentials lead to another account: then the owner's snapshots would be known to nobody.
     if there.is_empty() {
         return Err(RemoveError::Unseen {

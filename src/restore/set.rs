@@ -5,6 +5,7 @@
 mod error;
 pub mod links;
 pub mod mounts;
+mod put_away;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use crate::volume::HostView;
 pub use error::SetError;
 use links::{Placed, lead};
 use mounts::{Mounted, Mounts, mount_all, needed};
+use put_away::put_away;
 
 /// What the run journal says it does.
 pub const RESTORE: &str = "restore";
@@ -73,6 +75,8 @@ pub struct RestoredSet {
     /// udev's rule, where it stays: the host has another file system of the same UUID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub udev_rule: Option<PathBuf>,
+    /// The commands that put all of it away again, once mongod has ended.
+    pub put_away: Vec<String>,
     /// How long each step took, in seconds.
     pub steps: Vec<TimedStep>,
     /// Seconds in all.
@@ -191,6 +195,7 @@ async fn make(
         .collect();
     let plan = plan(manifest, &volumes, order.wish, run.id(), env).await?;
 
+    let _claim = mounts::claim(run, order.to)?;
     let copies = copies::bring_up(run, &plan, env).await?;
     let mut steps: Vec<TimedStep> = copies
         .took
@@ -242,6 +247,10 @@ async fn make(
     }
     interrupted(env)?;
     let udev_rule = give_to_udev(run, &copies, &mounts, env).await?;
+    let region = plan.ec2.place().region;
+    let both = (copies.volumes.as_slice(), &mounts);
+    let (sys, rule) = (HostView::real().sys, udev_rule.as_deref());
+    let put_away = put_away(&sys, order.to, both, &region, rule)?;
     // From here on it is the user's, all of it or nothing.
     run.settle_where(|_| true)?;
     Ok(RestoredSet {
@@ -253,6 +262,7 @@ async fn make(
         mounts: mounts.into_values().collect(),
         warm: order.warm,
         udev_rule,
+        put_away,
         steps,
         seconds: begun.elapsed().as_secs_f64(),
     })

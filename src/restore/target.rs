@@ -88,6 +88,12 @@ impl Target {
 /// [`RestoreError`].
 pub(super) fn check_empty(path: &Path) -> Result<bool, RestoreError> {
     match fs::metadata(path) {
+        // A link that leads nowhere: nothing can be made in its place.
+        Err(_) if path.is_symlink() => {
+            return Err(RestoreError::TargetNotDirectory {
+                path: path.to_owned(),
+            });
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let parent = parent(path);
             return match fs::metadata(&parent) {

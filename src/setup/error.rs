@@ -121,6 +121,11 @@ impl Explain for SetupError {
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("run it as root".into())
             }
+            Self::File { action: "make", source, .. }
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Some("mount what belongs above it, or make the folder that it is to be in".into())
+            }
             Self::Document { .. } | Self::Store(_) | Self::Answer(_) | Self::File { .. } => None,
         }
     }

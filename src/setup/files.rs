@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::SetupError;
 
 /// What follows a file's name in that of what was there before.
-pub(super) const KEPT: &str = ".before-setup";
+const KEPT: &str = ".before-setup";
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> SetupError + 'a {
     move |source| SetupError::File {
@@ -39,17 +39,35 @@ pub(super) fn make_folder(path: &Path) -> Result<(), SetupError> {
     made.map_err(failed("make", path))
 }
 
-/// Keeps a copy of `path` beside it, unless there is one: the first is what somebody wrote.
+/// Under which name what `path` is now is kept: the first that is free, or has the same content.
+pub(super) fn kept_as(path: &Path) -> PathBuf {
+    let named = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(KEPT);
+        if number > 1 {
+            name.push(format!(".{number}"));
+        }
+        PathBuf::from(name)
+    };
+    let content = fs::read(path).ok();
+    let mut number = 1;
+    loop {
+        let kept = named(number);
+        match fs::read(&kept) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return kept,
+            Ok(there) if Some(&there) == content.as_ref() => return kept,
+            // One that nobody can read is not written over.
+            _ => number += 1,
+        }
+    }
+}
+
+/// Keeps a copy of `path` beside it.
 ///
 /// # Errors
 /// [`SetupError::File`].
 pub(super) fn keep_what_was(path: &Path) -> Result<(), SetupError> {
-    let mut kept = path.as_os_str().to_owned();
-    kept.push(KEPT);
-    let kept = PathBuf::from(kept);
-    if kept.exists() {
-        return Ok(());
-    }
+    let kept = kept_as(path);
     fs::copy(path, &kept)
         .map(drop)
         .map_err(failed("write", &kept))
@@ -104,6 +122,13 @@ mod tests {
         assert_eq!(read(&path).unwrap().as_deref(), Some("two"));
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let kept = home.path().join("etc/freezeframe.toml.before-setup");
+        assert_eq!(read(&kept).unwrap().as_deref(), Some("one"));
+        // What somebody wrote since then is kept as well, and nothing twice.
+        keep_what_was(&path).unwrap();
+        keep_what_was(&path).unwrap();
+        let second = home.path().join("etc/freezeframe.toml.before-setup.2");
+        assert_eq!(kept_as(&path), second);
+        assert_eq!(read(&second).unwrap().as_deref(), Some("two"));
         assert_eq!(read(&kept).unwrap().as_deref(), Some("one"));
         let secret = home.path().join("password");
         fs::write(&secret, "x").unwrap();

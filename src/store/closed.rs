@@ -12,7 +12,13 @@ use super::{ObjectInfo, ObjectWriter, Store, StoreError};
 #[derive(Debug)]
 pub struct ClosedStore {
     url: String,
-    reason: String,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    NoFolder,
+    Other(String),
 }
 
 impl ClosedStore {
@@ -21,16 +27,21 @@ impl ClosedStore {
         Self {
             url: super::without_secrets(url),
             reason: match error {
-                StoreError::InvalidUrl { reason, .. } => reason.clone(),
-                other => other.to_string(),
+                StoreError::NoFolder { .. } => Reason::NoFolder,
+                StoreError::InvalidUrl { reason, .. } => Reason::Other(reason.clone()),
+                other => Reason::Other(other.to_string()),
             },
         }
     }
 
     fn error(&self) -> StoreError {
-        StoreError::InvalidUrl {
-            url: self.url.clone(),
-            reason: self.reason.clone(),
+        let url = self.url.clone();
+        match &self.reason {
+            Reason::NoFolder => StoreError::NoFolder { url },
+            Reason::Other(reason) => StoreError::InvalidUrl {
+                url,
+                reason: reason.clone(),
+            },
         }
     }
 }

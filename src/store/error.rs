@@ -51,6 +51,12 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// There is no folder where the store should be.
+    #[error("store {url:?}: there is no such folder; create it, or mount the disk it is on")]
+    NoFolder {
+        /// The address.
+        url: String,
+    },
     /// The server cannot be used at all: no credentials, no region, a file that cannot be read.
     #[error("cannot use {store}: {reason}")]
     NoAccess {
@@ -117,6 +123,14 @@ pub enum StoreError {
         /// What the server said.
         detail: String,
     },
+    /// An upload with the object lock that is configured was not let begin.
+    #[error("{store} lets no upload with an object lock begin: {detail}")]
+    LockRefused {
+        /// The store's address.
+        store: String,
+        /// What the server said.
+        detail: String,
+    },
     /// We were asked to end.
     #[error("interrupted while using {store}")]
     Interrupted {
@@ -157,11 +171,14 @@ impl Explain for StoreError {
                     std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
                 ) =>
             {
-                Some("free space in the store, or point [store] url at a larger one".into())
+                Some("free space in the store, or write the address of a larger one".into())
             }
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("let the user that runs freezeframe write there".into())
             }
+            Self::NoFolder { .. } => Some(
+                "where the disk is there and the folder is another one, see [store] url and [[copy]] url".into(),
+            ),
             Self::NotFound { .. } => Some("`freezeframe list` shows what the store holds".into()),
             Self::InvalidUrl { .. } => Some(
                 "the address of a store is that of a folder that exists, such as file:///var/backups/freezeframe, or s3://bucket/prefix: see [store] url and [[copy]] url"
@@ -177,6 +194,9 @@ impl Explain for StoreError {
                 "set [s3] endpoint so that it is {written} again and run `freezeframe recover`; if that server is gone for good, remove \
                  the run's journal"
             )),
+            Self::LockRefused { .. } => Some(
+                "[s3] lock needs a bucket that was made with object lock, and the permission s3:PutObjectRetention; without it see the bucket's own rules".into(),
+            ),
             Self::Denied { .. } => Some(
                 "packaging/s3-policy.json has every permission that is needed; see also the clock of this host, which signatures depend on".into(),
             ),

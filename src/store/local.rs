@@ -49,9 +49,9 @@ impl LocalStore {
                 run: None,
             }),
             Ok(_) => Err(invalid("it is not a folder".into())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(invalid(
-                "there is no such folder; create it, or mount the disk it is on".into(),
-            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::NoFolder { url })
+            }
             Err(error) => Err(invalid(error.to_string())),
         }
     }

@@ -27,6 +27,7 @@ use super::{
     Ending, ObjectInfo, ObjectWriter, ReadAhead, SharedStore, Spool, Store, StoreError, key, probe,
 };
 use crate::config::s3::S3Config;
+use crate::manifest::MANIFEST;
 use limit::Limit;
 use parts::PartSizes;
 use retry::{Call, Failure, Kind, Patience};
@@ -288,10 +289,10 @@ impl Store for S3Store {
     }
 
     /// Lists, asks for an object that is not there, and begins an upload and gives it up: a bucket that lets nothing be deleted is
-    /// a good store.
+    /// a good store. By the name of a part of a backup, so that an object lock that the bucket does not take is told here.
     async fn probe(&self) -> Result<(), StoreError> {
         probe::sweep(self, Timestamp::now()).await?;
-        let key = probe::name(Timestamp::now());
+        let key = format!("{}/{MANIFEST}", probe::name(Timestamp::now()));
         match self.read(&key, 0..1).await {
             Err(StoreError::NotFound { .. }) => {}
             Err(error) => return Err(error),
@@ -300,7 +301,8 @@ impl Store for S3Store {
                 return Err(self.shared.error("read", &key, odd));
             }
         }
-        let writer = self.create(&key, None).await?;
+        let begun = self.create(&key, None).await;
+        let writer = begun.map_err(|error| self.shared.blame_lock(error))?;
         writer.abort().await
     }
 
@@ -375,6 +377,19 @@ impl Store for S3Store {
 }
 
 impl Shared {
+    /// What a server refuses to begin with an object lock it most likely refuses for that.
+    fn blame_lock(&self, error: StoreError) -> StoreError {
+        let refused = matches!(
+            error,
+            StoreError::Refused { .. } | StoreError::Denied { .. }
+        );
+        if self.settings.lock.is_some() && refused {
+            let (store, detail) = (self.url.clone(), error.to_string());
+            return StoreError::LockRefused { store, detail };
+        }
+        error
+    }
+
     /// Whether a part of this size waits in memory, and not in a file: two must fit.
     fn fits_into_memory(&self, part: u64) -> bool {
         part <= self.settings.memory.0 / 2

@@ -98,14 +98,15 @@ impl StoreError {
     pub fn into_io(self) -> io::Error {
         let kind = match &self {
             Self::Exists { .. } => io::ErrorKind::AlreadyExists,
-            Self::NotFound { .. } => io::ErrorKind::NotFound,
+            Self::NotFound { .. } | Self::NoFolder { .. } => io::ErrorKind::NotFound,
             Self::Truncated { .. } => io::ErrorKind::UnexpectedEof,
             Self::InvalidKey { .. } | Self::InvalidUrl { .. } | Self::OtherServer { .. } => {
                 io::ErrorKind::InvalidInput
             }
-            Self::Denied { .. } | Self::NoAccess { .. } | Self::Untrusted { .. } => {
-                io::ErrorKind::PermissionDenied
-            }
+            Self::Denied { .. }
+            | Self::NoAccess { .. }
+            | Self::Untrusted { .. }
+            | Self::LockRefused { .. } => io::ErrorKind::PermissionDenied,
             Self::Unavailable { .. } => io::ErrorKind::TimedOut,
             // Not `Interrupted`, which callers of `write_all` would retry for ever.
             Self::Refused { .. } | Self::Interrupted { .. } => io::ErrorKind::Other,

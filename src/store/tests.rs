@@ -39,7 +39,9 @@ fn addresses_are_opened_or_refused_with_a_reason() {
     ] {
         let error = open(&bad, &StoreSettings::default(), &CancellationToken::new()).unwrap_err();
         assert!(error.to_string().contains(reason), "{error}");
-        assert_eq!(error.exit(), Exit::Usage);
+        let is_away = matches!(error, StoreError::NoFolder { .. });
+        let exit = if is_away { Exit::Store } else { Exit::Usage };
+        assert_eq!(error.exit(), exit);
         assert!(error.hint().is_some());
     }
 }

@@ -6,9 +6,10 @@ use thiserror::Error;
 
 use super::{Finding, VerifyError};
 use crate::catalog::verification::{Outcome, Verification, VerificationKind};
+use crate::config::lock::RetentionLock;
 use crate::ebs::connect::Access;
 use crate::ebs::patience::Patience;
-use crate::ebs::protect::{self, Lock};
+use crate::ebs::protect;
 use crate::ebs::{EbsError, Ec2, Snapshot, State};
 use crate::error::{Exit, Explain};
 use crate::ids::BackupId;
@@ -188,7 +189,10 @@ async fn look(
         let open = protect::unlocked(ec2.as_ref(), &located.ids(), patience).await?;
         findings.extend(open.into_iter().map(|snapshot| Finding {
             object: snapshot.to_string(),
-            problem: format!("it is not locked, and was to be ({})", Lock::from(lock)),
+            problem: format!(
+                "it is not locked, and was to be ({})",
+                RetentionLock::from(lock)
+            ),
         }));
     }
     Ok(findings)

@@ -99,6 +99,7 @@ impl Word {
     }
 }
 
+const TRY_TO_COPY: &str = "`freezeframe copy` copies them, or tells why it cannot";
 const HOST: &str = "this host";
 const WHY_NOT: &str = "`freezeframe check` tells what stands in the way, `journalctl -u freezeframe-backup` what the last runs said";
 
@@ -136,7 +137,9 @@ pub fn judge(standing: &Standing, limits: &WatchConfig) -> Vec<Checked> {
         let url = &copy.store.url;
         all.push(reachable(&copy.store).of(url, Check::Store));
         if let Some(lacking) = &copy.lacking {
-            all.push(copied(lacking, standing, limits).of(url, Check::Copy));
+            let last = standing.last_run.as_ref();
+            let why_not = last.and_then(|run| run.not_copied.get(url));
+            all.push(copied(lacking, why_not, standing, limits).of(url, Check::Copy));
         }
         if let Some(damaged) = copy.damaged.as_ref().filter(|all| !all.is_empty()) {
             let damaged = alarm(
@@ -329,6 +332,17 @@ fn run(standing: &Standing, limits: &WatchConfig) -> Word {
         );
     }
     match &standing.last_run {
+        Some(LastRun {
+            unprotected: Some(amiss),
+            ended,
+            ..
+        }) => alarm(
+            format!(
+                "the last backup is made, {} ago, and not as protected as it was to be: {amiss}",
+                human::duration(Duration::from_secs(ago(*ended, standing.at).as_secs()))
+            ),
+            "`freezeframe verify` tells what of it is not; the next backup is judged by itself",
+        ),
         Some(run) if run.succeeded() => ok(format!(
             "the last backup ended well {} ago",
             human::duration(Duration::from_secs(ago(run.ended, standing.at).as_secs()))
@@ -363,11 +377,23 @@ fn leftovers(standing: &Standing) -> Word {
 }
 
 /// What lacks counts for nothing as long as a backup may be old: copying takes its time.
-fn copied(lacking: &[BackupId], standing: &Standing, limits: &WatchConfig) -> Word {
+fn copied(
+    lacking: &[BackupId],
+    why_not: Option<&String>,
+    standing: &Standing,
+    limits: &WatchConfig,
+) -> Word {
     let is_late = |id: &&BackupId| ago(id.started(), standing.at) > limits.max_age.0;
     let late: Vec<BackupId> = lacking.iter().filter(is_late).copied().collect();
     match (late.as_slice(), lacking) {
         ([], []) => ok("has every backup that it is to have"),
+        ([], lacking) if let Some(reason) = why_not => alarm(
+            format!(
+                "the last backup could not be copied there: {reason}; lacks {}",
+                names(lacking)
+            ),
+            TRY_TO_COPY,
+        ),
         ([], lacking) => ok(format!("on the way there: {}", names(lacking))),
         (late, _) => alarm(
             format!(
@@ -375,7 +401,7 @@ fn copied(lacking: &[BackupId], standing: &Standing, limits: &WatchConfig) -> Wo
                 human::duration(limits.max_age.0),
                 names(late)
             ),
-            "`freezeframe copy` copies them, or tells why it cannot",
+            TRY_TO_COPY,
         ),
     }
 }

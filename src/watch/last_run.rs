@@ -1,5 +1,6 @@
 //! How the last backup of this host ended: one small file in the state directory. A run that is killed cannot write it, and leaves its journal instead.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,10 @@ const LONGEST: u64 = 64 << 10;
 /// Characters of what went wrong that are kept: who wants to know all of it has the log.
 const TOLD: usize = 2000;
 
+fn told(text: &str) -> String {
+    text.chars().take(TOLD).collect()
+}
+
 /// How a backup ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRun {
@@ -29,6 +34,12 @@ pub struct LastRun {
     pub backup: Option<BackupId>,
     /// Why it failed.
     pub error: Option<String>,
+    /// What of its protection is not as it was to be: snapshots that are not locked, copied or shared.
+    #[serde(default)]
+    pub unprotected: Option<String>,
+    /// The stores of `[[copy]]` that it could not be copied to, and why.
+    #[serde(default)]
+    pub not_copied: BTreeMap<String, String>,
 }
 
 impl LastRun {
@@ -43,10 +54,23 @@ impl LastRun {
             ended,
             exit: made.map_or_else(Explain::exit, |_| Exit::Done) as i32,
             backup: made.ok(),
-            error: made
-                .err()
-                .map(|error| error.to_string().chars().take(TOLD).collect()),
+            error: made.err().map(|error| told(&error.to_string())),
+            unprotected: None,
+            not_copied: BTreeMap::new(),
         }
+    }
+
+    /// The same, of which `amiss` is not as it was to be.
+    pub fn with_amiss(mut self, amiss: &[String]) -> Self {
+        self.unprotected = (!amiss.is_empty()).then(|| told(&amiss.join("; ")));
+        self
+    }
+
+    /// The same, which could not be copied to some stores: each with the reason.
+    pub fn with_not_copied(mut self, stores: &[(String, String)]) -> Self {
+        let stores = stores.iter();
+        self.not_copied = stores.map(|(url, why)| (url.clone(), told(why))).collect();
+        self
     }
 
     /// Whether a backup was made, and nothing was left.

@@ -231,12 +231,26 @@ fn a_run_that_comes_to_nothing_is_told_of() {
         exit: Exit::BackupFailed as i32,
         backup: None,
         error: Some("the snapshot overflowed".into()),
+        unprotected: None,
+        not_copied: Default::default(),
     });
     let of = |sets, now| Standing::of(&seen(sets), &[], &failed, &ours(), now);
     let told = alarms(&of(vec![set(31)], noon()));
     assert_eq!(told.len(), 1);
     assert!(
         told[0].1.contains("exit code 4: the snapshot overflowed"),
+        "{told:?}"
+    );
+    // It is made, and something about it is not as it was to be.
+    let mut amiss = host(vec![]);
+    let (began, ended) = (at("2026-01-31T04:00:00Z"), at("2026-01-31T04:00:01Z"));
+    let made = LastRun::new(began, ended, Ok(set(31).id));
+    amiss.last_run = Some(made.with_amiss(&["not all snapshots are locked".to_owned()]));
+    let standing = Standing::of(&seen(vec![set(31)]), &[], &amiss, &ours(), noon());
+    let told = alarms(&standing);
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].1.contains("not all snapshots are locked"),
         "{told:?}"
     );
     // Unless there was a good one since, by whomever.

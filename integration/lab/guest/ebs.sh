@@ -60,8 +60,32 @@ ebs_originals() {
 # ebs_arrays: how many arrays there are. One that was stopped is a name without members, and so is one whose node udev opened just then; the kernel takes it away later.
 ebs_arrays() { cat /sys/block/md*/md/array_state | grep -cvx clear; }
 
-# ebs_away DIR: what a user does who needs the copies below DIR no more
+# ebs_restore ID OPTION...: below /restored; what it says is kept for `ebs_away`
+ebs_restore() {
+    local code=0
+    freezeframe restore "$1" --to /restored "${@:2}" >/run/ebs-said || code=$?
+    cat /run/ebs-said
+    ((code != 0)) || mv /run/ebs-said /run/ebs-restored
+    return $code
+}
+
+# ebs_away: what a user does who needs the copies no more: the commands that the last restore has shown, EC2 being the laboratory's
 ebs_away() {
+    local line
+    grep -E '^  (umount|find|dmsetup|mdadm|aws|rm) ' /run/ebs-restored >/run/ebs-commands || return
+    while read -r line; do
+        echo "$line"
+        case $line in
+            "aws ec2 delete-volume "*) ec2 away "${line##* }" ;;
+            "aws ec2 "*) ;;
+            *) eval "$line" ;;
+        esac || return
+    done </run/ebs-commands
+    rm /run/ebs-restored
+}
+
+# ebs_away_unseen DIR: the same where nobody has seen what restore says, as it was killed at its very end
+ebs_away_unseen() {
     local point layer copies
     while point=$(awk -v dir="$1" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | tail -1) && [[ $point ]]; do umount "$point" || return; done
     for layer in $(dmsetup ls | awk '/^vg0_/ { print $1 }'); do dmsetup remove --retry "$layer" || return; done

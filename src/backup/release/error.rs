@@ -80,6 +80,14 @@ pub enum ReleaseError {
     },
 }
 
+impl ReleaseError {
+    /// Whether a directory of ours holds something else by now, or is none any more.
+    pub fn is_somebody_elses(&self) -> bool {
+        use std::io::ErrorKind::{DirectoryNotEmpty, NotADirectory};
+        matches!(self, Self::Remove { source, .. } if matches!(source.kind(), DirectoryNotEmpty | NotADirectory))
+    }
+}
+
 impl Explain for ReleaseError {
     fn hint(&self) -> Option<String> {
         match self {

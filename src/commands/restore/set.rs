@@ -144,9 +144,12 @@ fn render(restored: &RestoredSet) -> String {
     }
     let _ = writeln!(
         text,
-        "\nThe volumes are yours, and cost money until they are deleted: stop mongod, umount, mdadm --stop or vgchange -an, then aws ec2 \
-         detach-volume and delete-volume. They bear the tag freezeframe-run={}.",
+        "\nThe volumes are yours, bear the tag freezeframe-run={}, and cost money until they are deleted. To put all of it away again, stop \
+         mongod, and then:\n",
         restored.run
     );
+    for line in &restored.put_away {
+        let _ = writeln!(text, "  {line}");
+    }
     text
 }

@@ -21,9 +21,9 @@ use aws_sigv4::sign::v4;
 use super::read::parse;
 use super::{Api, FILTER_VALUES};
 use crate::aws::{chain, percent};
+use crate::config::lock::{LockMode, RetentionLock};
 use crate::ebs::copied::CopyOrder;
 use crate::ebs::ids::{AccountId, SnapshotId};
-use crate::ebs::protect::{Lock, LockMode};
 use crate::ebs::{Call, CallFailed, Kind};
 
 /// The version of EC2's API, which a request that is signed by hand has to name.
@@ -114,7 +114,7 @@ impl Api {
     pub(super) fn lock_order(
         &self,
         snapshot: &SnapshotId,
-        lock: Lock,
+        lock: RetentionLock,
     ) -> LockSnapshotFluentBuilder {
         let mode = match lock.mode {
             LockMode::Governance => AskedMode::Governance,

@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{SnapshotManifest, SnapshotSet, VolumeRecord};
+use crate::config::lock::{LockDays, LockMode, RetentionLock};
 use crate::ebs::Place;
 use crate::ebs::ids::{AccountId, SnapshotId};
-use crate::ebs::protect::{Lock, LockDays, LockMode};
 
 /// Seconds.
 const DAY: i64 = 24 * 3600;
@@ -52,13 +52,13 @@ pub struct LockRecord {
     pub days: LockDays,
 }
 
-impl From<Lock> for LockRecord {
-    fn from(Lock { mode, days }: Lock) -> Self {
+impl From<RetentionLock> for LockRecord {
+    fn from(RetentionLock { mode, days }: RetentionLock) -> Self {
         Self { mode, days }
     }
 }
 
-impl From<LockRecord> for Lock {
+impl From<LockRecord> for RetentionLock {
     fn from(LockRecord { mode, days }: LockRecord) -> Self {
         Self { mode, days }
     }

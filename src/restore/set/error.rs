@@ -21,6 +21,12 @@ pub enum SetError {
     /// Target, member, or settling.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// Another restore is at work in the same place.
+    #[error("another restore is at work in {}", path.display())]
+    Claimed {
+        /// The directory.
+        path: std::path::PathBuf,
+    },
     /// The run journal could not be kept.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -75,6 +81,7 @@ impl Explain for SetError {
             Self::Restore(RestoreError::Interrupted { .. }) | Self::Warm { .. } => None,
             Self::Restore(error) => error.hint(),
             Self::Journal(error) => error.hint(),
+            Self::Claimed { .. } => Some("name another directory with --to".into()),
             Self::Only => Some("restore it without --only, and copy the files".into()),
             Self::JournalStays { .. } => Some("run `freezeframe recover`".into()),
             Self::StillHeld { unreleased, .. } => unreleased
@@ -92,7 +99,7 @@ impl Explain for SetError {
             Self::Warm { source, .. } if source.kind() == std::io::ErrorKind::Interrupted => {
                 Exit::Interrupted
             }
-            Self::Journal(_) | Self::Warm { .. } => Exit::Restore,
+            Self::Journal(_) | Self::Warm { .. } | Self::Claimed { .. } => Exit::Restore,
             Self::Only => Exit::Usage,
             Self::JournalStays { .. } | Self::StillHeld { .. } => Exit::StillHeld,
         }

@@ -1,10 +1,11 @@
 //! Where the file systems of a set are mounted: below one directory, at the paths they had.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
 
 use super::SetError;
@@ -16,6 +17,7 @@ use crate::copies::find::{Candidate, find};
 use crate::ebs::disks::node;
 use crate::manifest::snapshots::{FilesystemRecord, SnapshotMember};
 use crate::restore::RestoreError;
+use crate::restore::target::check_empty;
 use crate::snapshot::mount;
 
 /// A file system of a copy, mounted.
@@ -96,6 +98,21 @@ pub async fn mount_all(
     Ok(mounts)
 }
 
+/// Makes `to` and has it for us alone as long as what is given back lives: another restore may begin a moment later, and finds it empty as well.
+///
+/// # Errors
+/// [`SetError::Claimed`]; [`RestoreError`] where it holds anything by now.
+pub fn claim(run: &mut Run, to: &Path) -> Result<Flock<File>, SetError> {
+    make_directories(run, to, to)?;
+    let dir = File::open(to).map_err(RestoreError::io("open", to))?;
+    let claimed = Flock::lock(dir, FlockArg::LockExclusiveNonblock);
+    let claimed = claimed.map_err(|_| SetError::Claimed {
+        path: to.to_owned(),
+    })?;
+    check_empty(to)?;
+    Ok(claimed)
+}
+
 /// Makes `point`, and those above it from `to` on, as far as they are not there.
 fn make_directories(run: &mut Run, to: &Path, point: &Path) -> Result<(), SetError> {
     let from_to = point.ancestors().take_while(|path| path.starts_with(to));
@@ -118,6 +135,24 @@ fn make_directories(run: &mut Run, to: &Path, point: &Path) -> Result<(), SetErr
 mod tests {
     use super::*;
     use crate::manifest::snapshots::sample::snapshots;
+
+    #[test]
+    fn a_place_is_had_by_one_restore_and_by_the_next_when_that_is_over() {
+        let home = tempfile::tempdir().unwrap();
+        let (to, state) = (home.path().join("to"), home.path().join("state"));
+        let mut one = Run::begin(&state, "restore").unwrap();
+        let mut other = Run::begin(&state, "restore").unwrap();
+        let claimed = claim(&mut one, &to).unwrap();
+        assert_eq!(one.outstanding().len(), 1);
+        let refused = claim(&mut other, &to).unwrap_err();
+        assert!(matches!(refused, SetError::Claimed { .. }), "{refused}");
+        drop(claimed);
+        let claimed = claim(&mut other, &to).unwrap();
+        drop(claimed);
+        fs::write(to.join("something"), "").unwrap();
+        let refused = claim(&mut one, &to).unwrap_err();
+        assert!(matches!(refused, SetError::Restore(_)), "{refused}");
+    }
 
     #[test]
     fn what_is_mounted_is_what_the_members_need_and_outer_ones_first() {

@@ -70,6 +70,12 @@ fn refuses_what_cannot_hold_a_restore() {
         refusal(dir.path()),
         RestoreError::TargetNotEmpty { .. }
     ));
+    let dangling = dir.path().join("dangling");
+    symlink("nowhere", &dangling).unwrap();
+    assert!(matches!(
+        refusal(&dangling),
+        RestoreError::TargetNotDirectory { .. }
+    ));
     let path = dir.path().join("db");
     let error = Target::prepare(&path, u64::MAX).unwrap_err();
     assert!(matches!(error, RestoreError::NoSpace { .. }), "{error}");

@@ -16,8 +16,8 @@ use md5::{Digest, Md5};
 use super::retry::{self, Call, Failure, Kind, Patience};
 use super::{Head, Promise, Shared, WRITE_ID, bare_etag, client};
 use crate::aws::percent;
+use crate::config::lock::LockMode;
 use crate::config::s3::{Checksums, Encryption};
-use crate::ebs::protect::LockMode;
 use crate::manifest::is_part;
 use crate::store::{ObjectInfo, StoreError, Stored};
 

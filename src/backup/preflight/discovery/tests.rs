@@ -71,7 +71,7 @@ fn why_there_is_no_member_is_told_by_its_cause() {
         ),
         (
             vec![failed(no_credential)],
-            "could not be asked; set username and password_file",
+            "could not be asked; `freezeframe setup` makes the user",
         ),
         (
             vec![failed(hangs)],

@@ -334,14 +334,14 @@ fn an_unreadable_member_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_young_oplog_is_to_be_waited_for_and_not_enlarged() {
+fn a_young_oplog_is_told_of_and_a_small_one_refused() {
     let mut facts = fit();
-    let todo = |facts: &MemberFacts| {
+    let told = |facts: &MemberFacts| {
         let findings = judged(facts, &limits());
-        let refused = findings
-            .iter()
-            .find(|finding| finding.verdict == Verdict::Refused);
-        refused.and_then(|finding| finding.todo.clone()).unwrap()
+        let found = findings.iter().find(|one| one.check == "oplog_window");
+        found
+            .map(|one| (one.verdict, one.todo.clone().unwrap()))
+            .unwrap()
     };
     let mut ends = OplogEnds {
         first: optime(NOW - 600),
@@ -349,17 +349,12 @@ fn a_young_oplog_is_to_be_waited_for_and_not_enlarged() {
         whole: true,
     };
     facts.oplog = Some(ends);
-    assert_eq!(
-        todo(&facts),
-        "wait 50 min, or lower [mongodb] min_oplog_window until then"
-    );
+    assert_eq!(told(&facts).0, Verdict::Warning);
     ends.whole = false;
     facts.oplog = Some(ends);
-    assert!(
-        todo(&facts).starts_with("enlarge its oplog"),
-        "{}",
-        todo(&facts)
-    );
+    let (verdict, todo) = told(&facts);
+    assert_eq!(verdict, Verdict::Refused);
+    assert!(todo.starts_with("enlarge its oplog"), "{todo}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 
 use super::*;
 use crate::catalog::sample;
-use crate::ids::BackupId;
 use crate::store::fault::{Fault, FaultStore};
 use crate::store::memory::MemoryStore;
 
