@@ -117,6 +117,7 @@ impl Context {
             let inode = |path: &Path| std::fs::metadata(path).map(|it| (it.dev(), it.ino())).ok();
             let first = first.and_then(inode);
             // Nor does a place inside it outlive what it lies in.
+            let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
             first.is_some() && folder.ancestors().any(|above| inode(above) == first)
         };
         // By its own name it is where backups are brought home to.
@@ -128,13 +129,17 @@ impl Context {
             };
             return Arc::new(ClosedStore::new(url, &error));
         }
-        store::open(url, settings, &self.cancel)
-            .unwrap_or_else(|error| Arc::new(ClosedStore::new(url, &error)))
+        self.store_with(&copy.url, settings)
     }
 
     /// As [`Context::store_at`]; of one that cannot be opened every call says why.
     fn store_or_closed(&self, url: &StoreUrl) -> SharedStore {
-        self.store_at(url)
+        self.store_with(url, &self.stores)
+    }
+
+    /// The same by `settings`.
+    fn store_with(&self, url: &StoreUrl, settings: &StoreSettings) -> SharedStore {
+        store::open(url.as_str(), settings, &self.cancel)
             .unwrap_or_else(|error| Arc::new(ClosedStore::new(url.as_str(), &error)))
     }
 
@@ -159,14 +164,14 @@ enum EdgeError {
     Output(std::io::Error),
     #[error("interrupted")]
     Interrupted,
-    #[error("interrupted: what dead runs left may be held still")]
-    RecoveryInterrupted,
+    #[error("interrupted: what was to be given back may be held still")]
+    GivingBackInterrupted,
 }
 
 impl Explain for EdgeError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::RecoveryInterrupted => Some("run `freezeframe recover` again".into()),
+            Self::GivingBackInterrupted => Some("run the same again".into()),
             Self::Runtime(_) | Self::Output(_) | Self::Interrupted => None,
         }
     }
@@ -174,7 +179,7 @@ impl Explain for EdgeError {
     fn exit(&self) -> Exit {
         match self {
             Self::Interrupted => Exit::Interrupted,
-            Self::RecoveryInterrupted => Exit::StillHeld,
+            Self::GivingBackInterrupted => Exit::StillHeld,
             Self::Runtime(_) | Self::Output(_) => Exit::Failed,
         }
     }
@@ -231,12 +236,17 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
         Verb::Guard => guard::run(context),
         Verb::Config => show_config::run(&context),
         Verb::Recover(arguments) => {
-            let interrupted = EdgeError::RecoveryInterrupted;
+            let interrupted = EdgeError::GivingBackInterrupted;
             repeatable_or(context, interrupted, |context| {
                 recover::run(context, arguments)
             })
         }
-        Verb::Unlock(arguments) => repeatable(context, |context| unlock::run(context, arguments)),
+        Verb::Unlock(arguments) => {
+            let interrupted = EdgeError::GivingBackInterrupted;
+            repeatable_or(context, interrupted, |context| {
+                unlock::run(context, arguments)
+            })
+        }
         Verb::Check => interruptible(context, check::run),
         Verb::Backup(arguments) => {
             interruptible(context, |context| backup::run(context, arguments))

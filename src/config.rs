@@ -6,7 +6,6 @@ mod archive;
 mod copy;
 pub mod ebs;
 mod hooks;
-pub mod lock;
 mod lvm;
 mod retention;
 pub mod s3;
@@ -301,7 +300,7 @@ impl Explain for ConfigError {
                 "what stands in the file already is not written a second time: put the keys below the [table] that is there".into(),
             ),
             Self::Invalid { message, .. } if message.contains("invalid type: integer") => Some(
-                "durations and sizes are written in quotes, with their unit: \"10s\", \"4GiB\"".into(),
+                "what is no plain number is written in quotes: durations and sizes with their unit (\"10s\", \"4GiB\"), accounts with their twelve digits".into(),
             ),
             Self::Inconsistent { fix, .. } => Some(fix.clone()),
             Self::Invalid { .. } => {

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::backup::journal::COPY;
 use crate::backup::journal::survey::survey;
 use crate::backup::release::Tools;
 use crate::catalog;
@@ -27,9 +28,6 @@ use crate::store::{SharedStore, StoreError};
 pub use due::due;
 pub use error::CopyError;
 pub use set::{Placed, copy_one};
-
-/// What a copy's run journal says it does.
-pub const COPY: &str = "copy";
 
 /// From where to where, and how.
 pub struct Order<'a> {
@@ -180,10 +178,13 @@ pub async fn clear_up_after_dead(state_dir: &Path, tools: &Tools) {
         let run = seen.owner.run;
         match recover(state_dir, Some(run), tools).await {
             Ok(recovered) => {
-                for failure in recovered.iter().flat_map(|one| &one.failed) {
+                let mut failures = recovered.iter().flat_map(|one| &one.failed).peekable();
+                if failures.peek().is_none() {
+                    tracing::info!(%run, "gave back what a copy that died has left");
+                }
+                for failure in failures {
                     tracing::warn!(%run, "left by a copy that died: {}", failure.sentence());
                 }
-                tracing::info!(%run, "gave back what a copy that died has left");
             }
             Err(error) => {
                 tracing::warn!(%run, %error, "cannot give back what a dead copy has left")

@@ -29,8 +29,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::config::lock::RetentionLock;
 use crate::ids::{BackupId, RunId};
+use crate::retention_lock::RetentionLock;
 use copied::CopyOrder;
 pub use error::{CallFailed, EbsError, Kind};
 use ids::{AccountId, InstanceId, SnapshotId, VolumeId};

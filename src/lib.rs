@@ -31,6 +31,7 @@ pub mod reading;
 pub mod recover;
 pub mod restore;
 pub mod retention;
+pub mod retention_lock;
 pub mod secret;
 pub mod service;
 pub mod setup;

@@ -98,7 +98,9 @@ pub async fn plan(config_file: &Path, wishes: Wishes, ask: &dyn Ask) -> Result<P
     let configured = document.store();
     let store = match (wishes.store, configured) {
         (Some(store), _) => store,
-        (None, Some(store)) if wishes.keeps_store && before.is_some() => {
+        (None, Some(store))
+            if wishes.keeps_store && before.as_deref().is_some_and(|text| text != SHIPPED) =>
+        {
             store.parse().map_err(SetupError::Store)?
         }
         (None, configured) => {

@@ -26,6 +26,9 @@ pub(crate) use contents::parse;
 use contents::{Contents, read, salvage};
 pub use error::JournalError;
 
+/// What the journal of a run says it does that copies backups to another store.
+pub const COPY: &str = "copy";
+
 /// What the name of a journal ends with.
 const JOURNAL: &str = "journal";
 /// And that of one which does not say yet whose it is.

@@ -16,7 +16,6 @@ use crate::backup::volumes::PlannedSet;
 use crate::backup::{BackupError, Environment};
 use crate::catalog::hold::is_taken;
 use crate::catalog::{self, CatalogError, Recorded};
-use crate::config::lock::RetentionLock;
 use crate::ebs::connect::Access;
 use crate::ebs::copied::{CopyOrder, Limits, copy_all};
 use crate::ebs::ids::{SnapshotId, VolumeId};
@@ -30,6 +29,7 @@ use crate::manifest::snapshots::{
     Copies, CopyOutcome, Located, Shared, SnapshotManifest, SnapshotSet,
 };
 use crate::progress::Meter;
+use crate::retention_lock::RetentionLock;
 use crate::store::releasing::Stores;
 use crate::store::{Store, StoreError};
 

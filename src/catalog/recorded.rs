@@ -9,11 +9,11 @@ use super::render::{columns, heading, window};
 use super::summary::SetSummary;
 use super::write::sealed;
 use super::{CatalogError, belongs, decode, put_manifest, read_bytes, read_intent};
-use crate::config::lock::RetentionLock;
 use crate::human;
 use crate::ids::{BackupId, RunId};
 use crate::manifest::snapshots::{CopyOutcome, SnapshotManifest, SnapshotSet};
 use crate::manifest::{FORMAT_SNAPSHOTS, MANIFEST, Manifest};
+use crate::retention_lock::RetentionLock;
 use crate::store::{Store, StoreError};
 
 /// A backup, as its manifest tells of it. Its JSON form is the manifest's.

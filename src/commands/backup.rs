@@ -35,7 +35,14 @@ pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
             Timestamp::now(),
             ended.map(|made| made.recorded.id()),
         );
-        let last = last.with_amiss(made.as_ref().map_or(&[][..], |made| &made.amiss));
+        let last = match &made {
+            Ok(Made {
+                recorded: Recorded::Snapshots(set),
+                amiss,
+            }) => last.with_amiss(set.id, amiss),
+            // Who cannot read it is told by `status`.
+            _ => last.after(LastRun::read(&config.host.state_dir).ok().flatten()),
+        };
         write_down(&last, config).await;
         // It may take far longer than the backup, and whoever watches is not to wait for it.
         figures(config).await;

@@ -12,7 +12,7 @@ use crate::human;
 use crate::ids::RunId;
 use crate::store::Store;
 
-/// How long a store that backups are copied to is tried.
+/// How long a store is tried: somebody waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest line of text, in characters.
 const WIDTH: usize = 100;
@@ -20,7 +20,8 @@ const WIDTH: usize = 100;
 pub async fn run(context: Context) -> Result<Exit, Failure> {
     let json = context.json;
     // A store that cannot be opened is one finding among others.
-    let store = context.store_or_closed(&context.config.store.url);
+    let settings = context.stores.clone().impatient(PATIENCE);
+    let store = context.store_with(&context.config.store.url, &settings);
     let env = context.environment(store);
     let mut examination = examine(&env, RunId::random(), Aim::Backup).await?;
     for copy in &context.config.copy {
@@ -61,10 +62,17 @@ fn render(examination: &Examination) -> String {
     for filesystem in layouts.flat_map(|layout| &layout.filesystems) {
         let _ = writeln!(text, "{}\n", filesystem.draw());
     }
-    let expected = Duration::from_secs(examination.expected_seconds);
+    let expected = match examination.is_of_volumes() {
+        true => "until EC2 has completed the snapshots: minutes to hours, the first ones longest"
+            .to_owned(),
+        false => {
+            let expected = Duration::from_secs(examination.expected_seconds);
+            human::duration(expected).to_string()
+        }
+    };
     for (name, value) in [
         ("data", human::size(examination.data_bytes)),
-        ("expected to take", human::duration(expected).to_string()),
+        ("expected to take", expected),
         ("snapshot space", human::size(examination.snapshot_bytes)),
     ] {
         let _ = writeln!(text, "{name:16}  {value}");

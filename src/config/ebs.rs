@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::s3::Endpoint;
 use super::value::Period;
-use crate::config::lock::RetentionLock;
 use crate::ebs::ids::{AccountId, InstanceId, Region};
+use crate::retention_lock::RetentionLock;
 
 /// `[ebs]`. Credentials are not here: they come from the standard chain (environment, profile, web identity, instance role).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]

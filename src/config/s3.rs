@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::Config;
 use super::value::{Period, Size, written_as_string};
 use crate::archive::Method;
-use crate::config::lock::RetentionLock;
 use crate::manifest::MadeWith;
+use crate::retention_lock::RetentionLock;
 
 /// `[s3]`. Credentials are not here: they come from the standard chain (environment, profile, web identity,
 /// instance role).

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::lock::{LockMode, RetentionLock};
+use crate::retention_lock::{LockMode, RetentionLock};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Path::new("t.toml"))

@@ -89,6 +89,18 @@ impl CopyError {
         }
     }
 
+    /// The object of the backup that turned out to be damaged where it was read.
+    pub fn damaged(&self) -> Option<&str> {
+        match self {
+            Self::Damaged { object, .. } => Some(object),
+            Self::StillHeld {
+                besides: Some(besides),
+                ..
+            } => besides.damaged(),
+            _ => None,
+        }
+    }
+
     /// Whether the backup went while it was on its way: then nothing lacks.
     pub fn is_pruned_meanwhile(&self) -> bool {
         matches!(

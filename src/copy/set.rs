@@ -58,7 +58,7 @@ pub async fn copy_one(order: &Order<'_>, id: BackupId) -> Result<Placed, CopyErr
     };
     while_marked(reading, async {
         let copied = journaled(order, id).await;
-        if let Err(CopyError::Damaged { object, .. }) = &copied {
+        if let Some(object) = copied.as_ref().err().and_then(CopyError::damaged) {
             // As `verify` would: it is no good backup for retention and `status` from now on.
             let report = VerifyReport::of_damage(id, object, OTHER_HASH);
             let record = report.record(Timestamp::now(), &host::name());

@@ -31,8 +31,8 @@ use super::{
 };
 use crate::aws::chain;
 use crate::config::ebs::EbsConfig;
-use crate::config::lock::RetentionLock;
 use crate::ids::RunId;
+use crate::retention_lock::RetentionLock;
 use read::{bytes, failed, filter, parse, percent, read_snapshot, state, tag_key, tags};
 
 /// How long a connection may take to be made.

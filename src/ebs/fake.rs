@@ -14,8 +14,8 @@ use super::order::Order;
 use super::{
     Call, CallFailed, Ec2, Instance, Kind, Place, RUN_TAG, Rehearsal, Snapshot, State, Volume,
 };
-use crate::config::lock::RetentionLock;
 use crate::ids::RunId;
+use crate::retention_lock::RetentionLock;
 
 /// A fake EC2 of one instance.
 #[derive(Debug)]

@@ -62,7 +62,7 @@ impl Explain for MetadataError {
                     .into()
             }
             Self::NoToken { .. } => {
-                "look at `aws ec2 describe-instances`, MetadataOptions; or set [ebs] instance and region, so that it need not be asked".into()
+                "look at `aws ec2 describe-instances`, MetadataOptions (in a container HttpPutResponseHopLimit must be 2); or set [ebs] instance and region, so that it need not be asked".into()
             }
             Self::NoAnswer { .. } => "set [ebs] instance and region".into(),
         })

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::ids::{AccountId, SnapshotId};
 use super::patience::Patience;
 use super::{EbsError, Ec2};
-use crate::config::lock::RetentionLock;
+use crate::retention_lock::RetentionLock;
 
 /// Lets `accounts` make volumes of all of `ids`.
 ///

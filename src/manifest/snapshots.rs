@@ -224,8 +224,8 @@ impl SnapshotManifest {
 pub(crate) mod sample {
     use super::*;
     use crate::catalog::sample;
-    use crate::config::lock::LockMode;
     use crate::manifest::{FORMAT_SNAPSHOTS, Manifest};
+    use crate::retention_lock::LockMode;
 
     /// The sample's set, as snapshots of a RAID0 of two volumes and a volume of the second member's journal.
     pub(crate) fn snapshots() -> SnapshotManifest {

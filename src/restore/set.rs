@@ -30,8 +30,8 @@ use crate::progress::Meter;
 use crate::volume::HostView;
 pub use error::SetError;
 use links::{Placed, lead};
-use mounts::{Mounted, Mounts, mount_all, needed};
-use put_away::put_away;
+use mounts::{Claim, Mounted, Mounts, mount_all, needed};
+use put_away::{aws_options, put_away};
 
 /// What the run journal says it does.
 pub const RESTORE: &str = "restore";
@@ -121,8 +121,11 @@ pub async fn restore_set(
     env: &Environment,
 ) -> Result<RestoredSet, SetError> {
     let mut run = Run::begin(&env.config.host.state_dir, RESTORE)?;
-    let made = make(&mut run, manifest, order, env).await;
+    // Nobody else's before all that is given back is gone from it.
+    let mut claim = None;
+    let made = make(&mut run, &mut claim, manifest, order, env).await;
     let finished = run.finish(&env.tools).await;
+    drop(claim);
     match (made, finished) {
         (Ok(made), Ok(unreleased)) if unreleased.is_empty() => Ok(made),
         (made, Ok(unreleased)) => Err(settle_outcome(made, unreleased)),
@@ -168,6 +171,7 @@ fn choose<'a>(
 
 async fn make(
     run: &mut Run,
+    claim: &mut Option<Claim>,
     manifest: &SnapshotManifest,
     order: &Order<'_>,
     env: &Environment,
@@ -195,7 +199,7 @@ async fn make(
         .collect();
     let plan = plan(manifest, &volumes, order.wish, run.id(), env).await?;
 
-    let _claim = mounts::claim(run, order.to)?;
+    *claim = Some(mounts::claim(run, order.to)?);
     let copies = copies::bring_up(run, &plan, env).await?;
     let mut steps: Vec<TimedStep> = copies
         .took
@@ -247,10 +251,14 @@ async fn make(
     }
     interrupted(env)?;
     let udev_rule = give_to_udev(run, &copies, &mounts, env).await?;
-    let region = plan.ec2.place().region;
+    let aws = aws_options(&plan.ec2.place(), env.config.ebs.profile.as_deref());
     let both = (copies.volumes.as_slice(), &mounts);
     let (sys, rule) = (HostView::real().sys, udev_rule.as_deref());
-    let put_away = put_away(&sys, order.to, both, &region, rule)?;
+    // Advice that cannot be had spoils no restore.
+    let put_away = put_away(&sys, order.to, both, &aws, rule).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot tell how it is put away again");
+        Vec::new()
+    });
     // From here on it is the user's, all of it or nothing.
     run.settle_where(|_| true)?;
     Ok(RestoredSet {

@@ -53,8 +53,11 @@ pub(super) fn kept_as(path: &Path) -> PathBuf {
     let mut number = 1;
     loop {
         let kept = named(number);
+        // Whatever else keeps it from being looked at keeps it from being written, and is told then.
+        if fs::symlink_metadata(&kept).is_err() {
+            return kept;
+        }
         match fs::read(&kept) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return kept,
             Ok(there) if Some(&there) == content.as_ref() => return kept,
             // One that nobody can read is not written over.
             _ => number += 1,

@@ -6,6 +6,9 @@ use thiserror::Error;
 
 use crate::error::{Exit, Explain};
 
+/// What stands for an object's key where credentials could not be had.
+pub(super) const CREDENTIALS: &str = "credentials";
+
 /// Why a store did not do what was asked.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -187,6 +190,9 @@ impl Explain for StoreError {
             Self::Truncated { .. } => {
                 Some("the object is damaged: restore from another backup".into())
             }
+            Self::Unavailable { key, .. } if key == CREDENTIALS => Some(
+                "no credentials could be had: give the instance a role, or set a profile or [s3] credentials_file".into(),
+            ),
             Self::NoAccess { .. } => Some(
                 "credentials come from the environment, a profile, a web identity or the instance's role; see [s3] in the configuration".into(),
             ),
@@ -195,7 +201,7 @@ impl Explain for StoreError {
                  the run's journal"
             )),
             Self::LockRefused { .. } => Some(
-                "[s3] lock needs a bucket that was made with object lock, and the permission s3:PutObjectRetention; without it see the bucket's own rules".into(),
+                "[s3] lock needs a bucket that was made with object lock, and the permission s3:PutObjectRetention besides those of packaging/s3-policy.json; try without it to see whether it is that".into(),
             ),
             Self::Denied { .. } => Some(
                 "packaging/s3-policy.json has every permission that is needed; see also the clock of this host, which signatures depend on".into(),

@@ -6,7 +6,6 @@ use thiserror::Error;
 
 use super::{Finding, VerifyError};
 use crate::catalog::verification::{Outcome, Verification, VerificationKind};
-use crate::config::lock::RetentionLock;
 use crate::ebs::connect::Access;
 use crate::ebs::patience::Patience;
 use crate::ebs::protect;
@@ -17,6 +16,7 @@ use crate::manifest::FORMAT_FIRST;
 use crate::manifest::snapshots::{
     Copies, CopyOutcome, Located, LockRecord, Shared, SnapshotManifest, SnapshotSet,
 };
+use crate::retention_lock::RetentionLock;
 
 /// What EC2 said of a set of snapshots. Its JSON form is what `verify --json` prints, and stays stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -9,6 +9,7 @@ use super::series::{Newest, Series};
 use super::{CLOCKS_DIFFER, Standing, StoreStanding, ago};
 use crate::catalog::render;
 use crate::config::WatchConfig;
+use crate::error::Exit;
 use crate::human;
 use crate::ids::BackupId;
 
@@ -138,7 +139,8 @@ pub fn judge(standing: &Standing, limits: &WatchConfig) -> Vec<Checked> {
         all.push(reachable(&copy.store).of(url, Check::Store));
         if let Some(lacking) = &copy.lacking {
             let last = standing.last_run.as_ref();
-            let why_not = last.and_then(|run| run.not_copied.get(url));
+            let of_this = last.filter(|run| run.backup.is_some_and(|id| lacking.contains(&id)));
+            let why_not = of_this.and_then(|run| run.not_copied.get(url));
             all.push(copied(lacking, why_not, standing, limits).of(url, Check::Copy));
         }
         if let Some(damaged) = copy.damaged.as_ref().filter(|all| !all.is_empty()) {
@@ -305,7 +307,26 @@ fn run(standing: &Standing, limits: &WatchConfig) -> Word {
                 .is_some_and(|new| new.started > run.ended)
         })
     };
+    let made_by = |run: &LastRun| {
+        let mut all = standing.series.iter().flatten();
+        all.any(|one| {
+            one.newest
+                .as_ref()
+                .is_some_and(|new| new.started >= run.began)
+        })
+    };
     match &standing.last_run {
+        Some(run) if run.exit == Exit::StillHeld as i32 && made_by(run) && !made_since(run) => {
+            return alarm(
+                format!(
+                    "a backup was made {} ago, and its run ended with exit code {}: {}",
+                    human::duration(Duration::from_secs(ago(run.ended, standing.at).as_secs())),
+                    run.exit,
+                    run.error.as_deref().unwrap_or("nobody knows why")
+                ),
+                "run `freezeframe recover`",
+            );
+        }
         Some(run) if !run.succeeded() && !made_since(run) => {
             return alarm(
                 format!(
@@ -334,14 +355,10 @@ fn run(standing: &Standing, limits: &WatchConfig) -> Word {
     match &standing.last_run {
         Some(LastRun {
             unprotected: Some(amiss),
-            ended,
             ..
         }) => alarm(
-            format!(
-                "the last backup is made, {} ago, and not as protected as it was to be: {amiss}",
-                human::duration(Duration::from_secs(ago(*ended, standing.at).as_secs()))
-            ),
-            "`freezeframe verify` tells what of it is not; the next backup is judged by itself",
+            format!("the last set of snapshots is not as protected as it was to be, {amiss}"),
+            "`freezeframe verify` tells what of it is not; the next set is judged by itself",
         ),
         Some(run) if run.succeeded() => ok(format!(
             "the last backup ended well {} ago",

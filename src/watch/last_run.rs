@@ -34,7 +34,7 @@ pub struct LastRun {
     pub backup: Option<BackupId>,
     /// Why it failed.
     pub error: Option<String>,
-    /// What of its protection is not as it was to be: snapshots that are not locked, copied or shared.
+    /// What of the protection of the last set of snapshots is not as it was to be: locks, copies, shares.
     #[serde(default)]
     pub unprotected: Option<String>,
     /// The stores of `[[copy]]` that it could not be copied to, and why.
@@ -60,9 +60,16 @@ impl LastRun {
         }
     }
 
-    /// The same, of which `amiss` is not as it was to be.
-    pub fn with_amiss(mut self, amiss: &[String]) -> Self {
-        self.unprotected = (!amiss.is_empty()).then(|| told(&amiss.join("; ")));
+    /// The same, which made the set of snapshots `set`, of whose protection `amiss` is not as it was to be.
+    pub fn with_amiss(mut self, set: BackupId, amiss: &[String]) -> Self {
+        self.unprotected =
+            (!amiss.is_empty()).then(|| told(&format!("{set}: {}", amiss.join("; "))));
+        self
+    }
+
+    /// The same, which made no set of snapshots: what was said of the last one still holds.
+    pub fn after(mut self, before: Option<Self>) -> Self {
+        self.unprotected = before.and_then(|before| before.unprotected);
         self
     }
 

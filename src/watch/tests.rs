@@ -245,7 +245,8 @@ fn a_run_that_comes_to_nothing_is_told_of() {
     let mut amiss = host(vec![]);
     let (began, ended) = (at("2026-01-31T04:00:00Z"), at("2026-01-31T04:00:01Z"));
     let made = LastRun::new(began, ended, Ok(set(31).id));
-    amiss.last_run = Some(made.with_amiss(&["not all snapshots are locked".to_owned()]));
+    amiss.last_run =
+        Some(made.with_amiss(set(31).id, &["not all snapshots are locked".to_owned()]));
     let standing = Standing::of(&seen(vec![set(31)]), &[], &amiss, &ours(), noon());
     let told = alarms(&standing);
     assert_eq!(told.len(), 1);
@@ -253,6 +254,19 @@ fn a_run_that_comes_to_nothing_is_told_of() {
         told[0].1.contains("not all snapshots are locked"),
         "{told:?}"
     );
+    // It is made, and its run could not give something back.
+    let mut held = host(vec![]);
+    let (before, after) = (at("2026-01-31T01:00:00Z"), at("2026-01-31T04:00:01Z"));
+    held.last_run = Some(LastRun {
+        exit: Exit::StillHeld as i32,
+        backup: None,
+        error: Some("a mount could not be given back".into()),
+        ..LastRun::new(before, after, Ok(set(31).id))
+    });
+    let standing = Standing::of(&seen(vec![set(31)]), &[], &held, &ours(), noon());
+    let told = alarms(&standing);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].1.starts_with("a backup was made"), "{told:?}");
     // Unless there was a good one since, by whomever.
     let later = SetSummary {
         started: at("2026-01-31T05:00:00Z"),

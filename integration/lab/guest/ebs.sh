@@ -74,6 +74,7 @@ ebs_away() {
     local line
     grep -E '^  (umount|find|dmsetup|mdadm|aws|rm) ' /run/ebs-restored >/run/ebs-commands || return
     while read -r line; do
+        line=${line% &&}
         echo "$line"
         case $line in
             "aws ec2 delete-volume "*) ec2 away "${line##* }" ;;

@@ -14,9 +14,9 @@ use thiserror::Error;
 
 use super::{Finding, Others, Verdict, worst};
 use crate::backup::journal::survey::{Seen, survey};
-use crate::backup::journal::{Journal, JournalError};
+use crate::backup::journal::{COPY, Journal, JournalError};
 use crate::backup::lease::{self, Scope, Work};
-use crate::backup::plan::Plan;
+use crate::backup::plan::{PicturePlan, Plan};
 use crate::backup::resource::Resource;
 use crate::backup::{BACKUP, Environment};
 use crate::blocking::off_thread;
@@ -94,6 +94,12 @@ pub struct Examination {
 }
 
 impl Examination {
+    /// Whether the backup is going to be snapshots of whole volumes, for whose completion EC2 takes its time.
+    pub fn is_of_volumes(&self) -> bool {
+        let picture = self.plan.as_ref().map(|plan| &plan.picture);
+        matches!(picture, Some(PicturePlan::Volumes(_)))
+    }
+
     /// What a backup goes past and somebody should hear of: leftovers of dead runs that keep no backup from being made, and kept snapshots
     /// that overflow.
     pub fn left_lying(&self) -> impl Iterator<Item = &Finding> {
@@ -211,7 +217,7 @@ fn look_at_runs(env: &Environment, run: RunId, findings: &mut Vec<Finding>) -> V
             Ok(seen) if seen.outstanding.is_empty() => {}
             Ok(seen) => {
                 clean = false;
-                findings.push(left_behind(&state, &seen));
+                findings.push(left_behind(&state, &env.store.url(), &seen));
             }
             Err(error) => {
                 clean = false;
@@ -300,8 +306,8 @@ fn kept_finding(kept: &Kept, condition: Condition) -> Finding {
     }
 }
 
-/// A dead run's leftovers. Those of one that read or pruned a backup are its own and keep no other from being made.
-fn left_behind(state: &str, seen: &Seen) -> Finding {
+/// A dead run's leftovers. Those of one that read or pruned a backup, or copied one to another store than the `first`, keep no other from being made.
+fn left_behind(state: &str, first: &str, seen: &Seen) -> Finding {
     let outstanding = &seen.outstanding;
     let resources: Vec<_> = outstanding.iter().map(ToString::to_string).collect();
     let detail = format!(
@@ -314,9 +320,13 @@ fn left_behind(state: &str, seen: &Seen) -> Finding {
         Resource::EbsSnapshots(made) | Resource::EbsCopies(made) => made.pruned,
         _ => false,
     };
-    // What a dead copy holds is in the store that it went to, and given back before the next one.
-    let is_copy = seen.owner.verb == crate::copy::COPY;
-    match is_copy || outstanding.iter().all(in_nobodys_way) {
+    // What a dead copy holds in the store that it went to is given back before the next one.
+    let elsewhere = |resource: &Resource| match resource {
+        Resource::Lease { store, .. } | Resource::Upload { store, .. } => store != first,
+        other => in_nobodys_way(other),
+    };
+    let copied_away = seen.owner.verb == COPY && outstanding.iter().all(elsewhere);
+    match copied_away || outstanding.iter().all(in_nobodys_way) {
         true => Finding::warning(
             state,
             "leftovers",

@@ -148,8 +148,7 @@ fn render(restored: &RestoredSet) -> String {
          mongod, and then:\n",
         restored.run
     );
-    for line in &restored.put_away {
-        let _ = writeln!(text, "  {line}");
-    }
+    // As one, so that nothing is detached or deleted where something before it failed.
+    let _ = writeln!(text, "  {}", restored.put_away.join(" &&\n  "));
     text
 }

@@ -21,10 +21,10 @@ use aws_sigv4::sign::v4;
 use super::read::parse;
 use super::{Api, FILTER_VALUES};
 use crate::aws::{chain, percent};
-use crate::config::lock::{LockMode, RetentionLock};
 use crate::ebs::copied::CopyOrder;
 use crate::ebs::ids::{AccountId, SnapshotId};
 use crate::ebs::{Call, CallFailed, Kind};
+use crate::retention_lock::{LockMode, RetentionLock};
 
 /// The version of EC2's API, which a request that is signed by hand has to name.
 const API_VERSION: &str = "2016-11-15";

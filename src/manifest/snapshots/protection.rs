@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{SnapshotManifest, SnapshotSet, VolumeRecord};
-use crate::config::lock::{LockDays, LockMode, RetentionLock};
 use crate::ebs::Place;
 use crate::ebs::ids::{AccountId, SnapshotId};
+use crate::retention_lock::{LockDays, LockMode, RetentionLock};
 
 /// Seconds.
 const DAY: i64 = 24 * 3600;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
 
@@ -98,19 +100,42 @@ pub async fn mount_all(
     Ok(mounts)
 }
 
-/// Makes `to` and has it for us alone as long as what is given back lives: another restore may begin a moment later, and finds it empty as well.
+/// A directory that no other restore gets as long as this lives, or this process.
+pub type Claim = Flock<File>;
+
+/// Makes `to` where it is not there, and has it for us alone: another restore may begin at the same moment, and find it empty as well.
 ///
 /// # Errors
 /// [`SetError::Claimed`]; [`RestoreError`] where it holds anything by now.
-pub fn claim(run: &mut Run, to: &Path) -> Result<Flock<File>, SetError> {
-    make_directories(run, to, to)?;
-    let dir = File::open(to).map_err(RestoreError::io("open", to))?;
-    let claimed = Flock::lock(dir, FlockArg::LockExclusiveNonblock);
-    let claimed = claimed.map_err(|_| SetError::Claimed {
+pub fn claim(run: &mut Run, to: &Path) -> Result<Claim, SetError> {
+    let claimed = || SetError::Claimed {
         path: to.to_owned(),
-    })?;
+    };
+    if !to.exists() {
+        let made = run.plan_one(Resource::Directory {
+            path: to.to_owned(),
+        })?;
+        match DirBuilder::new().mode(0o755).create(to) {
+            Ok(()) => {}
+            // Somebody was faster, and it is theirs.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => run.settled(&made)?,
+            Err(error) => return Err(RestoreError::io("create", to)(error).into()),
+        }
+    }
+    let dir = File::open(to).map_err(RestoreError::io("open", to))?;
+    let claim = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+        Ok(claim) => claim,
+        Err((_, Errno::EWOULDBLOCK)) => return Err(claimed()),
+        Err((_, errno)) => return Err(RestoreError::io("lock", to)(errno.into()).into()),
+    };
+    // It may have been removed, and made anew by another, before we had it.
+    let ours = claim.metadata().map_err(RestoreError::io("read", to))?;
+    match fs::metadata(to) {
+        Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {}
+        _ => return Err(claimed()),
+    }
     check_empty(to)?;
-    Ok(claimed)
+    Ok(claim)
 }
 
 /// Makes `point`, and those above it from `to` on, as far as they are not there.

@@ -16,9 +16,10 @@ use md5::{Digest, Md5};
 use super::retry::{self, Call, Failure, Kind, Patience};
 use super::{Head, Promise, Shared, WRITE_ID, bare_etag, client};
 use crate::aws::percent;
-use crate::config::lock::LockMode;
 use crate::config::s3::{Checksums, Encryption};
 use crate::manifest::is_part;
+use crate::retention_lock::LockMode;
+use crate::store::error::CREDENTIALS;
 use crate::store::{ObjectInfo, StoreError, Stored};
 
 /// How long credentials are tried to be had: what withholds them is as likely to be lasting as not.
@@ -37,7 +38,7 @@ impl Shared {
                     store: self.url.clone(),
                     reason: failure.detail,
                 },
-                _ => self.error("get", "credentials", failure),
+                _ => self.error("get", CREDENTIALS, failure),
             })
         };
         self.client.get_or_try_init(connecting).await
