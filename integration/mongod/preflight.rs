@@ -315,7 +315,7 @@ async fn a_member_that_cannot_be_asked_is_told_by_its_cause() {
         "{told}"
     );
     assert!(
-        told.contains("set username and password_file in [mongodb]"),
+        told.contains("for username and password_file in [mongodb]"),
         "{told}"
     );
     let wrong = Access {

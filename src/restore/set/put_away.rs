@@ -131,9 +131,9 @@ mod tests {
         assert_eq!(
             lines,
             [
+                "umount '/re stored/data-2'",
                 "umount '/re stored/data/x'",
                 "umount '/re stored/data'",
-                "umount '/re stored/data-2'",
                 "find '/re stored' -xdev -type d -empty -delete",
                 "dmsetup remove --retry vg0_copy-mongo",
                 "mdadm --stop /dev/md90",
