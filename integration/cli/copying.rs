@@ -254,3 +254,26 @@ fn what_programs_read_of_copies_is_stable() {
         ]
     );
 }
+
+#[test]
+fn the_first_store_by_whatever_way_is_no_further_one() {
+    let scene = Scene::with_set();
+    for folder in ["store/inner", "bound"] {
+        std::fs::create_dir(scene.path(folder)).unwrap();
+    }
+    std::os::unix::fs::symlink("store/inner", scene.path("link")).unwrap();
+    let refused = |folder: &str, before: &str| {
+        let path = scene.path(folder);
+        scene.configure(&format!("[[copy]]\nurl = \"file://{}\"\n", path.display()));
+        let copy = "freezeframe --config freezeframe.toml copy";
+        let told = scene.shell(&format!("{before} {copy}'"));
+        assert!(told.contains("it is the folder of [store]"), "{told}");
+        assert!(told.ends_with("=> 2\n"), "{told}");
+    };
+    refused("store/inner", "sh -c '");
+    refused("link", "sh -c '");
+    // A bind mount, where we may make one.
+    if nix::unistd::geteuid().is_root() {
+        refused("bound", "unshare -m sh -c 'mount --bind store bound &&");
+    }
+}
