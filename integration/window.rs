@@ -379,6 +379,18 @@ async fn a_foreign_unlock_voids_the_window() {
         matches!(outcome, Err(WindowError::LostLock { .. })),
         "{outcome:?}"
     );
+
+    // What failed because of it is not what is told.
+    let outcome = scene
+        .around::<(), _>(LONG, &CancellationToken::new(), async |_| {
+            scene.mongod().await.unlock().await.unwrap();
+            Err(WindowError::Interrupted.into())
+        })
+        .await;
+    assert!(
+        matches!(outcome, Err(WindowError::LostLock { .. })),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test]

@@ -356,6 +356,11 @@ where
         (Some(_), Err(error @ WindowError::StillLocked { .. })) | (None, Err(error)) => {
             return Err(error);
         }
+        // Files that vanish or change are what a lost lock looks like from the inside.
+        (Some(work), Err(error @ WindowError::LostLock { .. })) => {
+            tracing::debug!(%work, "what was done in the window failed with its lock");
+            return Err(error);
+        }
         (_, unlocked) => unlocked.unwrap_or_default(),
     };
     let (value, optimes) = (value?, optimes?);
