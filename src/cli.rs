@@ -1,19 +1,23 @@
 //! The command line: one definition feeds the parser, the help, the man pages and the completions.
 
+mod metrics;
+mod packing;
+mod restore;
+mod setup;
+
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::archive::Profile;
-use crate::config::{DEFAULT_PATH, MOST_THREADS, Period, StoreUrl};
+use crate::config::{DEFAULT_PATH, Period, StoreUrl};
 use crate::error::Exit;
 use crate::ids::{DeploymentId, Label, MemberAddr, RunId, ShardName};
-use crate::mongo::users::USERS_DATABASE;
+pub use metrics::{ListenAddr, MetricsArgs};
+pub use packing::{PackArgs, UnpackArgs};
+pub use restore::{RestoreArgs, VolumeArgs};
+pub use setup::SetupArgs;
 
 /// What the program can end with, one line each below a headline.
 pub const EXIT_CODES: &str = "\
@@ -252,78 +256,6 @@ pub struct ShowArgs {
     pub shard: Option<ShardName>,
 }
 
-/// `restore`
-#[derive(Debug, Args)]
-pub struct RestoreArgs {
-    /// Which backup
-    #[command(flatten)]
-    pub which: Which,
-
-    /// Directory to restore to; must be empty or absent. Copies of volumes are mounted below it, at the paths that they had
-    #[arg(long, value_name = "DIR")]
-    pub to: PathBuf,
-
-    /// The replica set to restore [default: the only one in the backup]
-    #[arg(long, value_name = "NAME")]
-    pub shard: Option<ShardName>,
-
-    /// Just this file, or directory with what is in it; reads only the blocks they lie in. May be given several times
-    #[arg(long, value_name = "PATH", conflicts_with = "member")]
-    pub only: Vec<String>,
-
-    /// Settle the data so that mongod starts as a replica set with this one member
-    #[arg(long, value_name = "HOST:PORT")]
-    pub member: Option<MemberAddr>,
-
-    /// The replica set's name after settling [default: as in the backup]
-    #[arg(long, value_name = "NAME", requires = "member")]
-    pub replset: Option<ShardName>,
-
-    /// The mongod binary for settling [default: the configuration's, or the one in PATH]
-    #[arg(long, value_name = "FILE", requires = "member")]
-    pub mongod: Option<PathBuf>,
-
-    /// How copies of volumes are made
-    #[command(flatten)]
-    pub volumes: VolumeArgs,
-}
-
-/// What volumes are to be like that are made of EBS snapshots.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Backups that are EBS snapshots")]
-pub struct VolumeArgs {
-    /// Type of the volumes that are made [default: as they were]
-    #[arg(long, value_name = "TYPE")]
-    pub volume_type: Option<String>,
-
-    /// Operations a second of each volume (gp3, io1, io2) [default: as they were]
-    #[arg(long, value_name = "N")]
-    pub iops: Option<u32>,
-
-    /// MiB a second of each volume (gp3) [default: as they were]
-    #[arg(long, value_name = "N")]
-    pub throughput: Option<u32>,
-
-    /// Size of each volume [default: as they were]
-    #[arg(long, value_name = "GIB")]
-    pub size: Option<u32>,
-
-    /// Read the volumes through before they are used, so that no block has to come out of S3 later
-    #[arg(long)]
-    pub warm: bool,
-}
-
-impl VolumeArgs {
-    /// Whether any of them was given.
-    pub fn is_some(&self) -> bool {
-        self.warm
-            || self.volume_type.is_some()
-            || self.iops.is_some()
-            || self.throughput.is_some()
-            || self.size.is_some()
-    }
-}
-
 /// `prune`
 #[derive(Debug, Args)]
 pub struct PruneArgs {
@@ -336,42 +268,6 @@ pub struct PruneArgs {
     pub store: Option<StoreUrl>,
 
     /// Do it; without this, only tell what would be done
-    #[arg(long)]
-    pub yes: bool,
-}
-
-/// `setup`
-#[derive(Debug, Args)]
-pub struct SetupArgs {
-    /// Where backups go: a folder, or s3://bucket/prefix
-    #[arg(long, value_name = "STORE")]
-    pub store: Option<StoreUrl>,
-
-    /// Back up these members; without it those that the configuration names, else every hidden one of this host
-    #[arg(long, value_name = "HOST:PORT")]
-    pub member: Vec<MemberAddr>,
-
-    /// Take no snapshots: hold the database, for so long at the most, while the archive is made
-    #[arg(long, value_name = "DURATION")]
-    pub max_hold: Option<Period>,
-
-    /// Administrator of the database, who makes the user that backups need
-    #[arg(long, value_name = "USER")]
-    pub admin: Option<String>,
-
-    /// File with the administrator's password
-    #[arg(long, value_name = "FILE")]
-    pub admin_password_file: Option<PathBuf>,
-
-    /// Database that the administrator is defined in
-    #[arg(long, value_name = "DATABASE", default_value = USERS_DATABASE)]
-    pub admin_source: String,
-
-    /// Give a user that is there another password, which every other host that uses it then needs
-    #[arg(long)]
-    pub reset_password: bool,
-
-    /// Do it; without it and without a terminal only the plan is shown
     #[arg(long)]
     pub yes: bool,
 }
@@ -420,84 +316,6 @@ pub struct UnlockArgs {
     pub yes: bool,
 }
 
-/// `metrics`
-#[derive(Debug, Args)]
-pub struct MetricsArgs {
-    /// Serve them by HTTP as /metrics until asked to end; on this host alone unless an address is named [default: the configuration's]
-    #[arg(long, value_name = "[ADDR:]PORT", num_args = 0..=1, conflicts_with = "textfile")]
-    pub listen: Option<Option<ListenAddr>>,
-
-    /// Write them to this file at once, for node_exporter's textfile collector [default: the configuration's]
-    #[arg(long, value_name = "FILE", num_args = 0..=1)]
-    pub textfile: Option<Option<PathBuf>>,
-}
-
-/// Where to listen: a port of this host's own address, or address and port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListenAddr(pub SocketAddr);
-
-impl FromStr for ListenAddr {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let on_loopback = text
-            .parse()
-            .map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        let address = on_loopback.or_else(|_| text.parse());
-        address.map(Self).map_err(|_| {
-            "write a port, or address and port such as 10.0.0.7:9979 or [::1]:9979".to_owned()
-        })
-    }
-}
-
-/// `pack`
-#[derive(Debug, Args)]
-pub struct PackArgs {
-    /// The directory; nothing may write to it meanwhile
-    #[arg(value_name = "DIR")]
-    pub dir: PathBuf,
-
-    /// DIR is that of a mongod that runs and is held by fsyncLock
-    #[arg(long)]
-    pub live: bool,
-
-    /// Where the archive goes: a file that is not there yet, or - for standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
-
-    /// What is packed for: opening it with tar and xz (portable), time (fast), space (small)
-    #[arg(long, value_name = "PROFILE", default_value = "portable", value_enum)]
-    pub profile: Profile,
-
-    /// xz level of the profile portable, 0 to 9 [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=9))]
-    pub level: Option<u32>,
-
-    /// Compression threads [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = thread_count)]
-    pub threads: Option<NonZeroUsize>,
-
-    /// Pack diagnostic.data (mongod's own measurements) too
-    #[arg(long)]
-    pub diagnostic_data: bool,
-}
-
-/// `unpack`
-#[derive(Debug, Args)]
-pub struct UnpackArgs {
-    /// The archive, of any profile, or - for standard input
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-
-    /// Directory to unpack into; must be empty or absent
-    #[arg(short = 'C', long = "directory", value_name = "DIR")]
-    pub directory: PathBuf,
-
-    /// Decompression threads [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = thread_count)]
-    pub threads: Option<NonZeroUsize>,
-}
-
 /// `generate`
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
@@ -521,17 +339,6 @@ pub enum Generated {
     },
 }
 
-/// A number of threads that helps.
-fn thread_count(text: &str) -> Result<NonZeroUsize, String> {
-    let count: NonZeroUsize = text
-        .parse()
-        .map_err(|_| "not a number from 1 on".to_owned())?;
-    if count.get() > MOST_THREADS {
-        return Err(format!("more than {MOST_THREADS} threads gain nothing"));
-    }
-    Ok(count)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -539,29 +346,6 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_number_of_threads_is_one_that_helps() {
-        assert_eq!(thread_count("3").map(NonZeroUsize::get), Ok(3));
-        for wrong in ["0", "-1", "", "257", "100000", "two"] {
-            assert!(thread_count(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_port_alone_is_one_of_this_host() {
-        let parsed = |text: &str| text.parse::<ListenAddr>().map(|at| at.0.to_string());
-        for (given, expected) in [
-            ("9979", "127.0.0.1:9979"),
-            ("0.0.0.0:80", "0.0.0.0:80"),
-            ("[::1]:9979", "[::1]:9979"),
-        ] {
-            assert_eq!(parsed(given), Ok(expected.to_owned()));
-        }
-        for wrong in ["", "70000", "localhost", "localhost:1", "127.0.0.1", "::1"] {
-            assert!(parsed(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -5,8 +5,10 @@ pub mod access;
 mod archive;
 mod copy;
 pub mod ebs;
+mod error;
 mod hooks;
 mod lvm;
+mod mongo;
 mod retention;
 pub mod s3;
 mod value;
@@ -16,20 +18,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use self::ebs::EbsConfig;
 use self::s3::{ProxyUrl, S3Config};
 use crate::archive::Method;
-use crate::error::{Exit, Explain};
-use crate::ids::MemberAddr;
 use crate::retention::Rules;
-use crate::secret::{Secret, SecretError, refuse_exposed, without_user_info};
+use crate::secret::{refuse_exposed, without_user_info};
 use crate::store::StoreSettings;
 pub use archive::{ArchiveConfig, MOST_THREADS};
 pub use copy::CopyConfig;
+pub use error::ConfigError;
 pub use hooks::{Hook, HooksConfig};
 pub use lvm::{LvmConfig, LvmWindow};
+pub use mongo::{AuthMechanism, MongoConfig};
 pub use retention::RetentionConfig;
 pub use value::{Period, Size, SnapshotSize, StoreUrl};
 pub use watch::{MetricsConfig, WatchConfig, WatchScope};
@@ -100,75 +101,6 @@ impl StoreConfig {
     pub(crate) fn reads_back() -> bool {
         true
     }
-}
-
-/// `[mongodb]`
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MongoConfig {
-    /// Members to back up; empty: every hidden secondary found on this host.
-    pub members: Vec<MemberAddr>,
-    /// Members on this host that are none of our business and not to be warned of.
-    pub exclude: Vec<MemberAddr>,
-    /// User with the minimum role; none: no authentication (or x.509).
-    pub username: Option<String>,
-    /// File that holds the password.
-    pub password_file: Option<PathBuf>,
-    /// Database the user is defined in.
-    pub auth_source: String,
-    /// Chosen by the driver unless given.
-    pub auth_mechanism: Option<AuthMechanism>,
-    /// Connect with TLS.
-    pub tls: bool,
-    /// Certificate authority of the servers.
-    pub tls_ca_file: Option<PathBuf>,
-    /// Client certificate and key, PEM, in one file.
-    pub tls_certificate_key_file: Option<PathBuf>,
-    /// File that holds the key's passphrase.
-    pub tls_certificate_key_password_file: Option<PathBuf>,
-    /// Back up a secondary that is not hidden.
-    pub allow_visible_secondary: bool,
-    /// Largest replication lag of a fit member.
-    pub max_lag: Period,
-    /// Smallest oplog window of a fit member.
-    pub min_oplog_window: Period,
-    /// How long a connection or a command outside the window may take.
-    pub timeout: Period,
-}
-
-impl Default for MongoConfig {
-    fn default() -> Self {
-        Self {
-            members: Vec::new(),
-            exclude: Vec::new(),
-            username: None,
-            password_file: None,
-            auth_source: "admin".into(),
-            auth_mechanism: None,
-            tls: false,
-            tls_ca_file: None,
-            tls_certificate_key_file: None,
-            tls_certificate_key_password_file: None,
-            allow_visible_secondary: false,
-            max_lag: Period(Duration::from_secs(10)),
-            min_oplog_window: Period(Duration::from_secs(3600)),
-            timeout: Period(Duration::from_secs(10)),
-        }
-    }
-}
-
-/// How a user proves who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-pub enum AuthMechanism {
-    /// Password, SHA-1.
-    #[serde(rename = "SCRAM-SHA-1")]
-    ScramSha1,
-    /// Password, SHA-256.
-    #[serde(rename = "SCRAM-SHA-256")]
-    ScramSha256,
-    /// Client certificate.
-    #[serde(rename = "MONGODB-X509")]
-    X509,
 }
 
 /// `[window]`
@@ -251,75 +183,6 @@ pub struct RestoreConfig {
     pub mongod: Option<PathBuf>,
     /// Where `verify --deep` unpacks; absent: a directory below the state directory.
     pub scratch_dir: Option<PathBuf>,
-}
-
-/// Why there is no usable configuration.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is not what it should be; the message names line and column.
-    #[error("{}: {message}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong and where.
-        message: String,
-    },
-    /// Two settings contradict each other or one lacks another.
-    #[error("{}: {message}", path.display())]
-    Inconsistent {
-        /// The file.
-        path: PathBuf,
-        /// What does not go together.
-        message: String,
-        /// What to write instead.
-        fix: String,
-    },
-    /// A secret could not be had.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-}
-
-impl Explain for ConfigError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                Some(format!(
-                    "`freezeframe setup` writes it (by hand two lines are enough: `[store]` and `url = \"file:///var/backups/freezeframe\"`), \
-                 or name another with --config FILE or FREEZEFRAME_CONFIG; the default place is {DEFAULT_PATH}"
-                ))
-            }
-            Self::Invalid { message, .. } if message.contains("duplicate key") => Some(
-                "what stands in the file already is not written a second time: put the keys below the [table] that is there".into(),
-            ),
-            Self::Invalid { message, .. } if message.contains("invalid type: integer") => Some(
-                "what is no plain number is written in quotes: durations and sizes with their unit (\"10s\", \"4GiB\"), accounts with their twelve digits".into(),
-            ),
-            Self::Inconsistent { fix, .. } => Some(fix.clone()),
-            Self::Invalid { .. } => {
-                Some("every key is explained in the shipped freezeframe.toml; only [store] url must be there".into())
-            }
-            Self::Read { source, path } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                Some(format!(
-                    "run freezeframe as root (sudo), or let this user's group read it: chgrp GROUP {0}; chmod 640 {0}",
-                    path.display()
-                ))
-            }
-            Self::Secret(error) => error.hint(),
-            Self::Read { .. } => None,
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        Exit::Usage
-    }
 }
 
 impl Config {

@@ -101,7 +101,7 @@ pub enum ExecError {
         source: std::io::Error,
     },
     /// It ended with a non-zero status.
-    #[error("`{command}` failed ({status}): {stderr}")]
+    #[error("`{command}` failed ({status}){}", after_colon(stderr))]
     Failed {
         /// The command line.
         command: String,
@@ -118,6 +118,13 @@ pub enum ExecError {
         /// The limit that passed.
         timeout: Duration,
     },
+}
+
+fn after_colon(said: &str) -> String {
+    match said.is_empty() {
+        true => String::new(),
+        false => format!(": {said}"),
+    }
 }
 
 /// Runs commands and gives their standard output.

@@ -44,3 +44,4 @@ pub mod unlock;
 pub mod verify;
 pub mod volume;
 pub mod watch;
+pub mod whole;

@@ -61,7 +61,7 @@ async fn hooks_are_run_around_a_backup_and_know_what_came_of_it() {
 $ freezeframe backup
 TIME  INFO hook `finally`: seen
 TIME  INFO hook `failed`: seen
-error: the hook `before` failed: `/bin/false` failed (exit status: 1): 
+error: the hook `before` failed: `/bin/false` failed (exit status: 1)
   hint: nothing was touched; see what the command says, and run the backup again
 => 4
 
@@ -82,6 +82,12 @@ error: the hook `before` failed: `/bin/false` failed (exit status: 1):
     let made = scene.run("freezeframe backup");
     assert!(made.contains("the hook `after` failed"), "{made}");
     assert!(made.ends_with("=> 1\n"), "{made}");
+    let status = scene.run("freezeframe status");
+    assert!(
+        status.contains("the last backup was made, and the hook `after` failed"),
+        "{status}"
+    );
+    assert!(status.ends_with("=> 9\n"), "{status}");
     let listed = scene.json("freezeframe list --json", 0);
     assert_eq!(listed.as_array().unwrap().len(), 2);
     assert_eq!(names(&heard()), ["before", "finally"]);
@@ -125,6 +131,14 @@ async fn from_nothing_to_a_green_check() {
     let refused = scene.run(&asked);
     assert!(refused.contains("refused user root"), "{refused}");
     secret_file(&scene.path("password"), PASSWORD);
+    let other = asked.replace(&hidden.to_string(), &set.addr(PRIMARY).to_string());
+    let refused = scene.run(&format!("{other} --yes"));
+    assert!(
+        refused.contains("error: rs0 at 127.0.0.1:PORT is PRIMARY\n"),
+        "{refused}"
+    );
+    assert!(refused.ends_with("=> 3\n"), "{refused}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), own);
     let planned = scene.run(&asked);
     assert!(
         planned.contains("freezeframe on 127.0.0.1:PORT with the least role"),

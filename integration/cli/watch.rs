@@ -241,6 +241,7 @@ fn status_is_for_programs_too() {
             "ended",
             "error",
             "exit",
+            "hook_failed",
             "not_copied",
             "unprotected"
         ]

@@ -177,6 +177,7 @@ async fn a_set_is_copied_and_shared_before_its_manifest_and_locked_after_it() {
         };
         assert_eq!(tag("freezeframe"), manifest.id.to_string());
         assert_eq!(tag("freezeframe-run"), manifest.run.to_string());
+        assert!(!tag("freezeframe-place").is_empty());
         let of = tag(SNAPSHOT_TAG).parse().unwrap();
         assert_eq!(made[&of].as_str(), copy.snapshot_id().unwrap());
         assert_eq!(copy.encrypted(), Some(true));

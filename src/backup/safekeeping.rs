@@ -102,7 +102,10 @@ pub(super) async fn copy_away(
     let key = env.config.ebs.copy_kms_key.as_deref();
     let orders: Vec<_> = set
         .iter()
-        .map(|(volume, one)| CopyOrder::new(&one.id, volume, &place.region, key, tags))
+        .map(|(volume, one)| {
+            let tags = planned.tags_of_copy(volume, tags);
+            CopyOrder::new(&one.id, volume, &place.region, key, &tags)
+        })
         .collect();
     match copied(&ec2, &orders, set, run.id(), env).await {
         Ok(copies) => Ok(Away {

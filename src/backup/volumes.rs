@@ -80,6 +80,17 @@ impl PlannedSet {
             .collect();
         order::tag_value(&words.join("; "))
     }
+
+    /// The tags of the copy of `volume`'s snapshot: its set's, and its place, which the snapshot itself was given later.
+    pub(super) fn tags_of_copy(
+        &self,
+        volume: &VolumeId,
+        set: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let mut tags = set.clone();
+        tags.insert(PLACE_TAG.into(), self.place_of(volume));
+        tags
+    }
 }
 
 /// Makes the snapshots and the manifest that makes a backup of them.

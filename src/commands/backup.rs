@@ -64,7 +64,10 @@ pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
             return Err(failure.into());
         }
         printed?;
-        hooks::after(&recorded, &config.hooks, exec).await?;
+        if let Err(error) = hooks::after(&recorded, &config.hooks, exec).await {
+            write_down(&last.with_failed_hook(&error), config).await;
+            return Err(error.into());
+        }
         Ok(Exit::Done)
     })
     .await

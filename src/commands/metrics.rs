@@ -18,11 +18,11 @@ use crate::service::under_watch;
 use crate::watch::Standing;
 use crate::watch::error::WatchError;
 use crate::watch::exposition::text;
-use crate::watch::last_run::write_whole;
 use crate::watch::look::{CopySeen, Question};
 use crate::watch::series::Scope;
 use crate::watch::serve::{PATH, listen, serve};
 use crate::watch::watcher::Watcher;
+use crate::whole;
 
 /// How long what is made once waits for the store.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,7 +53,7 @@ pub async fn run(context: Context, arguments: MetricsArgs) -> Result<Exit, Failu
 pub(super) async fn write_textfile(config: &Config, file: PathBuf) -> Result<(), WatchError> {
     let page = text(&stand(config, PATIENCE).await, &config.watch);
     let path = file.clone();
-    let written = off_thread(move || write_whole(&path, page.as_bytes(), READABLE)).await;
+    let written = off_thread(move || whole::replace(&path, page.as_bytes(), READABLE)).await;
     written.map_err(|source| WatchError::TextFile { path: file, source })
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{AuthMechanism, Config, Secret, SecretError};
+use super::{AuthMechanism, Config};
 use crate::mongo::{Access, Mechanism, TlsAccess};
+use crate::secret::{Secret, SecretError};
 
 /// Environment variable with the password.
 pub const PASSWORD_VARIABLE: &str = "FREEZEFRAME_MONGODB_PASSWORD";

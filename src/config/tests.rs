@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::{Exit, Explain};
 use crate::retention_lock::{LockMode, RetentionLock};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {

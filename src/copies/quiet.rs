@@ -15,6 +15,7 @@ use crate::ebs::devices::kernel_name;
 use crate::ebs::disks::node;
 use crate::exec::{Command, Exec};
 use crate::ids::RunId;
+use crate::whole;
 
 /// Where rules lie that end with the boot.
 const FOLDER: &str = "/run/udev/rules.d";
@@ -103,12 +104,10 @@ impl Quiet {
     /// [`CopyError::Io`], [`CopyError::Exec`].
     pub fn write(&self, exec: &dyn Exec) -> Result<(), CopyError> {
         let path = self.path();
-        // Renamed: udev must not read half of it.
-        let unfinished = path.with_extension("new");
         let write = || {
             fs::create_dir_all(FOLDER)?;
-            fs::write(&unfinished, self.text())?;
-            fs::rename(&unfinished, &path)
+            // udev must not read half of it.
+            whole::replace(&path, self.text().as_bytes(), 0o644)
         };
         write().map_err(|source| CopyError::Io {
             action: "write",

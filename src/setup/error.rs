@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::error::{Exit, Explain};
-use crate::ids::MemberAddr;
+use crate::ids::{MemberAddr, ShardName};
 use crate::mongo::MongoError;
 use crate::mongo::process::SearchFailed;
 
@@ -49,6 +49,16 @@ pub enum SetupError {
     NoMember {
         /// Others that were found.
         found: Vec<String>,
+    },
+    /// A member that is named cannot be backed up.
+    #[error("{}{member} {what}", set.as_ref().map(|set| format!("{set} at ")).unwrap_or_default())]
+    Unfit {
+        /// The member.
+        member: MemberAddr,
+        /// Its replica set.
+        set: Option<ShardName>,
+        /// What it is.
+        what: &'static str,
     },
     /// A member knows no primary, on which alone a user can be made.
     #[error("{member} knows no primary of its replica set, on which the user would be made")]
@@ -103,6 +113,10 @@ impl Explain for SetupError {
             Self::NoMember { .. } => Some(
                 "start the member, or hide it (`hidden: true, priority: 0, votes: 0` in rs.conf()); or name it with --member HOST:PORT".into(),
             ),
+            Self::Unfit { set, .. } => Some(match set {
+                Some(set) => format!("name a hidden secondary of {set} with --member, or in [mongodb] members"),
+                None => "name a hidden secondary with --member, or in [mongodb] members".into(),
+            }),
             Self::UserExists { password_file, .. } => Some(format!(
                 "copy {} from the host that has it and set up again; or --reset-password gives the user another one, which every other host then needs",
                 password_file.display()
@@ -134,6 +148,7 @@ impl Explain for SetupError {
         match self {
             Self::Unanswered { .. } | Self::Store(_) | Self::Document { .. } => Exit::Usage,
             Self::NoMember { .. }
+            | Self::Unfit { .. }
             | Self::NoPrimary { .. }
             | Self::UserExists { .. }
             | Self::Elsewhere

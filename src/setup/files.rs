@@ -1,11 +1,12 @@
 //! The files that setup makes: whole or not at all, and readable by those alone whom they concern.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::SetupError;
+use crate::whole;
 
 /// What follows a file's name in that of what was there before.
 const KEPT: &str = ".before-setup";
@@ -86,27 +87,21 @@ pub(super) fn write_private(path: &Path, text: &str, mode: u32) -> Result<(), Se
     let fail = failed("write", path);
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder).map_err(&fail)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(&fail)?;
     let there = match fs::metadata(path) {
         Ok(there) => Some(there),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(fail(error)),
     };
-    if let Some(there) = &there {
-        std::os::unix::fs::fchown(file.as_file(), Some(there.uid()), Some(there.gid()))
-            .map_err(&fail)?;
-    }
-    // A password that everybody may read would be refused.
-    let mode = there.map_or(mode, |there| there.mode() & 0o770 & (mode | 0o040));
-    file.as_file()
-        .set_permissions(Permissions::from_mode(mode))
-        .map_err(&fail)?;
-    file.write_all(text.as_bytes()).map_err(&fail)?;
-    file.as_file().sync_all().map_err(&fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
-    fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(&fail)
+    let grant = |file: &fs::File| {
+        if let Some(there) = &there {
+            fchown(file, Some(there.uid()), Some(there.gid()))?;
+        }
+        // A password that everybody may read would be refused.
+        let kept = there.as_ref();
+        let mode = kept.map_or(mode, |there| there.mode() & 0o770 & (mode | 0o040));
+        file.set_permissions(Permissions::from_mode(mode))
+    };
+    whole::replace_as(path, text.as_bytes(), grant).map_err(&fail)
 }
 
 #[cfg(test)]

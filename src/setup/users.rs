@@ -12,6 +12,7 @@ use super::{APP_NAME, SetupError};
 use crate::blocking::off_thread;
 use crate::config::{Config, ConfigError};
 use crate::ids::MemberAddr;
+use crate::mongo::facts::Hello;
 use crate::mongo::{Access, MongoError, Secret, connect, process};
 use crate::secret::SecretError;
 
@@ -114,9 +115,18 @@ fn ours(config: &Config) -> Result<Option<Access>, SetupError> {
 pub(super) async fn find_members(config: &Config) -> Result<Vec<Member>, SetupError> {
     let named = &config.mongodb.members;
     if !named.is_empty() {
-        let looking = named.iter().map(|addr| look(addr, config));
-        let found = join_all(looking).await.into_iter();
-        return found.map(|found| found.map(|(member, _)| member)).collect();
+        let looking = named.iter().map(|addr| async {
+            let (member, hello) = look(addr, config).await?;
+            match unfit(&hello, config.mongodb.allow_visible_secondary) {
+                Some(what) => Err(SetupError::Unfit {
+                    member: addr.clone(),
+                    set: hello.set,
+                    what,
+                }),
+                None => Ok(member),
+            }
+        });
+        return join_all(looking).await.into_iter().collect();
     }
     let running = off_thread(process::running).await?;
     let (mut members, mut others) = (Vec::new(), Vec::new());
@@ -141,8 +151,8 @@ pub(super) async fn find_members(config: &Config) -> Result<Vec<Member>, SetupEr
             }
         }
         match found {
-            Some((member, true)) => members.push(member),
-            Some((member, false)) => others.push(format!("{} (not hidden)", member.addr)),
+            Some((member, hello)) if hello.hidden => members.push(member),
+            Some((member, _)) => others.push(format!("{} (not hidden)", member.addr)),
             None => others.push(failed.unwrap_or_else(|| format!("process {}", running.pid))),
         }
     }
@@ -152,8 +162,23 @@ pub(super) async fn find_members(config: &Config) -> Result<Vec<Member>, SetupEr
     }
 }
 
-/// What the mongod at `addr` is, and whether it is hidden.
-async fn look(addr: &MemberAddr, config: &Config) -> Result<(Member, bool), SetupError> {
+/// What `check` will not take of a member whatever else is done; what may change by itself is for `check` to tell.
+fn unfit(hello: &Hello, visible_allowed: bool) -> Option<&'static str> {
+    if hello.set.is_none() {
+        Some("is a member of no replica set")
+    } else if hello.arbiter {
+        Some("is an ARBITER and holds no data")
+    } else if hello.is_writable_primary {
+        Some("is PRIMARY")
+    } else if hello.secondary && !hello.hidden && !visible_allowed {
+        Some("is not hidden")
+    } else {
+        None
+    }
+}
+
+/// What the mongod at `addr` is, and how it introduces itself.
+async fn look(addr: &MemberAddr, config: &Config) -> Result<(Member, Hello), SetupError> {
     let timeout = config.mongodb.timeout.0;
     let mongod = connect(addr, &nobody(config)?, APP_NAME, timeout).await?;
     let (hello, primary) = mongod.introduction().await?;
@@ -166,7 +191,7 @@ async fn look(addr: &MemberAddr, config: &Config) -> Result<(Member, bool), Setu
         primary,
         standing,
     };
-    Ok((member, hello.hidden))
+    Ok((member, hello))
 }
 
 /// How the mongod at `addr` takes who has `access`.

@@ -360,6 +360,13 @@ fn run(standing: &Standing, limits: &WatchConfig) -> Word {
             format!("the last set of snapshots is not as protected as it was to be, {amiss}"),
             "`freezeframe verify` tells what of it is not; the next set is judged by itself",
         ),
+        Some(LastRun {
+            hook_failed: Some(error),
+            ..
+        }) => alarm(
+            format!("the last backup was made, and {error}"),
+            "what that hook was to do is not done; the next backup is judged by itself",
+        ),
         Some(run) if run.succeeded() => ok(format!(
             "the last backup ended well {} ago",
             human::duration(Duration::from_secs(ago(run.ended, standing.at).as_secs()))

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Exit, Explain};
+use crate::hooks::HookError;
 use crate::ids::BackupId;
+use crate::whole;
 
 /// The file's name.
 const FILE: &str = "last-backup.json";
@@ -40,6 +42,9 @@ pub struct LastRun {
     /// The stores of `[[copy]]` that it could not be copied to, and why.
     #[serde(default)]
     pub not_copied: BTreeMap<String, String>,
+    /// What became of the hook `after`, where it failed.
+    #[serde(default)]
+    pub hook_failed: Option<String>,
 }
 
 impl LastRun {
@@ -57,6 +62,7 @@ impl LastRun {
             error: made.err().map(|error| told(&error.to_string())),
             unprotected: None,
             not_copied: BTreeMap::new(),
+            hook_failed: None,
         }
     }
 
@@ -80,6 +86,12 @@ impl LastRun {
         self
     }
 
+    /// The same, after which the hook `after` failed.
+    pub fn with_failed_hook(mut self, error: &HookError) -> Self {
+        self.hook_failed = Some(told(&error.to_string()));
+        self
+    }
+
     /// Whether a backup was made, and nothing was left.
     pub fn succeeded(&self) -> bool {
         self.exit == Exit::Done as i32
@@ -94,7 +106,7 @@ impl LastRun {
     /// # Errors
     /// What the system says.
     pub fn write(&self, state_dir: &Path) -> io::Result<()> {
-        write_whole(&Self::path(state_dir), &serde_json::to_vec(self)?, 0o600)
+        whole::replace(&Self::path(state_dir), &serde_json::to_vec(self)?, 0o600)
     }
 
     /// The last that was written down; none where none was.
@@ -120,26 +132,4 @@ impl LastRun {
             Err(reason) => unreadable(reason),
         }
     }
-}
-
-/// Puts a file with `bytes` at `path`, so that whoever reads it has the old one or the new one, whole.
-///
-/// # Errors
-/// What the system says.
-pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let permissions = std::fs::Permissions::from_mode(mode);
-    let mut file = tempfile::Builder::new()
-        // node_exporter passes it over: its name ends otherwise.
-        .prefix(".freezeframe-")
-        .permissions(permissions.clone())
-        .tempfile_in(folder)?;
-    // Whatever the umask is: node_exporter is another user.
-    file.as_file().set_permissions(permissions)?;
-    file.write_all(bytes)?;
-    // A name that is there with nothing behind it after a power cut would be worse than the old one.
-    file.as_file().sync_all()?;
-    file.persist(path).map(drop).map_err(|error| error.error)
 }

@@ -233,6 +233,7 @@ fn a_run_that_comes_to_nothing_is_told_of() {
         error: Some("the snapshot overflowed".into()),
         unprotected: None,
         not_copied: Default::default(),
+        hook_failed: None,
     });
     let of = |sets, now| Standing::of(&seen(sets), &[], &failed, &ours(), now);
     let told = alarms(&of(vec![set(31)], noon()));
@@ -478,20 +479,6 @@ fn names_are_escaped() {
     odd.members[0].shard = r#"a"b\c"#.parse().unwrap();
     let page = text(&standing(vec![odd], vec![]), &WatchConfig::default());
     assert!(page.contains(r#",replica_sets="a\"b\\c"} "#), "{page}");
-}
-
-#[test]
-fn what_is_written_whole_is_readable_and_leaves_nothing_beside() {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("freezeframe.prom");
-    for content in ["one\n", "two\n"] {
-        last_run::write_whole(&path, content.as_bytes(), 0o644).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
-    }
-    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o644);
-    assert_eq!(folder.path().read_dir().unwrap().count(), 1);
-    assert!(last_run::write_whole(&folder.path().join("no/such"), b"", 0o600).is_err());
 }
 
 #[test]

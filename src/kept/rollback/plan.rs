@@ -1,8 +1,8 @@
 //! What putting one back would do, and whether it may be done now.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,7 @@ use crate::snapshot::btrfs::put_back::outermost;
 use crate::snapshot::{LvmSnapshot, Origin};
 use crate::volume::mountinfo::{Mount, MountTable};
 use crate::volume::{DevNumber, HostView};
+use crate::whole;
 
 /// What is put back, and what is mounted of it.
 #[derive(Debug, Clone, Serialize)]
@@ -279,13 +280,8 @@ impl Plan {
             mounts: self.mounts.clone(),
         };
         let write = || {
-            // Whole or not at all: what was cut off here has changed nothing yet.
-            let unborn = path.with_extension("new");
-            let mut file = File::create(&unborn)?;
-            file.write_all(&seal::seal(&document)?)?;
-            file.sync_all()?;
-            fs::rename(&unborn, &path)?;
-            File::open(Kept::place(state_dir, self.kept.run))?.sync_all()
+            // What was cut off here has changed nothing yet.
+            whole::replace(&path, &seal::seal(&document)?, 0o600)
         };
         write().map_err(|source| KeptError::Io {
             action: "write",
