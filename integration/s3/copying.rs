@@ -7,6 +7,7 @@ use freezeframe::store::local::LocalStore;
 
 use crate::fault_proxy::{Fault, FaultProxy, Request};
 use crate::hosts::{Host, replica_set};
+use crate::policy::by_append_only_policy;
 use crate::servers::{BUCKET, Moto};
 
 /// States of the sets in the store, first or named, by their names.
@@ -123,9 +124,18 @@ async fn what_a_bucket_lacks_stays_in_the_folder_and_is_copied_when_it_can_be() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_is_killed_leaves_no_backup_and_the_next_goes_on_with_it() {
+    killed_copies(|_| Fault::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_it_is_where_a_host_may_only_append() {
+    killed_copies(by_append_only_policy).await;
+}
+
+async fn killed_copies(policy: fn(&Request) -> Fault) {
     let set = replica_set().await;
     let moto = Moto::start().await;
-    let proxy = FaultProxy::start(moto.address(), |_| Fault::None).await;
+    let proxy = FaultProxy::start(moto.address(), policy).await;
     let settings = moto.settings_by(&proxy.endpoint());
     let bucket = format!("s3://{BUCKET}/killed");
     let there = format!("--store {bucket}");
@@ -171,4 +181,5 @@ async fn a_copy_that_is_killed_leaves_no_backup_and_the_next_goes_on_with_it() {
         assert_eq!(states(&host, &there), left, "{at}");
     }
     host.run("copy").with(0).saying("nothing lacks");
+    host.run(&format!("verify latest {there}")).with(0);
 }

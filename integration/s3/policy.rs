@@ -93,17 +93,18 @@ fn may_only_append(request: &Request) -> bool {
     })
 }
 
+pub fn by_append_only_policy(request: &Request) -> Fault {
+    match may_only_append(request) {
+        true => Fault::None,
+        false => Fault::Answer(403, "AccessDenied"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_may_only_append_makes_backups_and_takes_none_away() {
     let set = replica_set().await;
     let moto = Moto::start().await;
-    let proxy = FaultProxy::start(moto.address(), |request: &Request| {
-        match may_only_append(request) {
-            true => Fault::None,
-            false => Fault::Answer(403, "AccessDenied"),
-        }
-    })
-    .await;
+    let proxy = FaultProxy::start(moto.address(), by_append_only_policy).await;
     let url = format!("s3://{BUCKET}/appended");
     let host = Host::new(&url, &moto.settings_by(&proxy.endpoint()), &set);
     host.run("check").with(0);
