@@ -13,6 +13,7 @@ pub mod summary;
 pub mod verification;
 mod write;
 
+use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
 use crate::error::{Exit, Explain};
@@ -245,19 +246,41 @@ pub async fn resolve(store: &dyn Store, text: &str) -> Result<BackupId, CatalogE
         return Ok(id);
     }
     // As `started` is printed, whatever its fraction of a second and its offset from UTC.
-    let instant = text.parse::<jiff::Timestamp>();
+    let instant = text.parse::<Timestamp>();
     instant.map(BackupId::at).map_err(|_| CatalogError::BadId {
         text: text.to_owned(),
     })
 }
 
+/// By so much clocks of several hosts may differ, so that a backup of a moment to come says nothing of a clock that was set.
+pub const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(1);
+
+/// `sets`, which are in the order of their names, newest first. Those of moments that are yet to come are last: they were made while a clock was ahead, and
+/// would else hide for as long whatever was made since.
+pub fn newest_first<'a>(
+    sets: impl DoubleEndedIterator<Item = &'a SetSummary>,
+    now: Timestamp,
+) -> impl Iterator<Item = &'a SetSummary> {
+    let (ahead, come): (Vec<_>, Vec<_>) = sets.rev().partition(|set| set.is_ahead(now));
+    come.into_iter().chain(ahead)
+}
+
 /// The newest complete set that is not known to be damaged. That a newer one is passed over is told as an error, since who asks for the
 /// latest data then gets older ones.
 pub async fn latest(store: &dyn Store) -> Result<BackupId, CatalogError> {
-    let sets = list(store).await?;
-    for set in sets.iter().rev() {
+    let (sets, now) = (list(store).await?, Timestamp::now());
+    for set in newest_first(sets.iter(), now) {
         match set.state {
-            SetState::Complete => return Ok(set.id),
+            SetState::Complete => {
+                let ahead = sets.iter().filter(|one| one.is_ahead(now));
+                for passed_over in ahead.filter(|_| !set.is_ahead(now)) {
+                    tracing::warn!(
+                        "not `latest`: {} is of a moment to come, so it was made while a clock was ahead, or this host's is behind",
+                        passed_over.id
+                    );
+                }
+                return Ok(set.id);
+            }
             SetState::Unfinished => {}
             SetState::Damaged | SetState::Future | SetState::Unreadable => {
                 let reason = set.reason.as_deref().unwrap_or_default();
@@ -272,7 +295,7 @@ pub async fn latest(store: &dyn Store) -> Result<BackupId, CatalogError> {
 pub async fn newest(store: &dyn Store) -> Result<BackupId, CatalogError> {
     let sets = list(store).await?;
     let recorded = |set: &&SetSummary| set.state != SetState::Unfinished;
-    match sets.iter().rev().find(recorded) {
+    match newest_first(sets.iter(), Timestamp::now()).find(recorded) {
         Some(set) => Ok(set.id),
         None => Err(CatalogError::NoSets { store: store.url() }),
     }

@@ -126,6 +126,16 @@ pub enum Verb {
     Generate(GenerateArgs),
 }
 
+impl Verb {
+    /// Whether it can do nothing at all where members cannot be asked.
+    pub fn asks_members(&self) -> bool {
+        matches!(
+            self,
+            Self::Check | Self::Backup(_) | Self::Snapshot(_) | Self::Unlock(_) | Self::Guard
+        )
+    }
+}
+
 /// `backup`
 #[derive(Debug, Args)]
 pub struct BackupArgs {

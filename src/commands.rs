@@ -42,6 +42,7 @@ use crate::config::{Config, ConfigError, CopyConfig, StoreUrl};
 use crate::error::{Exit, Explain};
 use crate::exec::SystemExec;
 use crate::host::Systemd;
+use crate::mongo::Access;
 use crate::shown::without_controls;
 use crate::store::closed::ClosedStore;
 use crate::store::releasing::Stores;
@@ -73,6 +74,7 @@ impl Context {
         config_file: PathBuf,
         terminal: &Terminal,
         json: bool,
+        access: Access,
     ) -> Result<Self, Failure> {
         let stores = config.store_settings();
         Ok(Self {
@@ -80,7 +82,7 @@ impl Context {
                 program: std::env::current_exe().map_err(EdgeError::Runtime)?,
                 config: config_file,
                 exec: Arc::new(SystemExec),
-                access: config.access().map_err(ConfigError::from)?,
+                access,
                 timeout: config.mongodb.timeout.0,
                 stores: Stores::new(stores.clone()),
                 ebs: crate::ebs::connect::Access::new(config.ebs.clone()),
@@ -231,7 +233,12 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
     };
     // Guard and timer are started from elsewhere.
     let config_file = std::path::absolute(&cli.config).unwrap_or(cli.config);
-    let context = Context::new(config, config_file, terminal, cli.json)?;
+    // A backup is restored where nobody has the database's password.
+    let access = match cli.verb.asks_members() {
+        true => config.access().map_err(ConfigError::from)?,
+        false => config.access_if_any(),
+    };
+    let context = Context::new(config, config_file, terminal, cli.json, access)?;
     match cli.verb {
         Verb::Guard => guard::run(context),
         Verb::Config => show_config::run(&context),

@@ -42,6 +42,8 @@ pub struct Access {
     pub mechanism: Option<Mechanism>,
     /// TLS; plain TCP when none.
     pub tls: Option<TlsAccess>,
+    /// Why it is none: a secret could not be had. Whoever needs no mongod needs no secret.
+    pub withheld: Option<String>,
 }
 
 /// The authentication mechanisms operators use for service accounts.

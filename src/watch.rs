@@ -12,7 +12,7 @@ pub mod series;
 pub mod serve;
 pub mod watcher;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::backup::BACKUP;
@@ -24,9 +24,6 @@ use crate::ids::{BackupId, RunId};
 use last_run::LastRun;
 use look::{CopySeen, HostSeen, StoreSeen};
 use series::{Scope, Series};
-
-/// By so much clocks of several hosts may differ, so that a backup from the future says nothing of a clock that was set.
-pub const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(1);
 
 /// How the backups stand at one moment. Its JSON form is part of what `status --json` prints, and stays stable.
 #[derive(Debug, Clone, PartialEq, Serialize)]

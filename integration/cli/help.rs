@@ -197,12 +197,12 @@ error: cannot read the configuration nowhere.toml: No such file or directory (os
         "[mongodb]\nusername = \"u\"\npassword_file = \"/nonexistent/password\"\n",
     ] {
         scene.configure(more);
-        said += &scene.run("freezeframe list");
+        said += &scene.run("freezeframe check");
     }
     assert_data_eq!(
         said,
         str![[r#"
-$ freezeframe list
+$ freezeframe check
 error: DIR/freezeframe.toml: TOML parse error at line 6, column 2
   |
 6 | [windw]
@@ -210,11 +210,11 @@ error: DIR/freezeframe.toml: TOML parse error at line 6, column 2
 unknown field `windw`, expected one of `store`, `copy`, `s3`, `mongodb`, `window`, `lvm`, `ebs`, `archive`, `retention`, `hooks`, `watch`, `metrics`, `host`, `restore`
   hint: every key is explained in the shipped freezeframe.toml; only [store] url must be there
 => 2
-$ freezeframe list
+$ freezeframe check
 error: DIR/freezeframe.toml: line 7: provider "hold" keeps the database locked while the archive is made and needs a limit
   hint: add max_hold = "10m" (or what your oplog window allows) to [window]
 => 2
-$ freezeframe list
+$ freezeframe check
 error: DIR/freezeframe.toml: TOML parse error at line 7, column 9
   |
 7 | level = "high"
@@ -222,7 +222,7 @@ error: DIR/freezeframe.toml: TOML parse error at line 7, column 9
 invalid type: string "high", expected u32
   hint: every key is explained in the shipped freezeframe.toml; only [store] url must be there
 => 2
-$ freezeframe list
+$ freezeframe check
 error: cannot read the secret in /nonexistent/password: No such file or directory (os error 2)
 => 2
 

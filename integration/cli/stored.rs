@@ -389,6 +389,29 @@ error: the run journal DIR/state/runs/00000001.journal is damaged in line 1: exp
 }
 
 #[test]
+fn a_backup_is_restored_where_nobody_has_the_databases_password() {
+    let scene = Scene::with_set();
+    scene.configure("[mongodb]\nmembers = [\"127.0.0.1:1\"]\nusername = \"backup\"\n");
+    for command in [
+        "list",
+        "recover",
+        "config",
+        "restore latest --to restored --shard rs0",
+    ] {
+        let done = scene.run(&format!("freezeframe {command}"));
+        assert!(done.ends_with("=> 0\n"), "{done}");
+    }
+    for command in ["check", "backup", "unlock"] {
+        let refused = scene.run(&format!("freezeframe {command}"));
+        assert!(
+            refused.contains("user backup is configured, but no password")
+                && refused.ends_with("=> 2\n"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn a_state_directory_that_cannot_be_written_refuses_check_and_backup_alike() {
     let scene = Scene::new("");
     std::fs::write(scene.path("state"), "a file").unwrap();

@@ -181,6 +181,7 @@ fn status_is_for_programs_too() {
     assert_eq!(
         keys(series),
         [
+            "ahead",
             "counts",
             "damaged",
             "deployment",

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::hold::{Hold, read_hold};
 use super::reader::{Reader, readers};
 use super::verification::{Outcome, Verification, VerificationKind, read_verifications};
-use super::{CatalogError, Recorded, missing_objects, read_intent, read_recorded};
+use super::{CLOCKS_DIFFER, CatalogError, Recorded, missing_objects, read_intent, read_recorded};
 use crate::backup::journal::Owner;
 use crate::error::{Exit, Explain};
 use crate::ids::{BackupId, DeploymentId, MemberAddr, RunId, ShardName};
@@ -66,6 +66,13 @@ pub struct SetSummary {
     pub readers: Vec<Reader>,
     /// The run of this host that is making it now, where one is. The store does not know; whoever lists may.
     pub at_work: Option<Owner>,
+}
+
+impl SetSummary {
+    /// Whether it is of a moment that at `now` is yet to come.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.started.duration_since(now) > CLOCKS_DIFFER
+    }
 }
 
 fn is_zero(count: &u64) -> bool {

@@ -512,6 +512,48 @@ async fn two_verifications_of_one_second_keep_both_records() {
     }
 }
 
+#[tokio::test]
+async fn a_verification_counts_after_one_that_a_clock_ahead_has_named() {
+    let (_, store) = sample().await;
+    let hashes = |at, outcome| record(at, VerificationKind::Hashes, outcome);
+    for one in [
+        hashes("2099-01-01T00:00:00Z", Outcome::Passed),
+        hashes("2026-02-01T00:00:00Z", Outcome::Damaged),
+    ] {
+        write_verification(store.as_ref(), &one).await.unwrap();
+    }
+    let found = list(store.as_ref()).await.unwrap();
+    assert_eq!(found[0].verification.verdict, Verdict::Damaged);
+}
+
+#[test]
+fn what_is_of_a_moment_to_come_is_last() {
+    let set = |name: &str| {
+        let id: BackupId = name.parse().unwrap();
+        SetSummary {
+            id,
+            started: id.started(),
+            ..sample::summary()
+        }
+    };
+    let sets = [
+        set("mongo_backup-20260101_020000"),
+        set("mongo_backup-20260102_020000"),
+        set("mongo_backup-20270101_020000"),
+        set("mongo_backup-20280101_020000"),
+    ];
+    let ordered = |now: &str| -> Vec<_> {
+        let now = now.parse().unwrap();
+        let sorted = newest_first(sets.iter(), now);
+        sorted
+            .map(|set| sets.iter().position(|one| one.id == set.id).unwrap())
+            .collect()
+    };
+    assert_eq!(ordered("2026-01-02T01:59:30Z"), [1, 0, 3, 2]);
+    assert_eq!(ordered("2026-01-01T12:00:00Z"), [0, 3, 2, 1]);
+    assert_eq!(ordered("2029-01-01T00:00:00Z"), [3, 2, 1, 0]);
+}
+
 proptest::proptest! {
     /// Garbage under any document's name is an error, and `list` shows the set all the same.
     #[test]

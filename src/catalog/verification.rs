@@ -1,6 +1,8 @@
 //! Verification records: `<set>/verified-<YYYYmmdd_HHMMSS>.json`, one for every verification that came to an end.
 
-use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{CatalogError, belongs, read_document, write::write_document};
@@ -58,21 +60,28 @@ pub enum Outcome {
     Damaged,
 }
 
+/// How a time is written in a name.
+const NAMED: &str = "%Y%m%d_%H%M%S";
 /// Seconds that a record's name may be late, so that two verifications of one second both keep their record. What it
 /// says of its time stays true.
 const SECONDS_TRIED: i64 = 5;
 
-/// Writes a record beside the set; earlier ones stay.
+/// Writes a record beside the set; earlier ones stay. What counts is the last by name, so its name comes after theirs, also where a clock that was ahead
+/// has named one of them.
 pub async fn write_verification(
     store: &dyn Store,
     record: &Verification,
 ) -> Result<(), CatalogError> {
+    let listed = store.list(&super::key(record.id, VERIFIED_PREFIX)).await?;
+    let last = listed.iter().filter_map(|info| moment(&info.key)).max();
+    let first = last
+        .and_then(|last| last.checked_add(SignedDuration::from_secs(1)).ok())
+        .map_or(record.at, |after| after.max(record.at));
     let mut taken = None;
     for late in 0..SECONDS_TRIED {
-        let name = record
-            .at
-            .checked_add(jiff::SignedDuration::from_secs(late))
-            .unwrap_or(record.at);
+        let name = first
+            .checked_add(SignedDuration::from_secs(late))
+            .unwrap_or(first);
         match write_document(store, record.id, &object(name), record).await {
             Err(CatalogError::Store(error @ StoreError::Exists { .. })) => taken = Some(error),
             written => return written,
@@ -93,7 +102,14 @@ pub async fn keep_verification(store: &dyn Store, record: &Verification) {
 
 /// The name of a record, with a time.
 fn object(at: Timestamp) -> String {
-    format!("{VERIFIED_PREFIX}{}.json", at.strftime("%Y%m%d_%H%M%S"))
+    format!("{VERIFIED_PREFIX}{}.json", at.strftime(NAMED))
+}
+
+/// The time in the name of the record `key`.
+fn moment(key: &str) -> Option<Timestamp> {
+    let (_, name) = key.rsplit_once(VERIFIED_PREFIX)?;
+    let named = DateTime::strptime(NAMED, name.strip_suffix(".json")?).ok()?;
+    Some(named.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
 /// Every record of `id` in the listing, oldest first; one that cannot be read is told in its place.

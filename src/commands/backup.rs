@@ -26,6 +26,7 @@ use crate::watch::last_run::LastRun;
 pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failure> {
     let (config, exec) = (&context.config, &context.tools.exec);
     let copies = !arguments.no_copy;
+    let anew = arguments.from.is_none();
     under_watch(async {
         let began = Timestamp::now();
         let made = make(&context, arguments).await;
@@ -40,6 +41,11 @@ pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
                 recorded: Recorded::Snapshots(set),
                 amiss,
             }) => last.with_amiss(set.id, amiss),
+            // Where backups are archives now, sets of snapshots are history.
+            Ok(Made {
+                recorded: Recorded::Archives(_),
+                ..
+            }) if anew => last,
             // Who cannot read it is told by `status`.
             _ => last.after(LastRun::read(&config.host.state_dir).ok().flatten()),
         };

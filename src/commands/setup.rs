@@ -104,7 +104,8 @@ pub fn run(
         return Ok(set_up);
     }
     let config = Config::load(&config_file)?;
-    let context = Context::new(config, config_file, terminal, json)?;
+    let access = config.access().map_err(ConfigError::from)?;
+    let context = Context::new(config, config_file, terminal, json, access)?;
     let checked = interruptible(context, check::run)?;
     eprintln!("{}", next(checked));
     Ok(checked)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{AuthMechanism, Config};
+use crate::error::Explain;
 use crate::mongo::{Access, Mechanism, TlsAccess};
 use crate::secret::{Secret, SecretError};
 
@@ -47,6 +48,15 @@ impl Config {
             auth_source: (!by_certificate).then(|| mongo.auth_source.clone()),
             mechanism,
             tls,
+            withheld: None,
+        })
+    }
+
+    /// The same for who may have no need of it; where a secret cannot be had every attempt to reach a mongod says why.
+    pub fn access_if_any(&self) -> Access {
+        self.access().unwrap_or_else(|error| Access {
+            withheld: Some(error.with_hint()),
+            ..Access::default()
         })
     }
 

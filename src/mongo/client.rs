@@ -43,6 +43,12 @@ pub async fn connect(
     app_name: &str,
     timeout: Duration,
 ) -> Result<Mongod, MongoError> {
+    if let Some(reason) = &access.withheld {
+        return Err(MongoError::Settings {
+            addr: addr.clone(),
+            detail: reason.clone(),
+        });
+    }
     // The driver would look for a server until its selection timeout and then describe a
     // topology; a plain connection attempt says "connection refused" at once.
     let tcp = tokio::net::TcpStream::connect((addr.host.as_str(), addr.port));

@@ -209,8 +209,9 @@ impl Btrfs {
     /// Whether the snapshot is there.
     ///
     /// # Errors
-    /// [`SnapshotError::Gone`].
+    /// [`SnapshotError::Gone`]; [`SnapshotError::Unmounted`] where its file system is not mounted where it was, so that nobody can tell.
     pub fn look(&self, snapshot: &SubvolumeSnapshot) -> Result<(), SnapshotError> {
+        is_in_place(snapshot)?;
         match fs::symlink_metadata(snapshot.path()) {
             Ok(found) if found.ino() == SUBVOLUME_ROOT => Ok(()),
             _ => Err(SnapshotError::Gone {
@@ -227,16 +228,7 @@ impl Btrfs {
     pub fn remove(&self, snapshot: &SubvolumeSnapshot) -> Result<Removal, SnapshotError> {
         let path = snapshot.path();
         let subvolume = &snapshot.subvolume;
-        let is_there = fs::symlink_metadata(subvolume)
-            .is_ok_and(|found| found.ino() == SUBVOLUME_ROOT)
-            && statfs(subvolume).is_ok_and(|found| found.filesystem_type() == BTRFS_SUPER_MAGIC)
-            && (snapshot.of.is_none() || snapshot.of == identity(subvolume));
-        if !is_there {
-            return Err(SnapshotError::Unmounted {
-                name: path.display().to_string(),
-                point: subvolume.clone(),
-            });
-        }
+        is_in_place(snapshot)?;
         let mut found = fs::symlink_metadata(&path);
         if found.is_err() {
             // A command that was killed at work may still be at it in the kernel: what it writes out is waited for.
@@ -265,6 +257,23 @@ impl Btrfs {
         self.exec
             .run(&Command::new("btrfs", arguments).timeout(PATIENCE))?;
         Ok(Removal::Removed)
+    }
+}
+
+/// Whether `path` is the root of a subvolume.
+pub(super) fn is_subvolume(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.ino() == SUBVOLUME_ROOT)
+        && statfs(path).is_ok_and(|found| found.filesystem_type() == BTRFS_SUPER_MAGIC)
+}
+
+fn is_in_place(snapshot: &SubvolumeSnapshot) -> Result<(), SnapshotError> {
+    let subvolume = &snapshot.subvolume;
+    match is_subvolume(subvolume) && (snapshot.of.is_none() || snapshot.of == identity(subvolume)) {
+        true => Ok(()),
+        false => Err(SnapshotError::Unmounted {
+            name: snapshot.path().display().to_string(),
+            point: subvolume.clone(),
+        }),
     }
 }
 

@@ -260,7 +260,12 @@ impl Lvm {
             name: snapshot.full_name(),
             reason,
         })?;
-        self.exec.run(&command::remove(&snapshot.full_name()))?;
+        let removed = self.exec.run(&command::remove(&snapshot.full_name()));
+        if removed.is_err() {
+            // One that died at it has left the origin standing still, and it may be long until this is tried again.
+            self.resume(snapshot)?;
+        }
+        removed?;
         if claimed == Claimed::Unattached && !is_prepared(snapshot) {
             // The kernel may still have the origin's table for a snapshot that the metadata never got. Where the refresh
             // does not change that, the table passes everything on and goes with the next snapshot's removal.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::SnapshotError;
+use super::btrfs::is_subvolume;
 use super::lvm::Removal;
 use crate::exec::{Command, SharedExec};
 use crate::ids::RunId;
@@ -144,10 +145,10 @@ pub fn plan(
         }
     }
     for one in &mut planned {
-        one.places.sort_by(|a, b| a.path.cmp(&b.path));
-        // What lies in another of them is cloned with it.
+        one.places.sort_by(|a, b| a.inside.cmp(&b.inside));
+        // What lies in another of them is cloned with it: in the file system, wherever it is mounted.
         one.places
-            .dedup_by(|later, earlier| later.path.starts_with(&earlier.path));
+            .dedup_by(|later, earlier| later.inside.starts_with(&earlier.inside));
     }
     Ok(planned)
 }
@@ -212,8 +213,9 @@ impl Reflink {
     /// Whether the clones are there.
     ///
     /// # Errors
-    /// [`SnapshotError::Gone`].
+    /// [`SnapshotError::Gone`]; [`SnapshotError::Unmounted`] where the file system is not mounted where it was, so that nobody can tell.
     pub fn look(&self, clones: &Clones) -> Result<(), SnapshotError> {
+        is_in_place(clones)?;
         match fs::symlink_metadata(clones.path()) {
             Ok(found) if found.is_dir() => Ok(()),
             _ => Err(SnapshotError::Gone {
@@ -229,15 +231,7 @@ impl Reflink {
     /// where something else has the name; [`SnapshotError::Directory`].
     pub fn remove(&self, clones: &Clones) -> Result<Removal, SnapshotError> {
         let path = clones.path();
-        if !HostView::real()
-            .mounts()?
-            .is_mount_point(&clones.mount_point)
-        {
-            return Err(SnapshotError::Unmounted {
-                name: path.display().to_string(),
-                point: clones.mount_point.clone(),
-            });
-        }
+        is_in_place(clones)?;
         match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Removal::WasAbsent);
@@ -256,6 +250,18 @@ impl Reflink {
             source,
         })?;
         Ok(Removal::Removed)
+    }
+}
+
+/// Whether something is mounted where the clones were made, or a subvolume is there, which need be no mount.
+fn is_in_place(clones: &Clones) -> Result<(), SnapshotError> {
+    let point = &clones.mount_point;
+    match HostView::real().mounts()?.is_mount_point(point) || is_subvolume(point) {
+        true => Ok(()),
+        false => Err(SnapshotError::Unmounted {
+            name: clones.path().display().to_string(),
+            point: point.clone(),
+        }),
     }
 }
 
@@ -420,6 +426,20 @@ mod tests {
             planned[1].clones.path(),
             Path::new("/journal/.freezeframe-snapshot-0badcafe-2")
         );
+        // A bind mount shows in the one what lies elsewhere in the file system.
+        let bound = DataLayout {
+            grafts: vec![graft("journal", "/data/db/journal", 1)],
+            filesystems: vec![
+                filesystem("/data", "xfs", 16),
+                Filesystem {
+                    root: "/vol/j".into(),
+                    ..filesystem("/data/db/journal", "xfs", 16)
+                },
+            ],
+            ..layout.clone()
+        };
+        let planned = plan(&[&bound], |_| true, run).unwrap();
+        assert_eq!(places(&planned[0]), ["db", "vol/j"]);
         let ext4 = DataLayout {
             filesystems: vec![
                 filesystem("/data", "ext4", 16),

@@ -194,6 +194,11 @@ fn backups(page: &mut Page, all: &[Series]) {
         "Backups that were begun after the newest good one, and never finished.",
         &|one| Some(one.failed.len() as f64),
     );
+    each(
+        "ahead_backups",
+        "Good backups of moments that are yet to come, because a clock was ahead when they were made.",
+        &|one| Some(one.ahead.len() as f64),
+    );
     let counts: Vec<([(&str, &str); 3], f64)> = labelled
         .iter()
         .flat_map(|([deployment, shards], one)| {
@@ -273,6 +278,16 @@ fn host(page: &mut Page, standing: &Standing) {
             "last_run_success",
             "Whether it ended well.",
             truth(run.succeeded()),
+        );
+        page.gauge(
+            "unprotected",
+            "Whether the last set of EBS snapshots is not locked, copied or shared as it was to be.",
+            truth(run.unprotected.is_some()),
+        );
+        page.gauge(
+            "hook_failed",
+            "Whether a backup was made and the hook `after` failed.",
+            truth(run.hook_failed.is_some()),
         );
     }
     page.gauge(

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::last_run::LastRun;
 use super::series::{Newest, Series};
-use super::{CLOCKS_DIFFER, Standing, StoreStanding, ago};
+use super::{Standing, StoreStanding, ago};
 use crate::catalog::render;
 use crate::config::WatchConfig;
 use crate::error::Exit;
@@ -171,26 +171,36 @@ fn age(series: &Series, standing: &Standing, limits: &WatchConfig) -> Word {
     let Some(newest) = &series.newest else {
         return none_at_all(standing, limits);
     };
-    let ahead = newest.started.duration_since(standing.at);
-    if ahead > CLOCKS_DIFFER {
+    if series.ahead.contains(&newest.id) {
+        let ahead = newest.started.duration_since(standing.at).unsigned_abs();
         return alarm(
             format!(
                 "{} is {} in the future, so nobody can tell how old the newest backup is",
                 newest.id,
-                human::duration(ahead.unsigned_abs())
+                human::duration(ahead)
             ),
-            "set the clock of this host (`timedatectl`), or that of the one that made it; the next backup puts it right",
+            "set the clock of this host (`timedatectl`), or that of the one that made it, and make a backup",
         );
     }
     let age = Duration::from_secs(newest.age_seconds);
     let (old, limit) = (human::duration(age), human::duration(limits.max_age.0));
     let told = format!("{} is {old} old (limit {limit})", newest.id);
-    if age <= limits.max_age.0 {
-        return ok(told);
+    if age > limits.max_age.0 && !is_being_made(standing, limits) {
+        let todo = format!("{WHY_NOT}; if nobody is to back it up any more, delete its backups");
+        return alarm(format!("{told}, and is the newest good backup"), todo);
     }
-    match is_being_made(standing, limits) {
+    if !series.ahead.is_empty() {
+        return alarm(
+            format!(
+                "{told}; of a moment to come, because a clock was ahead: {}",
+                names(&series.ahead)
+            ),
+            "see to the clocks; as long as that moment has not come it is neither `latest` nor pruned: delete its folder in the store, or wait",
+        );
+    }
+    match age > limits.max_age.0 {
         true => ok(format!("{told}; the next one is being made")),
-        false => alarm(format!("{told}, and is the newest good backup"), WHY_NOT),
+        false => ok(told),
     }
 }
 

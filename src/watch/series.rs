@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ago;
-use crate::catalog::SetSummary;
 use crate::catalog::summary::{SetState, Verdict};
+use crate::catalog::{SetSummary, newest_first};
 use crate::config::WatchScope;
 use crate::host;
 use crate::ids::{BackupId, DeploymentId, ShardName};
@@ -61,6 +61,8 @@ pub struct Series {
     pub damaged: Vec<BackupId>,
     /// Those that are newer than the newest good one, and that nobody is making any more.
     pub failed: Vec<BackupId>,
+    /// Good ones of moments that are yet to come, oldest first: they count as newest only where there is no other.
+    pub ahead: Vec<BackupId>,
 }
 
 /// The newest good backup of a series.
@@ -165,7 +167,7 @@ impl Series {
     fn of(key: Key, mut sets: Vec<&SetSummary>, scope: &Scope, now: Timestamp) -> Self {
         sets.sort_by_key(|set| set.id);
         let good = || {
-            let all = sets.iter().rev();
+            let all = newest_first(sets.iter().copied(), now);
             all.filter(|set| set.state == SetState::Complete)
         };
         let (newest, before) = (good().next(), good().nth(1));
@@ -191,6 +193,11 @@ impl Series {
             proven: sound().filter_map(|set| set.verification.proven).max(),
             counts: Counts::of(&sets),
             failed: failed.map(|set| set.id).collect(),
+            ahead: sets
+                .iter()
+                .filter(|set| set.state == SetState::Complete && set.is_ahead(now))
+                .map(|set| set.id)
+                .collect(),
             damaged: sets
                 .iter()
                 .filter(|set| set.state == SetState::Damaged)

@@ -448,6 +448,9 @@ freezeframe_proven_timestamp_seconds{deployment="65b9a1f0c3d2e4f5a6b7c8d9",repli
 # HELP freezeframe_failed_backups Backups that were begun after the newest good one, and never finished.
 # TYPE freezeframe_failed_backups gauge
 freezeframe_failed_backups{deployment="65b9a1f0c3d2e4f5a6b7c8d9",replica_sets="rs0, rs1"} 0
+# HELP freezeframe_ahead_backups Good backups of moments that are yet to come, because a clock was ahead when they were made.
+# TYPE freezeframe_ahead_backups gauge
+freezeframe_ahead_backups{deployment="65b9a1f0c3d2e4f5a6b7c8d9",replica_sets="rs0, rs1"} 0
 # HELP freezeframe_backups How many backups the store holds, by state.
 # TYPE freezeframe_backups gauge
 freezeframe_backups{deployment="65b9a1f0c3d2e4f5a6b7c8d9",replica_sets="rs0, rs1",state="good"} 2
@@ -470,6 +473,38 @@ freezeframe_leftover_locks 0
 
 "##]]
     );
+}
+
+#[test]
+fn a_backup_of_a_moment_to_come_hides_no_other() {
+    let now = at("2026-01-20T12:00:00Z");
+    let judged = |days: &[u32], now| {
+        let sets = days.iter().map(|day| set(*day)).collect();
+        let standing = Standing::of(&seen(sets), &[], &host(vec![]), &ours(), now);
+        let newest = standing.series.as_ref().unwrap()[0].newest.clone();
+        (newest.unwrap().id, alarms(&standing))
+    };
+    // The clock was eleven days ahead for one of them.
+    let (newest, told) = judged(&[19, 20, 31], now);
+    assert_eq!(newest, set(20).id);
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].1.contains(&format!(
+            "of a moment to come, because a clock was ahead: {}",
+            set(31).id
+        )),
+        "{told:?}"
+    );
+    // That it is there does not make the others any younger.
+    let (newest, told) = judged(&[17, 18, 31], now);
+    assert_eq!(newest, set(18).id);
+    assert!(told[0].1.contains("is the newest good backup"), "{told:?}");
+    // Alone it is what there is.
+    let (newest, told) = judged(&[31], now);
+    assert_eq!(newest, set(31).id);
+    assert!(told[0].1.contains("in the future"), "{told:?}");
+    // When its moment has come it is one like any other.
+    assert_eq!(judged(&[19, 20, 31], noon()).0, set(31).id);
 }
 
 #[test]
@@ -562,7 +597,7 @@ proptest! {
         }
         for series in first.series.iter().flatten() {
             let Some(newest) = &series.newest else { continue };
-            if newest.started > now + CLOCKS_DIFFER {
+            if newest.started > now + crate::catalog::CLOCKS_DIFFER {
                 prop_assert_eq!(newest.age_seconds, 0);
                 let told = judge(&first, &limits).into_iter().any(|one| {
                     one.check == Check::Age

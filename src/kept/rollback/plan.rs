@@ -14,8 +14,8 @@ use crate::backup::plan::PlannedPicture;
 use crate::exec::SharedExec;
 use crate::manifest::{FORMAT_FIRST, seal};
 use crate::mongo::process::is_open;
-use crate::snapshot::btrfs::SubvolumeSnapshot;
 use crate::snapshot::btrfs::put_back::outermost;
+use crate::snapshot::btrfs::{Btrfs, SubvolumeSnapshot};
 use crate::snapshot::{LvmSnapshot, Origin};
 use crate::volume::mountinfo::{Mount, MountTable};
 use crate::volume::{DevNumber, HostView};
@@ -126,6 +126,17 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
         if let Some((reason, todo)) = is_held(snapshot, &table) {
             return Err(not_now(&kept, reason, todo));
         }
+    }
+    let strangers = Btrfs::new(exec.clone()).strangers(&subvolumes)?;
+    if let Some(stranger) = strangers.first() {
+        return Err(not_now(
+            &kept,
+            format!(
+                "{} (as `btrfs subvolume list` names it) is a subvolume inside, of which no snapshot was taken: it would be carried aside",
+                stranger.display()
+            ),
+            "move it out of there (mv) and back afterwards, or `freezeframe backup --from` and `restore`",
+        ));
     }
     let mut devices = Vec::new();
     for volume in &volumes {

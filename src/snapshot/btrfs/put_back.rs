@@ -10,6 +10,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::{Btrfs, PATIENCE, SUBVOLUME_ROOT, SubvolumeSnapshot};
 use crate::exec::Command;
 use crate::snapshot::SnapshotError;
+use crate::volume::SUBVOLUME_PREFIX;
 
 /// A subvolume that changes places with a copy of its snapshot, and the snapshots of subvolumes in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +62,53 @@ fn is_subvolume(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.ino() == SUBVOLUME_ROOT)
 }
 
+/// Of `listed`, which `btrfs subvolume list -o` says of the subvolume of `snapshot`, what neither is ours nor has a snapshot among `all`.
+fn without_snapshot(
+    listed: &str,
+    snapshot: &SubvolumeSnapshot,
+    all: &[SubvolumeSnapshot],
+) -> Vec<PathBuf> {
+    let paths = listed.lines().filter_map(|line| line.split_once(" path "));
+    let paths = paths.map(|(_, path)| Path::new(path));
+    let inside = |other: &SubvolumeSnapshot| {
+        let inside = other.subvolume.strip_prefix(&snapshot.subvolume).ok()?;
+        (inside != Path::new("")).then(|| inside.to_owned())
+    };
+    let inside: Vec<_> = all.iter().filter_map(inside).collect();
+    let is_ours = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(SUBVOLUME_PREFIX)
+    };
+    paths
+        .filter(|path| !is_ours(path) && !inside.iter().any(|inside| path.ends_with(inside)))
+        .map(Path::to_owned)
+        .collect()
+}
+
 impl Btrfs {
+    /// Subvolumes that lie in those of `snapshots` and have no snapshot among them: they would be carried aside, whoever uses them. By their paths in the
+    /// file system.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`].
+    pub fn strangers(
+        &self,
+        snapshots: &[SubvolumeSnapshot],
+    ) -> Result<Vec<PathBuf>, SnapshotError> {
+        let mut strangers = Vec::new();
+        for snapshot in snapshots {
+            let arguments = [
+                "subvolume".as_ref(),
+                "list".as_ref(),
+                "-o".as_ref(),
+                snapshot.subvolume.as_os_str(),
+            ];
+            let listed = self.exec.run(&Command::new("btrfs", arguments))?;
+            strangers.extend(without_snapshot(&listed, snapshot, snapshots));
+        }
+        Ok(strangers)
+    }
+
     /// Puts all of `snapshots` back; what was there before lies at [`before`] then. Well done also where it is done already, or was cut off.
     ///
     /// # Errors
@@ -139,6 +186,17 @@ mod tests {
             run: "0badcafe".parse().unwrap(),
             of: None,
         }
+    }
+
+    #[test]
+    fn what_would_be_carried_aside_is_found() {
+        let all = [snapshot("/data/db", 1), snapshot("/data/db/journal", 2)];
+        let listed = "ID 258 gen 9 top level 257 path top/db/journal\n\
+                      ID 259 gen 9 top level 257 path top/db/.freezeframe-snapshot-0badcafe-1\n\
+                      ID 260 gen 9 top level 257 path top/db/a path of theirs\n";
+        let found = without_snapshot(listed, &all[0], &all);
+        assert_eq!(found, [Path::new("top/db/a path of theirs")]);
+        assert!(without_snapshot("", &all[1], &all).is_empty());
     }
 
     #[test]

@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub const CHUNK: u64 = 4096;
 
 /// Makes what will be the copy-on-write space of a classic snapshot: an ordinary volume. Its first 4 KiB must be zero, which is how the kernel
-/// tells a new snapshot from an old one (`drivers/md/dm-snap-persistent.c`).
+/// tells a new snapshot from an old one (`drivers/md/dm-snap-persistent.c`). What its extents held before goes as well: udev would take the superblock of
+/// an array's former member, which lies behind those, for a member that is back.
 pub fn make_space(snapshot: &LvmSnapshot, bytes: u64) -> Command {
     let mut command = lvm(
         "lvcreate",
@@ -27,7 +28,7 @@ pub fn make_space(snapshot: &LvmSnapshot, bytes: u64) -> Command {
             "--zero",
             "y",
             "--wipesignatures",
-            "n",
+            "y",
         ],
     );
     let size = format!("{bytes}b");

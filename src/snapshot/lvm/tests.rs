@@ -50,7 +50,7 @@ fn space_is_made_before_and_taking_is_one_command() {
     assert_eq!(
         *exec.seen.lock().unwrap(),
         [
-            "lvcreate --yes --autobackup n --zero y --wipesignatures n --permission rw --size 67108864b \
+            "lvcreate --yes --autobackup n --zero y --wipesignatures y --permission rw --size 67108864b \
              --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1",
             "lvchange --activate n --autobackup n data-1/freezeframe-0000abcd-1",
             "lvconvert --yes --noudevsync --config backup/backup=0 backup/archive=0 activation/monitoring=0 --type snapshot --zero n --chunksize 4096b \
@@ -158,6 +158,17 @@ fn removes_its_own_and_is_idempotent() {
         Removal::WasAbsent
     );
     assert!(seen(&exec, "lvremove").is_empty());
+}
+
+#[test]
+fn after_a_removal_that_fails_the_origin_is_looked_at_again() {
+    let (lvm, exec) = lvm(ScriptedExec::default()
+        .on("dmsetup info", ACTIVE)
+        .on("lvs", SNAPSHOTS)
+        .fail("lvremove", "killed"));
+    assert!(lvm.remove(&snapshot(1, "mongo-db")).is_err());
+    let last = seen(&exec, "").pop().unwrap();
+    assert!(last.starts_with("dmsetup info"), "{last}");
 }
 
 #[test]

@@ -375,6 +375,10 @@ impl Shared {
         };
         if let Err(error) = outcome {
             tracing::warn!(snapshot = name, %error, "cannot extend a snapshot that fills up; it is tried again");
+            // A command that died at it has left the origin standing still, and mongod with it. Nobody else looks for that after the window.
+            if let Err(error) = self.lvm.resume(&planned.snapshot) {
+                tracing::error!(origin = %planned.snapshot.origin, %error, "the origin may stand still");
+            }
         }
     }
 }
