@@ -61,3 +61,10 @@ ff_restored() {
     lab_stop "restored-$port"
     rm -rf "$target"
 }
+
+# ends CODE COMMAND...: it ends with that code; what it says is in /run/ended
+ends() {
+    local code=0
+    "${@:2}" >/run/ended 2>&1 || code=$?
+    ((code == $1)) || { echo "ended with $code"; cat /run/ended; return 1; }
+}
