@@ -445,3 +445,34 @@ fn alive(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with('Z'))
 }
+
+/// A member that is not in its set's configuration closes all connections at some moment of its start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mongod_that_closes_connections_is_asked_again() {
+    let locked = LockedCopy::get().await;
+    let (dir, db_path) = locked.fresh();
+    let gate = dir.path().join("mongod");
+    let real = binary().await.path().display().to_string();
+    fs::write(
+        &gate,
+        include_str!("restore/gate.py").replace("REAL", &real),
+    )
+    .unwrap();
+    fs::set_permissions(&gate, fs::Permissions::from_mode(0o755)).unwrap();
+    let gate = MongodBinary::find(Some(&gate)).await.unwrap();
+    // Recovered as what was taken without the lock: three starts of mongod.
+    let record = MemberRecord {
+        locked: false,
+        ..locked.record.clone()
+    };
+    let report = settle_it(&db_path, &record, &free_addr(), &gate)
+        .await
+        .unwrap();
+    assert_eq!(report.optime, locked.record.optime);
+    let cut = fs::read_to_string(dir.path().join("cut")).unwrap();
+    assert_eq!(
+        cut,
+        "serverStatus\nshutdown\n".repeat(3),
+        "cut off once each"
+    );
+}

@@ -25,6 +25,8 @@ use crate::secret::without_secrets;
 const READY_LIMIT: Duration = Duration::from_secs(3600);
 /// How long it may take to stop: its last checkpoint writes what is dirty in the cache.
 const STOP_LIMIT: Duration = Duration::from_secs(600);
+/// Pause before it is asked to stop once more.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long one short command may take.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// How often a free port is chosen anew when somebody else takes it first.
@@ -138,12 +140,28 @@ impl PrivateMongod {
     /// # Errors
     /// [`RestoreError::NotStopped`] when it had to be killed, [`RestoreError::Died`] when it ended otherwise than well.
     pub async fn stop(mut self) -> Result<(), RestoreError> {
-        let shutdown = doc! { "shutdown": 1, "force": true };
-        // The reply is mostly a closed connection; what counts is how the process ends.
-        if let Err(error) = self.connection.run_on("admin", "shutdown", shutdown).await {
-            tracing::debug!(%error, "shutdown was answered by the end of the connection");
-        }
-        match tokio::time::timeout(STOP_LIMIT, self.child.ended()).await {
+        let connection = &self.connection;
+        // The reply is mostly a closed connection, which may have been closed before mongod was asked, too: see `connect`. What counts is how the process
+        // ends.
+        let asking = async {
+            let shutdown = doc! { "shutdown": 1, "force": true };
+            while let Err(error) = connection
+                .run_on("admin", "shutdown", shutdown.clone())
+                .await
+            {
+                tracing::debug!(%error, "shutdown was answered by the end of the connection");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            std::future::pending().await
+        };
+        let ended = async {
+            tokio::select! {
+                status = self.child.ended() => status,
+                never = asking => never,
+            }
+        };
+        let ended = tokio::time::timeout(STOP_LIMIT, ended).await;
+        match ended {
             Ok(_) if self.child.ended_well() => Ok(()),
             Ok(status) => Err(RestoreError::Died {
                 telling: self.child.telling(),
@@ -345,9 +363,17 @@ async fn connect(pid: u32, port: u16) -> Result<Mongod, MongoError> {
             mongo::connect(&address, &access, "freezeframe restore", CALL_LIMIT).await
         {
             let status = doc! { "serverStatus": 1 };
-            let status = connection.run_on("admin", "serverStatus", status).await?;
-            if integer(&status, "pid") == Some(i64::from(pid)) {
-                return Ok(connection);
+            match connection.run_on("admin", "serverStatus", status).await {
+                Ok(status) if integer(&status, "pid") == Some(i64::from(pid)) => {
+                    return Ok(connection);
+                }
+                Ok(_) => {}
+                // A member that is not in its set's configuration closes all connections when it has read that (`closeConnections` in
+                // `repl/replication_coordinator_impl.cpp`; seen on 6.0). Its end is waited for elsewhere.
+                Err(error @ MongoError::Unreachable { .. }) => {
+                    tracing::debug!(%error, "asking again");
+                }
+                Err(error) => return Err(error),
             }
         }
         tokio::time::sleep(LOOK).await;
