@@ -1,6 +1,7 @@
 //! From a path to the devices under it: mount, then layers, then what a provider can snapshot.
 
 pub mod draw;
+mod external;
 #[cfg(test)]
 pub mod fake;
 pub mod mountinfo;
@@ -67,6 +68,9 @@ pub struct Filesystem {
     pub kind: String,
     /// The top device.
     pub device: Layer,
+    /// What of the file system lies on other devices than this one ("log on /dev/sdb1"), without which a picture cannot be mounted, or is not whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external: Vec<String>,
 }
 
 impl Filesystem {
@@ -192,6 +196,7 @@ mod tests {
                 kind: LayerKind::Disk,
                 below: Vec::new(),
             },
+            external: Vec::new(),
         };
         let cases = [
             ("/data", "/", "/data/db", Some("db")),

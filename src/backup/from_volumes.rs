@@ -153,6 +153,7 @@ async fn make(
             root: "/".into(),
             kind: record.kind.clone(),
             device,
+            external: Vec::new(),
         };
         mounts.insert(*index, (filesystem, point));
     }
@@ -301,6 +302,7 @@ mod tests {
                 root: "/".into(),
                 kind: record.kind.clone(),
                 device,
+                external: Vec::new(),
             };
             (
                 index,

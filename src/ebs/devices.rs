@@ -42,6 +42,14 @@ pub enum DeviceError {
         /// What was found.
         drawing: String,
     },
+    /// A part of the file system lies on a device that is not seen below it.
+    #[error("{} has its {part}, which would be missing from the snapshots", mount_point.display())]
+    External {
+        /// Where it is mounted.
+        mount_point: PathBuf,
+        /// What lies where.
+        part: String,
+    },
     /// The kernel could not be asked.
     #[error("cannot read the serial number of {disk}: {source}")]
     Read {
@@ -104,6 +112,7 @@ fn list(volumes: &[VolumeId]) -> String {
 impl Explain for DeviceError {
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::External { .. } => "set provider = \"hold\" in [window]".into(),
             Self::NoDisk { .. } | Self::InstanceStore { .. } => {
                 "put mongod's data on EBS volumes, or set provider = \"lvm\" or \"hold\" in [window]".into()
             }
@@ -128,6 +137,12 @@ impl Explain for DeviceError {
 /// # Errors
 /// [`DeviceError::NoDisk`] where anything at the bottom is no disk; [`DeviceError::Read`].
 pub fn disks(sys: &Path, filesystem: &Filesystem) -> Result<BTreeSet<Disk>, DeviceError> {
+    if let Some(part) = filesystem.external.first() {
+        return Err(DeviceError::External {
+            mount_point: filesystem.mount_point.clone(),
+            part: part.clone(),
+        });
+    }
     let mut bottom = BTreeMap::new();
     leaves(&filesystem.device, &mut bottom);
     let no_disk = || DeviceError::NoDisk {

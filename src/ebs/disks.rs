@@ -86,7 +86,7 @@ pub async fn await_all(
 
 /// The device node of a disk, which the kernel itself makes.
 pub fn node(name: &str) -> PathBuf {
-    Path::new("/dev").join(name.replace('!', "/"))
+    sysfs::node(Path::new("/dev"), name)
 }
 
 #[cfg(test)]

@@ -293,6 +293,7 @@ mod tests {
             mount_point: point.into(),
             root: "/".into(),
             kind: "btrfs".into(),
+            external: Vec::new(),
             device: Layer {
                 name: "sda".into(),
                 number: DevNumber { major: 0, minor },

@@ -336,6 +336,7 @@ mod tests {
             mount_point: point.into(),
             root: "/".into(),
             kind: kind.into(),
+            external: Vec::new(),
             device: Layer {
                 name: "sdb".into(),
                 number: DevNumber { major: 8, minor },

@@ -13,6 +13,9 @@ impl Filesystem {
             // Writing to a String cannot fail.
             let _ = write!(text, "  (its directory {})", self.root.display());
         }
+        if !self.external.is_empty() {
+            let _ = write!(text, "  ({})", self.external.join(", "));
+        }
         draw_layer(&mut text, &self.device, "", true);
         text
     }
@@ -78,9 +81,10 @@ mod tests {
             root: "/mongo".into(),
             kind: "xfs".into(),
             device,
+            external: vec!["log on /dev/sdc1".into()],
         };
         let expected = "\
-/data  xfs  (its directory /mongo)
+/data  xfs  (its directory /mongo)  (log on /dev/sdc1)
 └─ logical volume data/mongo  1.0 GiB  (dm-0)
    ├─ partition sda1  512.0 MiB
    │  └─ disk sda  1.0 GiB

@@ -64,6 +64,7 @@ impl FakeHost {
         HostView {
             mountinfo: path,
             sys: self.sys(),
+            dev: self.root.path().join("dev"),
             device_of: None,
         }
     }

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::unistd::AccessFlags;
 use thiserror::Error;
 
+use super::external::external;
 use super::mountinfo::{Mount, MountInfoError, MountTable};
 use super::{
     DataLayout, DevNumber, Filesystem, Graft, Layer, LayerKind, SUBVOLUME_PREFIX, SUBVOLUME_ROOT,
@@ -35,6 +36,8 @@ pub struct HostView {
     pub mountinfo: PathBuf,
     /// Normally `/sys`.
     pub sys: PathBuf,
+    /// Normally `/dev`.
+    pub dev: PathBuf,
     /// Normally `stat`: a directory whose device is not the one that mountinfo names is refused.
     /// None where mounts are not real.
     pub device_of: Option<DeviceOf>,
@@ -46,6 +49,7 @@ impl HostView {
         Self {
             mountinfo: "/proc/self/mountinfo".into(),
             sys: sysfs::SYS.into(),
+            dev: "/dev".into(),
             device_of: Some(|path| Ok(fs::metadata(path)?.dev().into())),
         }
     }
@@ -408,10 +412,12 @@ fn filesystem(mount: &Mount, on: Place, host: &HostView) -> Result<Filesystem, V
             },
             below: Vec::new(),
         });
+    let node = sysfs::node(&host.dev, &device.name);
     Ok(Filesystem {
         mount_point: mount.point.clone(),
         root: mount.root.clone(),
         kind: mount.kind.clone(),
+        external: external(mount, &node).map_err(read(&node))?,
         device,
     })
 }
@@ -425,6 +431,7 @@ fn subvolume(mount: &Mount, on: Place, host: &HostView) -> Result<Filesystem, Vo
         // A picture of the subvolume begins at its root.
         root: "/".into(),
         kind: mount.kind.clone(),
+        external: Vec::new(),
         device: Layer {
             name: mount.source.clone(),
             number: on.device,

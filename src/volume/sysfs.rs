@@ -28,6 +28,12 @@ pub fn layers(sys: &Path, number: DevNumber) -> io::Result<Option<Layer>> {
     }
 }
 
+/// The node below `dev` of the device whose kernel name is `name`.
+pub fn node(dev: &Path, name: &str) -> PathBuf {
+    // `cciss!c0d0` is /dev/cciss/c0d0.
+    dev.join(name.replace('!', "/"))
+}
+
 /// The devices of the btrfs file system that `source`, the name of one of them, was mounted from; none where sysfs knows no such file system.
 ///
 /// # Errors

@@ -88,6 +88,17 @@ make_reflink() {
     must mount "${disks[1]}" /journal
     drawn='disk ubdb'
 }
+# ext4 with its journal, and XFS with its log, on devices of their own: what no picture can be mounted of.
+make_external() {
+    must pvcreate -qq -y "${disks[@]}"
+    must vgcreate -qq data "${disks[@]}"
+    for lv in mongo journal mongo-log journal-log; do must lvcreate -qq -y -W y -L 512M -n $lv data; done
+    must mke2fs -q -F -b 4096 -O journal_dev /dev/data/mongo-log
+    must mkfs.ext4 -q -F -b 4096 -J device=/dev/data/mongo-log /dev/data/mongo
+    must mkfs.xfs -q -f -l logdev=/dev/data/journal-log /dev/data/journal
+    must mount /dev/data/mongo /data
+    must mount -o logdev=/dev/data/journal-log /dev/data/journal /journal
+}
 unmake() {
     for at in /data /journal; do ! mountpoint -q $at || must umount $at; done
     [[ ! -e /dev/md8 ]] || must mdadm --quiet --stop /dev/md8

@@ -121,8 +121,15 @@ fn every_disk_below_arrays_and_groups_is_found_with_its_serial() {
         root: "/".into(),
         kind: "xfs".into(),
         device,
+        external: Vec::new(),
     };
     let on = filesystem(sysfs::layers(&host.sys(), number).unwrap().unwrap());
+    let apart = Filesystem {
+        external: vec!["log on /dev/sdz".into()],
+        ..on.clone()
+    };
+    let error = disks(&host.sys(), &apart).unwrap_err();
+    assert!(error.to_string().contains("its log on /dev/sdz"), "{error}");
     let found = disks(&host.sys(), &on).unwrap();
     let serials: Vec<_> = found
         .iter()

@@ -261,6 +261,11 @@ fn fitting<'a>(filesystem: &Filesystem, facts: &'a LvmFacts) -> Result<Fit<'a>, 
             filesystem.kind
         ));
     }
+    if let Some(apart) = filesystem.external.first() {
+        return Err(format!(
+            "it has its {apart}, and a snapshot of it could not be mounted without that"
+        ));
+    }
     let volume = facts
         .volume(vg, lv)
         .ok_or_else(|| format!("LVM does not list {vg}/{lv}"))?;

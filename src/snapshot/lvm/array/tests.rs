@@ -90,6 +90,7 @@ fn layout(host: &FakeHost) -> DataLayout {
             root: "/".into(),
             kind: "xfs".into(),
             device,
+            external: Vec::new(),
         }],
     }
 }

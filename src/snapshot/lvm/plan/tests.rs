@@ -33,6 +33,7 @@ fn filesystem(kind: LayerKind, minor: u32) -> Filesystem {
         root: "/".into(),
         kind: "xfs".into(),
         device,
+        external: Vec::new(),
     }
 }
 
@@ -478,4 +479,17 @@ proptest! {
         let larger = Demand { rate: rate + more, ..demand };
         prop_assert!(cow_size(&demand) <= cow_size(&larger));
     }
+}
+
+#[test]
+fn a_file_system_with_a_part_elsewhere_is_refused() {
+    let mut apart = lv("mongo-db", 0);
+    apart.external = vec!["log on /dev/sdb1".into()];
+    let facts = recorded();
+    assert!(origin(&lv("mongo-db", 0), &facts).is_ok());
+    let error = origin(&apart, &facts).unwrap_err();
+    assert!(
+        error.to_string().contains("its log on /dev/sdb1"),
+        "{error}"
+    );
 }
