@@ -41,7 +41,7 @@ use archive::{archive_live, archive_pictures};
 pub use error::BackupError;
 use picture::Pictures;
 use plan::{PicturePlan, Plan, PlannedPicture};
-use preflight::examine::Aim;
+use preflight::fit::once_fit;
 use release::Tools;
 use run::Run;
 use set::{begin, publish};
@@ -80,12 +80,12 @@ impl From<Recorded> for Made {
     }
 }
 
-/// Backs up every member that the configuration names, or the host holds.
+/// Backs up every member that the configuration names, or the host holds, once all are fit; `patience` is for those that will be.
 ///
 /// # Errors
 /// [`BackupError`]; there is no backup then, and nothing is held, unless it is [`BackupError::StillHeld`].
-pub async fn backup(env: &Environment) -> Result<Made, BackupError> {
-    in_run(env, async |run| make(run, env).await).await
+pub async fn backup(env: &Environment, patience: Duration) -> Result<Made, BackupError> {
+    in_run(env, async |run| make(run, env, patience).await).await
 }
 
 /// Does `work` in a run of its own, between the hooks `before` and `finally`, and gives back whatever it still holds.
@@ -125,8 +125,8 @@ pub(crate) async fn conclude<T>(
     }
 }
 
-async fn make(run: &mut Run, env: &Environment) -> Result<Made, BackupError> {
-    let examined = preflight::examine(env, run.id(), Aim::Backup).await?;
+async fn make(run: &mut Run, env: &Environment, patience: Duration) -> Result<Made, BackupError> {
+    let examined = once_fit(env, run.id(), patience).await?;
     for finding in examined.left_lying() {
         tracing::warn!("{}", finding.sentence());
     }

@@ -143,6 +143,10 @@ pub struct BackupArgs {
     #[arg(long, value_name = "SNAPSHOT")]
     pub from: Option<String>,
 
+    /// Wait so long for a member that is not fit yet and will be: one that was just started, is not SECONDARY yet, or is behind
+    #[arg(long, value_name = "TIME", conflicts_with = "from")]
+    pub wait: Option<Period>,
+
     /// Leave it to `freezeframe copy` to copy it to the further stores
     #[arg(long)]
     pub no_copy: bool,
@@ -192,6 +196,14 @@ pub struct WhichStore {
     /// The store to look into, configured or not [default: the first of the configuration]
     #[arg(long, value_name = "STORE")]
     pub store: Option<StoreUrl>,
+}
+
+impl WhichStore {
+    /// As it is written after the name of a backup; nothing where none was named.
+    pub fn argument(&self) -> String {
+        let store = self.store.as_ref();
+        store.map_or_else(String::new, |store| format!(" --store {store}"))
+    }
 }
 
 /// A backup by name.
@@ -280,6 +292,10 @@ pub struct PruneArgs {
     /// Do it; without this, only tell what would be done
     #[arg(long)]
     pub yes: bool,
+
+    /// Wait so long for a backup that is at work, or another prune
+    #[arg(long, value_name = "TIME")]
+    pub wait: Option<Period>,
 }
 
 /// `hold`

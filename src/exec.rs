@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ const LONGEST_TOLD: usize = 4096;
 /// One command to run: program, arguments and how long it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// Program name, looked up in `PATH`.
+    /// Program name, looked up in `PATH`, then in /usr/sbin and /sbin.
     pub program: Cow<'static, str>,
     /// Arguments, passed on as they are.
     pub args: Vec<OsString>,
@@ -150,8 +151,10 @@ impl Exec for SystemExec {
             command: command.to_string(),
             source,
         };
+        let path = search_path(std::env::var_os("PATH"));
         // LVM warns about descriptors and locales it does not know; a C locale keeps messages parseable.
         let handle = duct::cmd(command.program.as_ref(), &command.args)
+            .env("PATH", path)
             .env("LC_ALL", "C")
             .env("LVM_SUPPRESS_FD_WARNINGS", "1")
             // Ctrl-C is for us: an lvremove that is cleaning up must not be hit by it.
@@ -204,6 +207,19 @@ impl Exec for SystemExec {
             })
         }
     }
+}
+
+/// Where programs are looked for: where we were told to, then where a host's administrative ones lie. cron tells its jobs nothing of those, which LVM's are among.
+fn search_path(told: Option<OsString>) -> OsString {
+    let told = told.unwrap_or_else(|| "/usr/bin:/bin".into());
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&told).collect();
+    for folder in ["/usr/sbin", "/sbin"] {
+        if !folders.iter().any(|told| told == Path::new(folder)) {
+            folders.push(folder.into());
+        }
+    }
+    // What was split at colons has none.
+    std::env::join_paths(folders).unwrap_or(told)
 }
 
 /// The end of what a command wrote, where it is long: the last lines say why.
@@ -311,6 +327,17 @@ pub mod scripted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn administrative_programs_are_found_where_path_lacks_them() {
+        let path = |told: Option<&str>| search_path(told.map(Into::into)).into_string().unwrap();
+        assert_eq!(path(Some("/usr/bin:/bin")), "/usr/bin:/bin:/usr/sbin:/sbin");
+        assert_eq!(
+            path(Some("/x:/usr/sbin:/sbin:/bin")),
+            "/x:/usr/sbin:/sbin:/bin"
+        );
+        assert_eq!(path(None), "/usr/bin:/bin:/usr/sbin:/sbin");
+    }
 
     #[test]
     fn gives_output_errors_and_timeouts() {

@@ -22,10 +22,11 @@ async fn hooks_are_run_around_a_backup_and_know_what_came_of_it() {
         "{{ command = [\"/bin/sh\", {:?}] }}",
         script.to_str().unwrap()
     );
+    let figures = scene.path("freezeframe.prom");
     let configure = |before: &str, after: &str| {
         let backing_up = backing_up(&set, HIDDEN, 1);
         scene.configure(&format!(
-            "{backing_up}[hooks]\nbefore = {before}\nafter = {after}\nfailed = {tell}\nfinally = {tell}\n"
+            "{backing_up}[metrics]\ntextfile = {figures:?}\n[hooks]\nbefore = {before}\nafter = {after}\nfailed = {tell}\nfinally = {tell}\n"
         ));
     };
     let heard = || -> Vec<serde_json::Value> {
@@ -88,6 +89,11 @@ error: the hook `before` failed: `/bin/false` failed (exit status: 1)
         "{status}"
     );
     assert!(status.ends_with("=> 9\n"), "{status}");
+    let told_figures = std::fs::read_to_string(&figures).unwrap();
+    assert!(
+        told_figures.contains("\nfreezeframe_hook_failed 1\n"),
+        "{told_figures}"
+    );
     let listed = scene.json("freezeframe list --json", 0);
     assert_eq!(listed.as_array().unwrap().len(), 2);
     assert_eq!(names(&heard()), ["before", "finally"]);

@@ -110,7 +110,7 @@ BACKUP                        AGE  SIZE     LOCK      STATE     MEMBERS
 mongo_backup-20260131_020000  AGE  5.3 KiB  184.1 ms  verified  rs0, rs1
 => 0
 $ freezeframe hold latest --store DIR/other
-mongo_backup-20260131_020000 is not pruned until `freezeframe hold mongo_backup-20260131_020000 --release`
+mongo_backup-20260131_020000 is not pruned until `freezeframe hold mongo_backup-20260131_020000 --store file://DIR/other --release`
 => 0
 $ freezeframe verify latest --store DIR/other
 mongo_backup-20260131_020000  every hash is right (2 archives, 6 files, 1.3 KiB read in SECONDS)

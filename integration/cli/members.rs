@@ -515,3 +515,33 @@ TIME  WARN there is no configuration nowhere.toml: going on with the defaults, w
         "{whom}"
     );
 }
+
+/// As one that was just started is, and one whose host was off for a night.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_will_be_fit_is_waited_for() {
+    let set = replica_set().await;
+    let scene = Scene::new(&backing_up(&set, HIDDEN, 1));
+    let admin = set.admin(HIDDEN).await.database("admin");
+    let recovering = async |on: bool| {
+        let reply = admin.run_command(doc! { "replSetMaintenance": on }).await;
+        reply.unwrap();
+    };
+    recovering(true).await;
+    let refused = scene.run("freezeframe backup --wait 1s");
+    assert!(
+        refused.contains("INFO waiting for what passes: rs0 at 127.0.0.1:PORT is RECOVERING")
+            && refused.ends_with("=> 3\n"),
+        "{refused}"
+    );
+    let ended = scene.start_until("freezeframe backup --wait 10m", "is RECOVERING");
+    recovering(false).await;
+    let made = ended();
+    assert!(made.ends_with("=> 0\n"), "{made}");
+    // What does not pass is told at once.
+    scene.configure(&backing_up(&set, PRIMARY, 1));
+    let refused = scene.run("freezeframe backup --wait 10m");
+    assert!(
+        refused.contains("is PRIMARY") && !refused.contains("waiting"),
+        "{refused}"
+    );
+}

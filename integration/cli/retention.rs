@@ -1,5 +1,10 @@
 //! What goes and what stays, and why.
 
+use std::time::Duration;
+
+use freezeframe::backup::lease::{self, Scope};
+use freezeframe::ids::RunId;
+use freezeframe::store::local::LocalStore;
 use serde_json::json;
 use snapbox::{assert_data_eq, str};
 
@@ -311,5 +316,37 @@ nothing was done; add --yes to do it
     assert_eq!(
         listed[listed.as_array().unwrap().len() - 1]["hold"],
         held["hold"]
+    );
+}
+
+#[test]
+fn a_prune_waits_for_a_backup_that_is_at_work() {
+    let scene = with_a_month();
+    let store = LocalStore::open(&scene.path("store")).unwrap();
+    let scope = Scope {
+        deployment: OURS.parse().unwrap(),
+        shard: "rs0".parse().unwrap(),
+    };
+    let run = RunId::random();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let hour = Duration::from_secs(3600);
+    runtime
+        .block_on(lease::take(&store, &scope, run, hour))
+        .unwrap();
+    let prune = format!("freezeframe prune --deployment {OURS} --yes");
+    let refused = scene.run(&prune);
+    assert!(refused.ends_with("=> 3\n"), "{refused}");
+    let patient = format!("{prune} --wait 10m");
+    let ended = scene.start_until(&patient, "INFO waiting: ");
+    runtime
+        .block_on(lease::give_back(&store, &scope, run))
+        .unwrap();
+    let pruned = ended();
+    assert!(
+        pruned.contains("\nremoved ") && pruned.ends_with("=> 0\n"),
+        "{pruned}"
     );
 }

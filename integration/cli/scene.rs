@@ -1,5 +1,6 @@
 //! A store, a configuration and a state directory of its own for each test, and the transcript of what was run there.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -129,6 +130,27 @@ impl Scene {
     /// Starts `line` and does not wait for it.
     pub fn start(&self, line: &str) -> Child {
         self.command(line).spawn().unwrap()
+    }
+
+    /// Starts `line` and waits until it says `word`; gives what shows it once it has ended.
+    pub fn start_until(&self, line: &str, word: &str) -> impl FnOnce() -> String {
+        let mut child = self.start(line);
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut text = String::new();
+        while !text.contains(word) {
+            assert!(said.read_line(&mut text).unwrap() > 0, "{line}: {text}");
+        }
+        let begin = self.redact(&format!("$ {line}\n"));
+        let shown = |output: &Output| self.shown(output);
+        move || {
+            said.read_to_string(&mut text).unwrap();
+            let output = child.wait_with_output().unwrap();
+            begin
+                + &shown(&Output {
+                    stderr: text.into_bytes(),
+                    ..output
+                })
+        }
     }
 
     /// Runs `line` and shows what a person would see.

@@ -5,6 +5,7 @@ pub mod clones;
 pub mod cluster;
 pub mod discovery;
 pub mod examine;
+pub mod fit;
 pub mod hold;
 pub mod member;
 pub mod storage;
@@ -53,6 +54,9 @@ pub struct Finding {
     pub detail: String,
     /// What to do about it.
     pub todo: Option<String>,
+    /// Whether it is a refusal that passes by itself.
+    #[serde(skip)]
+    pub passes: bool,
 }
 
 impl Finding {
@@ -64,6 +68,7 @@ impl Finding {
             verdict: Verdict::Ok,
             detail: detail.into(),
             todo: None,
+            passes: false,
         }
     }
 
@@ -92,6 +97,14 @@ impl Finding {
             verdict: Verdict::Refused,
             todo: Some(todo.into()),
             ..Self::ok(subject, check, detail)
+        }
+    }
+
+    /// The same, which passes by itself.
+    pub fn passing(self) -> Self {
+        Self {
+            passes: true,
+            ..self
         }
     }
 

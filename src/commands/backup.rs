@@ -66,12 +66,17 @@ pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
         });
         if let Some(failure) = copy(&context, &recorded, copies).await {
             write_down(&last.with_not_copied(failure.troubles()), config).await;
+            figures(config).await;
             hooks::failed(&failure, Some(&recorded), &config.hooks, exec).await;
             return Err(failure.into());
+        }
+        if !config.copy.is_empty() {
+            figures(config).await;
         }
         printed?;
         if let Err(error) = hooks::after(&recorded, &config.hooks, exec).await {
             write_down(&last.with_failed_hook(&error), config).await;
+            figures(config).await;
             return Err(error.into());
         }
         Ok(Exit::Done)
@@ -92,7 +97,6 @@ async fn copy(context: &Context, made: &Recorded, wanted: bool) -> Option<NotCop
     let from = context.store_or_closed(&context.config.store.url);
     let (targets, wanted) = (&context.config.copy, Wanted::Made(manifest.id, whose));
     let reports = copy_to_all(context, &from, targets, &wanted).await;
-    figures(&context.config).await;
     NotCopied::of(manifest.id, &context.config.store.url, &reports)
 }
 
@@ -103,7 +107,7 @@ async fn make(context: &Context, arguments: BackupArgs) -> Result<Made, Failure>
         Some(which) => Recorded::Archives(archive_from(&env, which).await?).into(),
         None => {
             remove_overdue(&env, Timestamp::now()).await;
-            backup(&env).await?
+            backup(&env, arguments.wait.map_or(Duration::ZERO, |wait| wait.0)).await?
         }
     })
 }

@@ -40,7 +40,10 @@ pub async fn run(context: Context, arguments: HoldArgs) -> Result<Exit, Failure>
     };
     let held = hold(store.as_ref(), id, wanted).await?;
     let text = match &held {
-        Held::Now(_) => format!("{id} is not pruned until `freezeframe hold {id} --release`\n"),
+        Held::Now(_) => {
+            let place = arguments.which.place.argument();
+            format!("{id} is not pruned until `freezeframe hold {id}{place} --release`\n")
+        }
         Held::Before(hold) => format!("{id} was {hold}; that stays as it is\n"),
     };
     let (Held::Now(hold) | Held::Before(hold)) = held;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::{Context, Failure, print};
 use crate::backup::Environment;
@@ -47,7 +48,8 @@ pub async fn run(context: Context, arguments: PruneArgs) -> Result<Exit, Failure
             state_dir: &env.config.host.state_dir,
             cancel: &env.cancel,
         };
-        done.push(in_store(&order, &env.tools, arguments.yes, now).await);
+        let until = Instant::now() + arguments.wait.map_or(Duration::ZERO, |wait| wait.0);
+        done.push(once_free(&order, &env, arguments.yes, until).await);
     }
     let stores = places.iter().zip(&done);
     let printed = Printed {
@@ -72,6 +74,8 @@ pub async fn run(context: Context, arguments: PruneArgs) -> Result<Exit, Failure
     Ok(exit)
 }
 
+/// Between two looks at a store where another is at work.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long a store that backups are copied to is tried.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -140,6 +144,27 @@ struct Pruned {
     /// What was to go waits for --yes.
     waits: bool,
     ended: Result<Exit, Failure>,
+}
+
+/// As [`in_store`], again and again while another is at work there.
+async fn once_free(order: &Order<'_>, env: &Environment, yes: bool, until: Instant) -> Pruned {
+    let mut told = false;
+    loop {
+        let pruned = in_store(order, &env.tools, yes, Timestamp::now()).await;
+        let free = !matches!(&pruned.ended, Err(failure) if failure.exit() == Exit::Refused);
+        if free || !pruned.outcomes.is_empty() || Instant::now() >= until {
+            return pruned;
+        }
+        if let (false, Err(failure)) = (told, &pruned.ended) {
+            env.progress.say(&format!("waiting: {failure}"));
+        }
+        told = true;
+        tokio::select! {
+            biased;
+            () = env.cancel.cancelled() => return pruned,
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
 }
 
 async fn in_store(order: &Order<'_>, tools: &Tools, yes: bool, now: Timestamp) -> Pruned {

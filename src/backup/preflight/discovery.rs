@@ -124,7 +124,8 @@ fn no_member(others: &[Finding], unasked: &[(String, String)], excluded: &[Membe
                 names.join(", ")
             ),
             todo.clone(),
-        );
+        )
+        .passing();
     }
     if !excluded.is_empty() {
         let names: Vec<_> = excluded.iter().map(ToString::to_string).collect();
@@ -140,7 +141,8 @@ fn no_member(others: &[Finding], unasked: &[(String, String)], excluded: &[Membe
         [] => refused(
             "no mongod runs on this host".into(),
             "run freezeframe where a hidden secondary runs, or name the members in [mongodb] members".into(),
-        ),
+        )
+        .passing(),
         _ => refused(
             "no mongod of this host is a hidden secondary".into(),
             "hide a secondary (hidden: true, priority: 0, votes: 0), or run freezeframe where one runs".into(),

@@ -51,7 +51,11 @@ pub fn judge_unreadable(error: &MongoError) -> Finding {
     let todo = error
         .hint()
         .unwrap_or_else(|| "see the server's log".into());
-    Finding::refused(error.addr().to_string(), check, error.to_string(), todo)
+    let refused = Finding::refused(error.addr().to_string(), check, error.to_string(), todo);
+    match error {
+        MongoError::Unreachable { .. } => refused.passing(),
+        _ => refused,
+    }
 }
 
 /// Judges the members that are to be locked together: one of each replica set.
@@ -129,6 +133,12 @@ impl Judge<'_> {
         let detail = format!("{} {}", self.subject, what.as_ref());
         self.findings
             .push(Finding::refused(self.subject.clone(), check, detail, todo));
+    }
+
+    fn not_yet(&mut self, check: &'static str, what: impl AsRef<str>, todo: impl Into<String>) {
+        let detail = format!("{} {}", self.subject, what.as_ref());
+        let refused = Finding::refused(self.subject.clone(), check, detail, todo);
+        self.findings.push(refused.passing());
     }
 
     fn warning(&mut self, check: &'static str, what: impl AsRef<str>, todo: impl Into<String>) {
@@ -236,7 +246,7 @@ impl Judge<'_> {
             self.ok("state", "SECONDARY");
         } else {
             let what = format!("is {}", set.my_state);
-            self.refused(
+            self.not_yet(
                 "state",
                 what,
                 "wait until it is SECONDARY, and see its log for why it is not",
@@ -268,7 +278,7 @@ impl Judge<'_> {
 
     fn initial_sync(&mut self, set: &ReplicaSet) {
         if set.initial_sync {
-            self.refused(
+            self.not_yet(
                 "initial_sync",
                 "is in initial sync: its data is not complete",
                 "wait until the initial sync has ended",
@@ -305,13 +315,13 @@ impl Judge<'_> {
                     human::duration(lag),
                     human::duration(limit)
                 );
-                self.refused("lag", what, "wait until it has caught up, or raise max_lag");
+                self.not_yet("lag", what, "wait until it has caught up, or raise max_lag");
             }
             Some(lag) => self.ok(
                 "lag",
                 format!("{} behind the primary", human::duration(lag)),
             ),
-            None => self.refused(
+            None => self.not_yet(
                 "lag",
                 "sees no primary: how far it is behind cannot be told",
                 "see rs.status() for the primary and the network between them",
