@@ -36,6 +36,7 @@ use crate::hooks;
 use crate::human;
 use crate::manifest::Manifest;
 use crate::progress::Progress;
+use crate::snapshot::lvm::Purpose;
 use crate::store::SharedStore;
 use archive::{archive_live, archive_pictures};
 pub use error::BackupError;
@@ -162,7 +163,7 @@ async fn archive_all(
     let (uploading, upload) = begin(run, &contents, plan.expected, None, env).await?;
     let (closed, upload) = match pictures {
         Some(planned) => {
-            let mut pictures = Pictures::plan(run, planned, env)?;
+            let mut pictures = Pictures::plan(run, planned, Purpose::ToRead, env)?;
             pictures.prepare(&env.cancel).await?;
             let (closed, ()) = hold_still(run, plan, env, |timeline, broken| {
                 pictures.take(timeline, broken)

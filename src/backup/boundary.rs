@@ -90,9 +90,10 @@ impl std::fmt::Display for Boundary {
 }
 
 impl Boundary {
-    /// Every boundary that comes without EC2. `integration/ebs` and the laboratory's job `ebs` strike at those of EBS.
+    /// Every boundary that comes on whatever volumes. `integration/ebs` and the laboratory's job `ebs` strike at those of EBS, its job `kept` at that of a
+    /// thin snapshot that is kept.
     pub fn all() -> impl Iterator<Item = Self> {
-        let of_ec2 = |kind: &Kind| {
+        let of_some_volumes = |kind: &Kind| {
             matches!(
                 kind,
                 Kind::EbsSnapshots
@@ -101,9 +102,10 @@ impl Boundary {
                     | Kind::UdevRule
                     | Kind::EbsAttachments
                     | Kind::Stack
+                    | Kind::Activation
             )
         };
-        let here = Kind::iter().filter(move |kind| !of_ec2(kind));
+        let here = Kind::iter().filter(move |kind| !of_some_volumes(kind));
         let resources = here.flat_map(|kind| {
             [
                 Self::Planned(kind),

@@ -22,9 +22,9 @@ use crate::backup::window::WorkError;
 use crate::blocking::off_thread;
 use crate::error::{Exit, Explain};
 use crate::snapshot::btrfs::{self, Btrfs};
-use crate::snapshot::lvm::Lvm;
 use crate::snapshot::lvm::prepared::{Layered, is_prepared};
 use crate::snapshot::lvm::watch::{INTERVAL, Watch};
+use crate::snapshot::lvm::{Lvm, Purpose};
 use crate::snapshot::reflink::Reflink;
 use crate::snapshot::{LvmSnapshot, SnapshotError, mount};
 use crate::volume::DevNumber;
@@ -66,6 +66,7 @@ pub struct Pictures {
     btrfs: Btrfs,
     reflink: Reflink,
     pictures: BTreeMap<DevNumber, Picture>,
+    purpose: Purpose,
     /// Those that device-mapper alone makes, once they are prepared.
     layered: Option<Layered>,
     watch: Option<Arc<Watch>>,
@@ -93,6 +94,7 @@ impl Pictures {
     pub fn plan(
         run: &mut Run,
         planned: &[PlannedPicture],
+        purpose: Purpose,
         env: &Environment,
     ) -> Result<Self, JournalError> {
         // The mount points lie in it; it goes when the run ends.
@@ -103,7 +105,7 @@ impl Pictures {
         let of_each = resources
             .iter()
             .map(|some| entries.by_ref().take(some.len()).collect());
-        Ok(Self::of(planned.iter().zip(of_each), env))
+        Ok(Self::of(planned.iter().zip(of_each), purpose, env))
     }
 
     /// Those that were taken and kept by an earlier run.
@@ -119,12 +121,14 @@ impl Pictures {
         run.plan_one(Resource::Directory { path: folder })?;
         Ok(Self::of(
             planned.iter().map(|planned| (planned, Vec::new())),
+            Purpose::ToKeep,
             env,
         ))
     }
 
     fn of<'a>(
         pictures: impl Iterator<Item = (&'a PlannedPicture, Vec<Entry>)>,
+        purpose: Purpose,
         env: &Environment,
     ) -> Self {
         let picture = |(planned, snapshots): (&PlannedPicture, _)| {
@@ -140,6 +144,7 @@ impl Pictures {
             btrfs: Btrfs::new(env.tools.exec.clone()),
             reflink: Reflink::new(env.tools.exec.clone()),
             pictures: pictures.map(picture).collect(),
+            purpose,
             layered: None,
             watch: None,
             overflowed: env.cancel.child_token(),
@@ -164,7 +169,10 @@ impl Pictures {
         let looking = move || {
             for one in &planned {
                 for volume in one.volumes() {
-                    lvm.await_node(&volume.snapshot)?;
+                    // Thin ones that are kept are not active.
+                    if one.thin().next().is_none() {
+                        lvm.await_node(&volume.snapshot)?;
+                    }
                     lvm.fill(&volume.snapshot)?;
                 }
                 match one {
@@ -233,9 +241,9 @@ impl Pictures {
             .map(|picture| picture.planned.clone())
             .collect();
         let providers = self.providers();
-        let layered = self.layered.clone();
+        let (layered, purpose) = (self.layered.clone(), self.purpose);
         let taking = move || {
-            take::by_command(&providers, &planned, &timeline, &broken)?;
+            take::by_command(&providers, (&planned, purpose), &timeline, &broken)?;
             match layered {
                 Some(layered) => take::prepared(layered, &planned, &timeline, &broken),
                 None => Ok(()),
@@ -328,7 +336,12 @@ impl Pictures {
                 (planned @ (PlannedPicture::Lvm(_) | PlannedPicture::Array(_)), None) => {
                     let point = folder.join(format!("{}-{}", device.major, device.minor));
                     let lvm = self.lvm.clone();
-                    picture.mounted = Some(mount_at(lvm, run, planned, point.clone()).await?);
+                    let idle = match self.purpose {
+                        Purpose::ToKeep => planned.thin().cloned().collect(),
+                        Purpose::ToRead => Vec::new(),
+                    };
+                    let mounted = mount_at(lvm, run, planned, idle, point.clone()).await?;
+                    picture.mounted = Some(mounted);
                     point
                 }
             };
@@ -408,23 +421,31 @@ fn prepared(planned: &[PlannedPicture]) -> Vec<LvmSnapshot> {
         .collect()
 }
 
+/// Mounts one picture, of which `idle` snapshots are not active yet.
 async fn mount_at(
     lvm: Lvm,
     run: &mut Run,
     planned: &PlannedPicture,
+    idle: Vec<LvmSnapshot>,
     point: PathBuf,
 ) -> Result<Mounted, PictureError> {
-    let entries = run.plan(vec![
+    let activations = idle.iter().cloned();
+    let activations = activations.map(|snapshot| Resource::Activation { snapshot });
+    let mount = [
         Resource::Directory {
             path: point.clone(),
         },
         Resource::Mount {
             point: point.clone(),
         },
-    ])?;
+    ];
+    let entries = run.plan(activations.chain(mount).collect())?;
     let (planned, at) = (planned.clone(), point.clone());
     let mounting = move || {
         mount::make_dir(&at)?;
+        for snapshot in &idle {
+            lvm.activate(snapshot)?;
+        }
         match &planned {
             PlannedPicture::Lvm(planned) => {
                 mount::mount(&lvm.await_node(&planned.snapshot)?, &planned.kind, &at)

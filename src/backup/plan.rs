@@ -14,7 +14,7 @@ use crate::config::LockChoice;
 use crate::manifest::Deployment;
 use crate::mongo::{MemberFacts, Mongod};
 use crate::snapshot::lvm::array::PlannedArray;
-use crate::snapshot::{Snapshot, btrfs, lvm, reflink};
+use crate::snapshot::{LvmSnapshot, Snapshot, Space, btrfs, lvm, reflink};
 use crate::volume::DevNumber;
 
 /// A backup that nothing stands in the way of.
@@ -168,6 +168,12 @@ impl PlannedPicture {
             Self::Array(planned) => Some(planned),
             Self::Lvm(_) | Self::Subvolume(_) | Self::Clones(_) => None,
         }
+    }
+
+    /// Its thin snapshots, which udev takes for their origins while they are active.
+    pub fn thin(&self) -> impl Iterator<Item = &LvmSnapshot> {
+        let snapshots = self.volumes().iter().map(|planned| &planned.snapshot);
+        snapshots.filter(|snapshot| matches!(snapshot.space, Space::Pool { .. }))
     }
 
     /// The logical volumes it is made of: one, those of an array's members, or none.

@@ -175,6 +175,10 @@ pub async fn release(resource: &Resource, tools: &Tools) -> Result<(), ReleaseEr
             let (clones, exec) = (clones.clone(), tools.exec.clone());
             blocking(move || Reflink::new(exec).remove(&clones).map(drop)).await
         }
+        Resource::Activation { snapshot } => {
+            let (snapshot, exec) = (snapshot.clone(), tools.exec.clone());
+            blocking(move || Lvm::new(exec).deactivate(&snapshot)).await
+        }
         Resource::Timer { unit } => match tools.systemd {
             Some(systemd) => {
                 let (unit, exec) = (unit.clone(), tools.exec.clone());

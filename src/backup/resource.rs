@@ -13,7 +13,7 @@ use crate::ebs::made::MadeVolumes;
 use crate::ebs::set::MadeSet;
 use crate::ids::{BackupId, MemberAddr, RunId};
 use crate::mongo::{HostProcess, ServerProcess};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{LvmSnapshot, Snapshot};
 
 /// Something a run acquires and somebody must give back. In the order in which a run acquires them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::EnumDiscriminants)]
@@ -88,6 +88,11 @@ pub enum Resource {
     Stack(Stack),
     /// A snapshot, of whatever provider.
     Snapshot(Snapshot),
+    /// A kept thin snapshot, active for as long as it is read.
+    Activation {
+        /// The snapshot, which itself is not given back.
+        snapshot: LvmSnapshot,
+    },
     /// The transient systemd timer that runs `recover`.
     Timer {
         /// Unit name without suffix.
@@ -147,6 +152,9 @@ impl std::fmt::Display for Resource {
             Self::UdevRule { path, .. } => write!(f, "udev rule {}", path.display()),
             Self::EbsAttachments(attachments) => attachments.fmt(f),
             Self::Stack(stack) => stack.fmt(f),
+            Self::Activation { snapshot } => {
+                write!(f, "activation of {}", snapshot.full_name())
+            }
             Self::Timer { unit } => write!(f, "timer {unit}"),
             Self::Lock { member, .. } => write!(f, "lock on {member}"),
             Self::Directory { path } => write!(f, "directory {}", path.display()),

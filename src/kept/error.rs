@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::error::{Exit, Explain};
 use crate::ids::{Label, RunId};
 use crate::manifest::seal::SealError;
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{Origin, SnapshotError};
 
 /// Why a kept snapshot cannot be taken, found or used.
 #[derive(Debug, Error)]
@@ -57,6 +57,20 @@ pub enum KeptError {
         name: String,
         /// Why.
         reason: String,
+    },
+    /// Some of it is put back, and the rest was lost before it could be.
+    #[error(
+        "{name} cannot be put back whole: other volumes hold their old data, and the snapshot of {origin} {how}"
+    )]
+    Torn {
+        /// The kept snapshot.
+        name: String,
+        /// The volume that is as new as it was.
+        origin: Origin,
+        /// What became of its snapshot.
+        how: &'static str,
+        /// Where its record lies.
+        record: PathBuf,
     },
     /// Nobody can tell now what it is worth.
     #[error("{name} cannot be looked at: {reason}")]
@@ -148,6 +162,10 @@ impl Explain for KeptError {
                 "remove it: freezeframe snapshot remove {} --yes",
                 name.split(' ').next().unwrap_or(name)
             ),
+            Self::Torn { record, .. } => format!(
+                "start no mongod on this mixture: mount the volumes that are not mounted, and `freezeframe restore` a backup or sync the member anew; then `rm -r {}`",
+                record.display()
+            ),
             Self::NotNow { todo, .. } => todo.clone(),
         })
     }
@@ -164,7 +182,7 @@ impl Explain for KeptError {
             | Self::LabelTaken { .. }
             | Self::NoPicture
             | Self::NotNow { .. } => Exit::Refused,
-            Self::Lost { .. } => Exit::Damaged,
+            Self::Lost { .. } | Self::Torn { .. } => Exit::Damaged,
             Self::Io { .. } => Exit::Failed,
         }
     }

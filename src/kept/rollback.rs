@@ -8,6 +8,7 @@ mod storage;
 
 pub use plan::{Plan, plan};
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use super::{Kept, KeptError};
 use crate::backup::run::Run;
 use crate::backup::{BackupError, Environment, conclude};
 use crate::blocking::off_thread;
+use crate::exec::SharedExec;
 use crate::progress::Progress;
 use plan::is_stopped;
 use storage::Storage;
@@ -40,30 +42,13 @@ pub async fn roll_back(env: &Environment, plan: &Plan) -> Result<(), BackupError
 async fn forward(run: &mut Run, env: &Environment, plan: &Plan) -> Result<(), BackupError> {
     let state_dir = env.config.host.state_dir.clone();
     let storage = Storage::new(env.tools.exec.clone());
-    let (planned, worker) = (plan.clone(), storage.clone());
+    let (mut planned, worker) = (plan.clone(), storage.clone());
     let exec = env.tools.exec.clone();
     let merging = move || {
-        let lost = match planned.under_way && !worker.is_begun(&planned)? {
-            // It may have overflowed since it was cut off.
-            true => {
-                let kept = Kept {
-                    rolling_back: false,
-                    ..planned.kept.clone()
-                };
-                look(&exec, &kept).is_lost()
-            }
-            false => None,
-        };
-        let begun = match lost {
-            Some(reason) => Err(KeptError::Lost {
-                name: planned.kept.name(),
-                reason,
-            }),
-            None => planned
-                .write(&state_dir)
-                .and_then(|()| worker.unmount(&planned))
-                .and_then(|()| worker.merge(&planned)),
-        };
+        let begun = is_whole(&planned, &worker, &exec, &state_dir)
+            .and_then(|()| planned.write(&state_dir))
+            .and_then(|()| worker.unmount(&planned))
+            .and_then(|()| worker.merge(&mut planned, &state_dir));
         if let Err(error) = begun {
             // Where nothing was merged all is mounted again; what has to be is known until it is.
             if !worker.is_begun(&planned)? {
@@ -83,6 +68,38 @@ async fn forward(run: &mut Run, env: &Environment, plan: &Plan) -> Result<(), Ba
     // It goes with the run.
     run.plan_one(plan.kept.record(&env.config.host.state_dir))?;
     Ok(())
+}
+
+/// Whether one that was cut off can be gone on with: its snapshots may have overflowed since, or been removed.
+fn is_whole(
+    plan: &Plan,
+    worker: &Storage,
+    exec: &SharedExec,
+    state_dir: &Path,
+) -> Result<(), KeptError> {
+    if !plan.under_way {
+        return Ok(());
+    }
+    let name = plan.kept.name();
+    if worker.is_begun(plan)? {
+        return match worker.lost(plan)? {
+            Some((origin, how)) => Err(KeptError::Torn {
+                name,
+                origin,
+                how,
+                record: Kept::place(state_dir, plan.kept.run),
+            }),
+            None => Ok(()),
+        };
+    }
+    let kept = Kept {
+        rolling_back: false,
+        ..plan.kept.clone()
+    };
+    match look(exec, &kept).is_lost() {
+        Some(reason) => Err(KeptError::Lost { name, reason }),
+        None => Ok(()),
+    }
 }
 
 /// Waits until nothing is left of the snapshots. The volumes can be used meanwhile: the kernel reads what is not merged yet from the snapshot.

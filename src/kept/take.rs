@@ -12,6 +12,7 @@ use crate::backup::run::Run;
 use crate::backup::{BackupError, Environment, conclude, hold_still};
 use crate::blocking::off_thread;
 use crate::ids::Label;
+use crate::snapshot::lvm::Purpose;
 
 /// What the run journal says it does.
 pub const SNAPSHOT: &str = "snapshot";
@@ -52,7 +53,7 @@ async fn make(run: &mut Run, env: &Environment, order: &Order) -> Result<Kept, B
     let PicturePlan::Snapshots(planned) = &plan.picture else {
         return Err(KeptError::NoPicture.into());
     };
-    let mut pictures = Pictures::plan(run, planned, env)?;
+    let mut pictures = Pictures::plan(run, planned, Purpose::ToKeep, env)?;
     pictures.prepare(&env.cancel).await?;
     let taken = Timestamp::now();
     let (window, ()) = hold_still(run, &plan, env, |timeline, broken| {

@@ -25,8 +25,8 @@ use crate::secret::without_secrets;
 const READY_LIMIT: Duration = Duration::from_secs(3600);
 /// How long it may take to stop: its last checkpoint writes what is dirty in the cache.
 const STOP_LIMIT: Duration = Duration::from_secs(600);
-/// Pause before it is asked to stop once more.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// After that it is asked to stop once more, by a signal, which is well where it is at it.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How long one short command may take.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// How often a free port is chosen anew when somebody else takes it first.
@@ -140,28 +140,19 @@ impl PrivateMongod {
     /// # Errors
     /// [`RestoreError::NotStopped`] when it had to be killed, [`RestoreError::Died`] when it ended otherwise than well.
     pub async fn stop(mut self) -> Result<(), RestoreError> {
-        let connection = &self.connection;
-        // The reply is mostly a closed connection, which may have been closed before mongod was asked, too: see `connect`. What counts is how the process
-        // ends.
-        let asking = async {
-            let shutdown = doc! { "shutdown": 1, "force": true };
-            while let Err(error) = connection
-                .run_on("admin", "shutdown", shutdown.clone())
+        let shutdown = doc! { "shutdown": 1, "force": true };
+        // The reply is mostly a closed connection; what counts is how the process ends.
+        if let Err(error) = self.connection.run_on("admin", "shutdown", shutdown).await {
+            tracing::debug!(%error, "shutdown was answered by the end of the connection");
+            // Which may have ended before mongod was asked: see `connect`. Not by its port, which may be another's by now.
+            if tokio::time::timeout(ASK_AGAIN, self.child.ended())
                 .await
+                .is_err()
             {
-                tracing::debug!(%error, "shutdown was answered by the end of the connection");
-                tokio::time::sleep(ASK_AGAIN).await;
+                self.child.ask_to_end();
             }
-            std::future::pending().await
-        };
-        let ended = async {
-            tokio::select! {
-                status = self.child.ended() => status,
-                never = asking => never,
-            }
-        };
-        let ended = tokio::time::timeout(STOP_LIMIT, ended).await;
-        match ended {
+        }
+        match tokio::time::timeout(STOP_LIMIT, self.child.ended()).await {
             Ok(_) if self.child.ended_well() => Ok(()),
             Ok(status) => Err(RestoreError::Died {
                 telling: self.child.telling(),
@@ -297,6 +288,14 @@ impl Child {
             end,
             scratch,
         })
+    }
+
+    /// As by the command `shutdown`.
+    fn ask_to_end(&self) {
+        use duct::unix::HandleExt;
+        if let Err(error) = self.handle.send_signal(nix::libc::SIGTERM) {
+            tracing::debug!(pid = self.pid, %error, "it has ended, or cannot be asked to");
+        }
     }
 
     fn log(&self) -> PathBuf {

@@ -42,6 +42,15 @@ pub struct Lvm {
     exec: SharedExec,
 }
 
+/// What a snapshot is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be read at once, and removed.
+    ToRead,
+    /// To be kept.
+    ToKeep,
+}
+
 /// What came of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
@@ -123,11 +132,33 @@ impl Lvm {
     ///
     /// # Errors
     /// [`SnapshotError::Exec`]; then the snapshot may exist in part and [`Lvm::remove`] clears it up.
-    pub fn take(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+    pub fn take(&self, snapshot: &LvmSnapshot, purpose: Purpose) -> Result<(), SnapshotError> {
         self.exec.run(&match snapshot.space {
             Space::Own { .. } | Space::Prepared { .. } => command::attach(snapshot),
-            Space::Pool { .. } => command::create_thin(snapshot),
+            Space::Pool { .. } => command::create_thin(snapshot, purpose),
         })?;
+        Ok(())
+    }
+
+    /// Has a thin snapshot be active, so that it can be read.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`].
+    pub fn activate(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+        self.exec.run(&command::activate(&snapshot.full_name()))?;
+        Ok(())
+    }
+
+    /// Has a thin snapshot be there and not active: udev takes one that is active for its origin, whose UUID it bears, and so does whoever mounts by
+    /// UUID. Well done where it is not active, or gone.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`] where it is in use.
+    pub fn deactivate(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+        let device = join_lvm_name(&snapshot.origin.vg, &snapshot.lv);
+        if self.devices()?.has(&device) {
+            self.exec.run(&command::deactivate(&snapshot.full_name()))?;
+        }
         Ok(())
     }
 
@@ -180,6 +211,8 @@ impl Lvm {
         match volume.state() {
             // Suspended: somebody, perhaps we, extends it at this moment.
             'a' | 's' => {}
+            // Not active, as a thin one is that is kept: it lies in its pool all the same.
+            '-' if matches!(snapshot.space, Space::Pool { .. }) => {}
             // Invalid, or a merge that failed, active or suspended.
             'I' | 'S' | 'm' | 'M' => return Err(overflowed()),
             _ => return Err(gone()),

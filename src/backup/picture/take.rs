@@ -13,7 +13,7 @@ use crate::snapshot::SnapshotError;
 use crate::snapshot::btrfs::Btrfs;
 use crate::snapshot::lvm::array::PlannedArray;
 use crate::snapshot::lvm::prepared::Layered;
-use crate::snapshot::lvm::{self, Lvm};
+use crate::snapshot::lvm::{self, Lvm, Purpose};
 use crate::snapshot::reflink::Reflink;
 use crate::test_switch::{self, Rope};
 use crate::volume::sysfs::SYS;
@@ -21,7 +21,7 @@ use crate::volume::sysfs::SYS;
 /// Takes all those of `planned` that a command each takes, one after the other: only the lock makes them of one moment.
 pub(super) fn by_command(
     (lvm, btrfs, reflink): &(Lvm, Btrfs, Reflink),
-    planned: &[PlannedPicture],
+    (planned, purpose): (&[PlannedPicture], Purpose),
     timeline: &Timeline,
     broken: &CancellationToken,
 ) -> Result<(), PictureError> {
@@ -32,7 +32,7 @@ pub(super) fn by_command(
         }
         let running = timeline.begin(Step::Snapshot, one.origin());
         let taken = match one {
-            PlannedPicture::Lvm(planned) => take_lvm(lvm, planned),
+            PlannedPicture::Lvm(planned) => take_lvm(lvm, planned, purpose),
             // Always prepared: see `prepared`.
             PlannedPicture::Array(_) => Ok(()),
             PlannedPicture::Subvolume(planned) => btrfs.take(&planned.snapshot),
@@ -44,9 +44,9 @@ pub(super) fn by_command(
     Ok(())
 }
 
-fn take_lvm(lvm: &Lvm, planned: &lvm::Planned) -> Result<(), SnapshotError> {
+fn take_lvm(lvm: &Lvm, planned: &lvm::Planned, purpose: Purpose) -> Result<(), SnapshotError> {
     let snapshot = &planned.snapshot;
-    lvm.take(snapshot).inspect_err(|_| {
+    lvm.take(snapshot, purpose).inspect_err(|_| {
         // A member cannot unlock while its volume stands still, as an `lvcreate` that died may leave it.
         if let Err(error) = lvm.resume(snapshot) {
             tracing::warn!(origin = %snapshot.origin, %error, "cannot see to it that the origin goes on");

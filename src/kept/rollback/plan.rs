@@ -35,6 +35,9 @@ pub struct Plan {
     pub subvolumes: Vec<SubvolumeSnapshot>,
     /// What is unmounted and mounted again, in the order of mounting.
     pub mounts: Vec<Mounted>,
+    /// Those of the volumes whose merge was asked for. What of them LVM knows no more is merged; of the others it was removed.
+    #[serde(skip)]
+    asked: Vec<LvmSnapshot>,
 }
 
 /// A mount of one of the volumes.
@@ -54,6 +57,8 @@ pub struct Mounted {
 struct UnderWay {
     format: u32,
     mounts: Vec<Mounted>,
+    #[serde(default)]
+    asked: Vec<LvmSnapshot>,
 }
 
 /// The plan of putting `kept` back.
@@ -88,18 +93,19 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
             }
         }
     }
-    let mounts = under_way(&kept, state_dir)?;
-    if mounts.is_none() {
+    let under_way = under_way(&kept, state_dir)?;
+    if under_way.is_none() {
         look(exec, &kept).usable(&kept)?;
     }
     is_stopped(&kept)?;
-    if let Some(mounts) = mounts {
+    if let Some(UnderWay { mounts, asked, .. }) = under_way {
         return Ok(Plan {
             kept,
             under_way: true,
             volumes,
             subvolumes,
             mounts,
+            asked,
         });
     }
     let table = HostView::real().mounts().map_err(|error| {
@@ -156,6 +162,7 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
         volumes,
         subvolumes,
         mounts,
+        asked: Vec::new(),
     })
 }
 
@@ -263,7 +270,7 @@ fn mounts_of(
 }
 
 /// What a rollback that was cut off has written down.
-fn under_way(kept: &Kept, state_dir: &Path) -> Result<Option<Vec<Mounted>>, KeptError> {
+fn under_way(kept: &Kept, state_dir: &Path) -> Result<Option<UnderWay>, KeptError> {
     let path = Kept::place(state_dir, kept.run).join(UNDER_WAY);
     let bytes = match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -273,9 +280,8 @@ fn under_way(kept: &Kept, state_dir: &Path) -> Result<Option<Vec<Mounted>>, Kept
             source,
         })?,
     };
-    let read: UnderWay =
-        seal::open(&bytes).map_err(|source| KeptError::Damaged { path, source })?;
-    Ok(Some(read.mounts))
+    let read = seal::open(&bytes).map_err(|source| KeptError::Damaged { path, source })?;
+    Ok(Some(read))
 }
 
 impl Plan {
@@ -283,17 +289,39 @@ impl Plan {
         Kept::place(state_dir, self.kept.run).join(UNDER_WAY)
     }
 
-    /// Writes down, durably, what has to be mounted again.
+    /// Whether the merge of `volume` was asked for.
+    pub(super) fn is_asked(&self, volume: &LvmSnapshot) -> bool {
+        self.asked.contains(volume)
+    }
+
+    /// Writes down, durably, that the merge of `volume` is going to be asked for.
+    pub(super) fn ask(&mut self, volume: &LvmSnapshot, state_dir: &Path) -> Result<(), KeptError> {
+        if !self.is_asked(volume) {
+            self.asked.push(volume.clone());
+            self.write(state_dir)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down, durably, that the merge of `volume` would not begin.
+    pub(super) fn take_back(
+        &mut self,
+        volume: &LvmSnapshot,
+        state_dir: &Path,
+    ) -> Result<(), KeptError> {
+        self.asked.retain(|asked| asked != volume);
+        self.write(state_dir)
+    }
+
+    /// Writes down, durably, what has to be mounted again, and what was asked for.
     pub(super) fn write(&self, state_dir: &Path) -> Result<(), KeptError> {
         let path = self.path(state_dir);
         let document = UnderWay {
             format: FORMAT_FIRST,
             mounts: self.mounts.clone(),
+            asked: self.asked.clone(),
         };
-        let write = || {
-            // What was cut off here has changed nothing yet.
-            whole::replace(&path, &seal::seal(&document)?, 0o600)
-        };
+        let write = || whole::replace(&path, &seal::seal(&document)?, 0o600);
         write().map_err(|source| KeptError::Io {
             action: "write",
             path: path.clone(),
@@ -304,11 +332,15 @@ impl Plan {
     /// Nothing was merged: it is not under way any more.
     pub(super) fn forget(&self, state_dir: &Path) -> Result<(), KeptError> {
         let path = self.path(state_dir);
-        fs::remove_file(&path).map_err(|source| KeptError::Io {
-            action: "remove",
-            path,
-            source,
-        })
+        match fs::remove_file(&path) {
+            // It could not be written.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(|source| KeptError::Io {
+                action: "remove",
+                path,
+                source,
+            }),
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! The commands of a rollback. Each finds what is done already, so that all of them can be done again.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::super::KeptError;
 use super::plan::{Mounted, Plan, device};
 use crate::exec::{Command, SharedExec};
-use crate::snapshot::SnapshotError;
 use crate::snapshot::btrfs::{Btrfs, put_back};
 use crate::snapshot::lvm::Lvm;
+use crate::snapshot::{LvmSnapshot, Origin, SnapshotError};
 use crate::volume::HostView;
 
 /// How long a file system may take to write what is dirty, or to replay its log.
@@ -36,13 +37,20 @@ impl Storage {
     pub(super) fn unmount(&self, plan: &Plan) -> Result<(), KeptError> {
         let mut to_merge = Vec::new();
         for volume in &plan.volumes {
-            if !self.lvm.is_begun(volume)? {
-                to_merge.push(&volume.origin);
+            if !self.is_merging(plan, volume)? {
+                // What a dead `backup --from` has mounted.
+                if let Some(open) = self.lvm.in_use(volume)?
+                    && open != volume.origin
+                {
+                    return Err(in_use(plan, &open));
+                }
+                to_merge.push(volume);
             }
         }
         for mount in plan.mounts.iter().rev() {
             // Of one that was cut off some may be merged, and mounted again, already.
-            let waits = to_merge.iter().any(|origin| mount.device == device(origin));
+            let mut waiting = to_merge.iter().map(|volume| &volume.origin);
+            let waits = waiting.any(|origin| mount.device == device(origin));
             if !waits || !Self::is_mounted(mount)? {
                 continue;
             }
@@ -53,29 +61,52 @@ impl Storage {
                 todo: format!("end what uses it (fuser -vm {})", mount.point.display()),
             })?;
         }
-        for origin in to_merge {
-            // LVM would put the merge off until the next activation, and say that all is well.
-            if self.lvm.is_in_use(origin)? {
-                return Err(KeptError::NotNow {
-                    name: plan.kept.name(),
-                    reason: format!("{origin} is in use though it is not mounted here"),
-                    todo: format!(
-                        "end what has it open (lsblk {}; a service with mounts of its own: grep {} /proc/*/mountinfo)",
-                        device(origin).display(),
-                        origin.lv
-                    ),
-                });
+        for volume in to_merge {
+            if let Some(open) = self.lvm.in_use(volume)? {
+                return Err(in_use(plan, &open));
             }
         }
         Ok(())
     }
 
     /// Begins to merge every snapshot that is left. From then on the volume holds what the snapshot held.
-    pub(super) fn merge(&self, plan: &Plan) -> Result<(), KeptError> {
-        for volume in &plan.volumes {
-            self.lvm.merge(volume)?;
+    pub(super) fn merge(&self, plan: &mut Plan, state_dir: &Path) -> Result<(), KeptError> {
+        for volume in plan.volumes.clone() {
+            if !plan.is_asked(&volume) && self.lvm.is_removed(&volume)? {
+                let name = volume.full_name();
+                return Err(SnapshotError::Gone { name }.into());
+            }
+            plan.ask(&volume, state_dir)?;
+            let asked = self.lvm.merge(&volume);
+            // One that LVM would not merge, and that is there, may be removed yet by somebody.
+            if asked.is_err() && !self.lvm.is_marked(&volume)? && !self.lvm.is_removed(&volume)? {
+                plan.take_back(&volume, state_dir)?;
+            }
+            asked?;
         }
         Ok(())
+    }
+
+    /// Whether the merge of `volume` was asked for, and is done or under way.
+    fn is_merging(&self, plan: &Plan, volume: &LvmSnapshot) -> Result<bool, KeptError> {
+        let merged = plan.is_asked(volume) && self.lvm.is_removed(volume)?;
+        Ok(merged || self.lvm.is_marked(volume)?)
+    }
+
+    /// A volume that cannot be put back any more, and why: its snapshot overflowed, or somebody removed it, no merge of it ever having been asked for.
+    pub(super) fn lost(&self, plan: &Plan) -> Result<Option<(Origin, &'static str)>, KeptError> {
+        for volume in &plan.volumes {
+            if self.is_merging(plan, volume)? {
+                continue;
+            }
+            let how = match self.lvm.fill(volume) {
+                Err(SnapshotError::Overflowed { .. }) => "ran full",
+                _ if self.lvm.is_removed(volume)? => "was removed",
+                _ => continue,
+            };
+            return Ok(Some((volume.origin.clone(), how)));
+        }
+        Ok(None)
     }
 
     /// Mounts what is not mounted.
@@ -101,7 +132,7 @@ impl Storage {
     /// Whether something was merged, or exchanged, that cannot be taken back.
     pub(super) fn is_begun(&self, plan: &Plan) -> Result<bool, KeptError> {
         for volume in &plan.volumes {
-            if self.lvm.is_begun(volume)? {
+            if self.is_merging(plan, volume)? {
                 return Ok(true);
             }
         }
@@ -122,5 +153,17 @@ impl Storage {
             }
         }
         Ok(left)
+    }
+}
+
+fn in_use(plan: &Plan, volume: &Origin) -> KeptError {
+    KeptError::NotNow {
+        name: plan.kept.name(),
+        reason: format!("{volume} is in use though it is not mounted where data is"),
+        todo: format!(
+            "run `freezeframe recover`, which unmounts what a dead run has mounted, and end what else has it open (lsblk {}; a service with mounts of its own: grep {} /proc/*/mountinfo)",
+            device(volume).display(),
+            volume.lv
+        ),
     }
 }

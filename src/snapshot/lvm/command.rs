@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Purpose;
 use super::facts::{LV_FIELDS, VG_FIELDS};
 use super::prepared::{Names, is_prepared};
 use crate::exec::Command;
@@ -45,6 +46,17 @@ pub fn deactivate(name: &str) -> Command {
     lvm("lvchange", &["--activate", "n", "--autobackup", "n", name])
 }
 
+/// Activates the volume `name` (`vg/lv`), also one that is left out when others are.
+pub fn activate(name: &str) -> Command {
+    let always = ["--activate", "y", "--ignoreactivationskip"];
+    let mut command = lvm("lvchange", &always);
+    command
+        .args
+        .extend(["--autobackup", "n", name].map(Into::into));
+    // Who finds nothing active after us must find nothing active later.
+    command.bound()
+}
+
 /// LVM's settings for commands in the lock window.
 const IN_THE_WINDOW: &str = "backup/backup=0 backup/archive=0 activation/monitoring=0";
 
@@ -77,8 +89,14 @@ pub fn attach(snapshot: &LvmSnapshot) -> Command {
     .urgent()
 }
 
-/// Takes a thin snapshot, which has nothing to prepare. Inside the lock window, as [`attach`]. It would be left inactive by default.
-pub fn create_thin(snapshot: &LvmSnapshot) -> Command {
+/// Takes a thin snapshot, which has nothing to prepare. Inside the lock window, as [`attach`]. One that is to be read is active now, and not after the
+/// host's next start ("activation skip"): udev takes it, which bears its origin's UUID, for the origin (seen on Debian 12), and so would whoever mounts
+/// by UUID.
+pub fn create_thin(snapshot: &LvmSnapshot, purpose: Purpose) -> Command {
+    let active = match purpose {
+        Purpose::ToRead => "y",
+        Purpose::ToKeep => "n",
+    };
     let mut command = lvm(
         "lvcreate",
         &[
@@ -90,9 +108,10 @@ pub fn create_thin(snapshot: &LvmSnapshot) -> Command {
             "--permission",
             "rw",
             "--setactivationskip",
-            "n",
-            "--activate",
             "y",
+            "--ignoreactivationskip",
+            "--activate",
+            active,
         ],
     );
     named(&mut command, snapshot);

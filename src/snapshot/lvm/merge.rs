@@ -5,25 +5,44 @@ use crate::snapshot::Origin;
 use crate::volume::sysfs::join_lvm_name;
 
 impl Lvm {
-    /// Whether something has the volume open: then LVM would put a merge off, and say that all is well.
+    /// What has to be let go before `snapshot` can be merged: the name of its origin or its own, where something has that open. LVM would put the merge off,
+    /// and say that all is well.
     ///
     /// # Errors
-    /// [`SnapshotError::Gone`], and what the report brings.
-    pub fn is_in_use(&self, origin: &Origin) -> Result<bool, SnapshotError> {
-        let found = self.find(&origin.vg, &origin.lv)?;
-        found
-            .map(|volume| volume.is_open())
+    /// [`SnapshotError::Gone`] without the origin, and what the report brings.
+    pub fn in_use(&self, snapshot: &LvmSnapshot) -> Result<Option<Origin>, SnapshotError> {
+        let origin = &snapshot.origin;
+        let itself = Origin {
+            vg: origin.vg.clone(),
+            lv: snapshot.lv.clone(),
+        };
+        let found = self
+            .find(&origin.vg, &origin.lv)?
             .ok_or_else(|| SnapshotError::Gone {
                 name: origin.to_string(),
-            })
+            })?;
+        let of_snapshot = self.find(&itself.vg, &itself.lv)?;
+        Ok(match of_snapshot.is_some_and(|found| found.is_open()) {
+            true => Some(itself),
+            false => found.is_open().then(|| origin.clone()),
+        })
     }
 
-    /// Begins to merge `snapshot`; well done where it is merged, or being merged, already. From then on the origin holds what the
-    /// snapshot held, and can be used.
+    /// Has the origin be active: LVM deactivates a thin one to merge into it, and may have died at that.
+    fn awaken(&self, origin: &Origin) -> Result<(), SnapshotError> {
+        if !self.devices()?.has(&join_lvm_name(&origin.vg, &origin.lv)) {
+            self.exec.run(&command::activate(&origin.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Begins to merge `snapshot`; well done where it is merged, or being merged, already, and where somebody removed it: see [`Lvm::is_removed`]. From then
+    /// on the origin holds what the snapshot held, and can be used.
     ///
     /// # Errors
     /// [`SnapshotError::NotOurs`] for anything else of its name, [`SnapshotError::Exec`], [`SnapshotError::NotMerging`].
     pub fn merge(&self, snapshot: &LvmSnapshot) -> Result<(), SnapshotError> {
+        self.awaken(&snapshot.origin)?;
         if self.is_marked(snapshot)? {
             // Whoever polled it may have died.
             self.exec.run(&command::poll(&snapshot.origin))?;
@@ -65,15 +84,7 @@ impl Lvm {
         }
     }
 
-    /// Whether its merge was asked for, done or not.
-    ///
-    /// # Errors
-    /// What the report brings.
-    pub fn is_begun(&self, snapshot: &LvmSnapshot) -> Result<bool, SnapshotError> {
-        Ok(self.is_removed(snapshot)? || self.is_marked(snapshot)?)
-    }
-
-    /// Whether LVM knows the origin and no snapshot: it was removed. Where it knows neither nobody can tell.
+    /// Whether LVM knows the origin and no snapshot: it was removed, or is merged. Where it knows neither nobody can tell.
     ///
     /// # Errors
     /// What the report brings.
@@ -91,7 +102,11 @@ impl Lvm {
         Ok(self.is_marked(snapshot)? || self.find(&snapshot.origin.vg, &snapshot.lv)?.is_some())
     }
 
-    fn is_marked(&self, snapshot: &LvmSnapshot) -> Result<bool, SnapshotError> {
+    /// Whether something is being merged into its origin.
+    ///
+    /// # Errors
+    /// What the report brings.
+    pub fn is_marked(&self, snapshot: &LvmSnapshot) -> Result<bool, SnapshotError> {
         let origin = self.find(&snapshot.origin.vg, &snapshot.origin.lv)?;
         Ok(origin.is_some_and(|origin| origin.volume_type() == 'O'))
     }

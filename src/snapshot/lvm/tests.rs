@@ -46,7 +46,7 @@ fn space_is_made_before_and_taking_is_one_command() {
         .on("lvconvert", "");
     let (lvm, exec) = lvm(exec);
     lvm.prepare(&snapshot(1, "mongo-db")).unwrap();
-    lvm.take(&snapshot(1, "mongo-db")).unwrap();
+    lvm.take(&snapshot(1, "mongo-db"), Purpose::ToRead).unwrap();
     assert_eq!(
         *exec.seen.lock().unwrap(),
         [
@@ -72,14 +72,32 @@ fn thin(n: usize) -> LvmSnapshot {
 fn a_thin_snapshot_has_nothing_to_prepare_and_is_active_at_once() {
     let (lvm, exec) = lvm(ScriptedExec::default().on("lvcreate", ""));
     lvm.prepare(&thin(1)).unwrap();
-    lvm.take(&thin(1)).unwrap();
+    lvm.take(&thin(1), Purpose::ToRead).unwrap();
     assert_eq!(
         *exec.seen.lock().unwrap(),
         [
-            "lvcreate --yes --noudevsync --config backup/backup=0 backup/archive=0 activation/monitoring=0 --snapshot --permission rw --setactivationskip n --activate y \
+            "lvcreate --yes --noudevsync --config backup/backup=0 backup/archive=0 activation/monitoring=0 --snapshot --permission rw --setactivationskip y \
+             --ignoreactivationskip --activate y \
              --name freezeframe-0000abcd-1 --addtag freezeframe --addtag freezeframe_run_0000abcd data-1/thin1"
         ]
     );
+}
+
+#[test]
+fn a_thin_snapshot_is_deactivated_where_it_is_active() {
+    let (active, exec) = lvm(ScriptedExec::default()
+        .on(
+            "dmsetup info",
+            "data--1-freezeframe--0000abcd--1:Active:0:Live\n",
+        )
+        .on("lvchange", ""));
+    active.deactivate(&thin(1)).unwrap();
+    assert_eq!(
+        seen(&exec, "lvchange"),
+        ["lvchange --activate n --autobackup n data-1/freezeframe-0000abcd-1"]
+    );
+    let none = ScriptedExec::default().on("dmsetup info", "data--1-thin1:Active:1:Live\n");
+    lvm(none).0.deactivate(&thin(1)).unwrap();
 }
 
 #[test]
@@ -95,6 +113,13 @@ fn a_thin_snapshot_is_as_full_as_its_pool_and_its_origin_goes_on_with_it() {
         lvm(exec).0.fill(&thin(1))
     };
     assert_eq!(fill("rw").unwrap(), 0.5);
+    // As a kept one is.
+    let lvs = lvs.replace("Vwi-a-tz--", "Vwi---tz-k");
+    let status = "0 2097152 thin-pool 1 512/1024 4096/16384 - rw discard_passdown";
+    let exec = ScriptedExec::default()
+        .on("lvs", lvs)
+        .on("dmsetup status data--1-pool-tpool", status);
+    assert_eq!(lvm(exec).0.fill(&thin(1)).unwrap(), 0.5);
     let error = fill("out_of_data_space").unwrap_err();
     assert!(
         matches!(&error, SnapshotError::PoolFull { pool } if pool == "data-1/pool"),
