@@ -75,7 +75,7 @@ pub async fn run(context: Context, arguments: PruneArgs) -> Result<Exit, Failure
 }
 
 /// Between two looks at a store where another is at work.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How long a store that backups are copied to is tried.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -177,6 +177,13 @@ pub async fn examine(
     }
 }
 
+/// What there is to say of the members of this host.
+pub(super) async fn members_alone(env: &Environment, run: RunId) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    look_at_members(env, run, &[], &mut findings).await;
+    findings
+}
+
 /// The deployment that the members of this host belong to, fit for a backup or not.
 ///
 /// # Errors

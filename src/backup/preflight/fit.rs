@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::examine::{Aim, Examination, PreflightError, examine};
+use super::examine::{Aim, Examination, PreflightError, examine, members_alone};
 use super::{Finding, Verdict};
 use crate::backup::Environment;
 use crate::ids::RunId;
@@ -26,21 +26,30 @@ pub async fn once_fit(
     let mut told = BTreeSet::new();
     loop {
         let examined = examine(env, run, Aim::Backup).await?;
-        let passing = passing(&examined.findings);
-        if passing.is_empty() || began.elapsed() >= patience {
+        let waits = passing(&examined.findings);
+        if waits.is_empty() || began.elapsed() >= patience {
             return Ok(examined);
         }
-        for finding in passing {
+        for finding in waits {
             // How far it is behind changes with every look.
             if told.insert((finding.subject.clone(), finding.check)) {
                 env.progress
                     .say(&format!("waiting for what passes: {}", finding.sentence()));
             }
         }
+        // The members alone: whoever looks at a store writes to it.
+        let fit = async {
+            while began.elapsed() < patience {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                if passing(&members_alone(env, run).await).is_empty() {
+                    break;
+                }
+            }
+        };
         tokio::select! {
             biased;
             () = env.cancel.cancelled() => return Err(PreflightError::Interrupted),
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = fit => {}
         }
     }
 }
