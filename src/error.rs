@@ -57,7 +57,14 @@ impl Explain for crate::exec::ExecError {
             Self::Start { .. } => {
                 Some("install the package that carries this command, or put it in PATH".into())
             }
-            Self::Failed { .. } | Self::TimedOut { .. } => None,
+            Self::Failed { .. } | Self::TimedOut { .. } | Self::Interrupted { .. } => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Interrupted { .. } => Exit::Interrupted,
+            Self::Start { .. } | Self::Failed { .. } | Self::TimedOut { .. } => Exit::Failed,
         }
     }
 }

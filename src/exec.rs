@@ -8,10 +8,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 use crate::human;
 use crate::secret::without_secrets;
@@ -19,8 +21,11 @@ use crate::secret::without_secrets;
 /// Bytes of a command's standard error that are told where it fails.
 const LONGEST_TOLD: usize = 4096;
 
+/// How soon a command is ended that may be.
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
+
 /// One command to run: program, arguments and how long it may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Command {
     /// Program name, looked up in `PATH`, then in /usr/sbin and /sbin.
     pub program: Cow<'static, str>,
@@ -34,6 +39,8 @@ pub struct Command {
     pub urgent: bool,
     /// Whether it must not outlive us: nothing else keeps what it does from being done after somebody looked for it.
     pub bound: bool,
+    /// When this is cancelled the command is killed, with all that it has started, and [`ExecError::Interrupted`] returned.
+    pub until: Option<CancellationToken>,
 }
 
 impl Command {
@@ -52,6 +59,7 @@ impl Command {
             timeout: Self::DEFAULT_TIMEOUT,
             urgent: false,
             bound: false,
+            until: None,
         }
     }
 
@@ -76,6 +84,12 @@ impl Command {
     /// The same command, killed when the thread that runs it ends, whatever ends it.
     pub fn bound(mut self) -> Self {
         self.bound = true;
+        self
+    }
+
+    /// The same command, killed when `cancel` is cancelled.
+    pub fn until(mut self, cancel: &CancellationToken) -> Self {
+        self.until = Some(cancel.clone());
         self
     }
 }
@@ -119,6 +133,12 @@ pub enum ExecError {
         /// The limit that passed.
         timeout: Duration,
     },
+    /// We were to end before it had.
+    #[error("`{command}` was killed, since the run was interrupted")]
+    Interrupted {
+        /// The command line.
+        command: String,
+    },
 }
 
 fn after_colon(said: &str) -> String {
@@ -146,7 +166,7 @@ pub struct SystemExec;
 
 impl Exec for SystemExec {
     fn run(&self, command: &Command) -> Result<String, ExecError> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let start_error = |source| ExecError::Start {
             command: command.to_string(),
             source,
@@ -178,21 +198,18 @@ impl Exec for SystemExec {
             .unchecked()
             .start()
             .map_err(start_error)?;
-        let output = match handle.wait_timeout(command.timeout).map_err(start_error)? {
-            Some(output) => output.clone(),
-            None => {
+        let output = match ended_in_time(&handle, command, started).map_err(start_error)? {
+            Ok(output) => output,
+            Err(unended) => {
                 // Each is the leader of a group, in which is whatever it has started.
                 for pid in handle.pids() {
                     kill_group(nix::unistd::Pid::from_raw(pid.cast_signed()));
                 }
                 // A process in uninterruptible sleep cannot be reaped now; the error matters more than the zombie.
                 if let Err(error) = handle.kill() {
-                    tracing::warn!(%command, %error, "cannot kill a command that took too long");
+                    tracing::warn!(%command, %error, "cannot kill a command that is to end");
                 }
-                return Err(ExecError::TimedOut {
-                    command: command.to_string(),
-                    timeout: command.timeout,
-                });
+                return Err(unended);
             }
         };
         let took = human::duration(started.elapsed());
@@ -206,6 +223,38 @@ impl Exec for SystemExec {
                 stderr: end_of(&output.stderr),
             })
         }
+    }
+}
+
+/// What `command` ended with, or why it has to be killed.
+fn ended_in_time(
+    handle: &duct::Handle,
+    command: &Command,
+    started: Instant,
+) -> std::io::Result<Result<Output, ExecError>> {
+    let Some(cancel) = &command.until else {
+        let ended = handle.wait_timeout(command.timeout)?.cloned();
+        return Ok(ended.ok_or_else(|| timed_out(command)));
+    };
+    loop {
+        let left = command.timeout.saturating_sub(started.elapsed());
+        if let Some(output) = handle.wait_timeout(left.min(LOOKS_EVERY))? {
+            return Ok(Ok(output.clone()));
+        }
+        if cancel.is_cancelled() {
+            let command = command.to_string();
+            return Ok(Err(ExecError::Interrupted { command }));
+        }
+        if left.is_zero() {
+            return Ok(Err(timed_out(command)));
+        }
+    }
+}
+
+fn timed_out(command: &Command) -> ExecError {
+    ExecError::TimedOut {
+        command: command.to_string(),
+        timeout: command.timeout,
     }
 }
 

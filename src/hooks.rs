@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 use crate::backup::resource::Resource;
 use crate::backup::run::Run;
@@ -92,8 +93,17 @@ pub struct HookError {
     pub source: ExecError,
 }
 
+impl HookError {
+    fn is_interrupted(&self) -> bool {
+        self.source.exit() == Exit::Interrupted
+    }
+}
+
 impl Explain for HookError {
     fn hint(&self) -> Option<String> {
+        if self.is_interrupted() {
+            return None;
+        }
         Some(match self.moment {
             Moment::Before => {
                 "nothing was touched; see what the command says, and run the backup again".into()
@@ -104,6 +114,9 @@ impl Explain for HookError {
     }
 
     fn exit(&self) -> Exit {
+        if self.is_interrupted() {
+            return Exit::Interrupted;
+        }
         match self.moment {
             Moment::Before => Exit::BackupFailed,
             Moment::After | Moment::Failed | Moment::Finally => Exit::Failed,
@@ -111,7 +124,7 @@ impl Explain for HookError {
     }
 }
 
-/// Writes down what undoes the hook `before`, and runs that.
+/// Writes down what undoes the hook `before`, and runs that, as long as the run is not to end.
 ///
 /// # Errors
 /// [`BackupError::Hook`] where it fails; [`BackupError::Journal`].
@@ -130,10 +143,10 @@ pub async fn before(run: &mut Run, env: &Environment) -> Result<(), BackupError>
         run: Some(run.id()),
         ..Told::new(Moment::Before)
     };
-    Ok(call(hook, told, &env.tools.exec).await?)
+    Ok(call(hook, told, &env.tools.exec, Some(&env.cancel)).await?)
 }
 
-/// Tells the hook `after` of a backup.
+/// Tells the hook `after` of a backup, until `cancel` is cancelled.
 ///
 /// # Errors
 /// [`HookError`]; the backup is made all the same.
@@ -141,6 +154,7 @@ pub async fn after(
     made: &Recorded,
     hooks: &HooksConfig,
     exec: &SharedExec,
+    cancel: &CancellationToken,
 ) -> Result<(), HookError> {
     let Some(hook) = &hooks.after else {
         return Ok(());
@@ -150,7 +164,7 @@ pub async fn after(
         backup: Some(made),
         ..Told::new(Moment::After)
     };
-    call(hook, told, exec).await
+    call(hook, told, exec, Some(cancel)).await
 }
 
 /// Tells the hook `failed` why there is no backup, or no copy of the one that was `made`. That it fails as well is only told.
@@ -173,7 +187,7 @@ pub async fn failed(
         }),
         ..Told::new(Moment::Failed)
     };
-    if let Err(error) = call(hook, told, exec).await {
+    if let Err(error) = call(hook, told, exec, None).await {
         tracing::warn!("{error}");
     }
 }
@@ -187,14 +201,22 @@ pub async fn finally(hook: &Hook, run: RunId, exec: &SharedExec) -> Result<(), E
         run: Some(run),
         ..Told::new(Moment::Finally)
     };
-    call(hook, told, exec).await.map_err(|failed| failed.source)
+    let undone = call(hook, told, exec, None).await;
+    undone.map_err(|failed| failed.source)
 }
 
-async fn call(hook: &Hook, told: Told<'_>, exec: &SharedExec) -> Result<(), HookError> {
+/// What tells of an end or undoes has no `cancel`: it is run in every outcome.
+async fn call(
+    hook: &Hook,
+    told: Told<'_>,
+    exec: &SharedExec,
+    cancel: Option<&CancellationToken>,
+) -> Result<(), HookError> {
     let moment = told.hook;
     // All of it is made of strings, numbers and maps with strings for keys.
     let stdin = serde_json::to_vec(&told).unwrap_or_default();
-    let command = command(hook, stdin);
+    let mut command = command(hook, stdin);
+    command.until = cancel.cloned();
     tracing::debug!("running the hook `{moment}`: {command}");
     let exec = exec.clone();
     let said = off_thread(move || exec.run(&command)).await;

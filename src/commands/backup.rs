@@ -74,7 +74,7 @@ pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
             figures(config).await;
         }
         printed?;
-        if let Err(error) = hooks::after(&recorded, &config.hooks, exec).await {
+        if let Err(error) = hooks::after(&recorded, &config.hooks, exec, &context.cancel).await {
             write_down(&last.with_failed_hook(&error), config).await;
             figures(config).await;
             return Err(error.into());

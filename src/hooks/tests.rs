@@ -21,7 +21,7 @@ fn script(folder: &Path, text: &str, timeout: &str) -> Hook {
 
 async fn called(hook: &Hook, moment: Moment) -> Result<(), HookError> {
     let exec: SharedExec = Arc::new(SystemExec);
-    call(hook, Told::new(moment), &exec).await
+    call(hook, Told::new(moment), &exec, None).await
 }
 
 fn read(path: PathBuf) -> serde_json::Value {
@@ -75,6 +75,23 @@ async fn a_hook_that_takes_too_long_is_killed_with_what_it_has_started() {
     tokio::time::timeout(Duration::from_secs(60), gone)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_hook_ends_with_the_run() {
+    let home = tempfile::tempdir().unwrap();
+    let hook = script(home.path(), "touch begun; sleep 1000", "2h");
+    let exec: SharedExec = Arc::new(SystemExec);
+    let cancel = CancellationToken::new();
+    let begun = async {
+        while !home.path().join("begun").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        cancel.cancel();
+    };
+    let called = call(&hook, Told::new(Moment::Before), &exec, Some(&cancel));
+    let (ended, ()) = tokio::join!(called, begun);
+    assert_eq!(ended.unwrap_err().exit(), Exit::Interrupted);
 }
 
 #[tokio::test]
