@@ -113,7 +113,7 @@ pub enum Verb {
     /// Unpack an archive, without its backup's manifest and file table
     Unpack(UnpackArgs),
     /// Print the configuration in force
-    Config,
+    Config(ConfigArgs),
     /// Guard one lock window (started by `backup`, talks on its standard input)
     #[command(hide = true)]
     Guard,
@@ -131,7 +131,12 @@ impl Verb {
     pub fn asks_members(&self) -> bool {
         matches!(
             self,
-            Self::Check | Self::Backup(_) | Self::Snapshot(_) | Self::Unlock(_) | Self::Guard
+            Self::Check
+                | Self::Backup(_)
+                | Self::Snapshot(_)
+                | Self::Unlock(_)
+                | Self::Guard
+                | Self::Config(ConfigArgs { check: true })
         )
     }
 }
@@ -340,6 +345,14 @@ pub struct UnlockArgs {
     /// Do it; without this, only tell what would be done
     #[arg(long)]
     pub yes: bool,
+}
+
+/// `config`
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Print nothing; tell what is wrong with it, the password that it names included, by message and exit code
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// `generate`

@@ -241,7 +241,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Exit, Failure> {
     let context = Context::new(config, config_file, terminal, cli.json, access)?;
     match cli.verb {
         Verb::Guard => guard::run(context),
-        Verb::Config => show_config::run(&context),
+        Verb::Config(arguments) => show_config::run(&context, &arguments),
         Verb::Recover(arguments) => {
             let interrupted = EdgeError::GivingBackInterrupted;
             repeatable_or(context, interrupted, |context| {

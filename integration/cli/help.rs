@@ -351,6 +351,18 @@ scratch_dir = "DIR/state/scratch"
 }
 
 #[test]
+fn a_configuration_is_checked_by_itself() {
+    let checked = |more: &str| Scene::new(more).run("freezeframe config --check");
+    assert_eq!(checked(""), "$ freezeframe config --check\n=> 0\n");
+    let wrong = checked("[window]\nmax_lok = \"10s\"\n");
+    assert!(wrong.contains("unknown field `max_lok`"), "{wrong}");
+    assert!(wrong.ends_with("=> 2\n"), "{wrong}");
+    let wrong = checked("[mongodb]\nusername = \"backup\"\npassword_file = \"gone\"\n");
+    assert!(wrong.contains("gone"), "{wrong}");
+    assert!(wrong.ends_with("=> 2\n"), "{wrong}");
+}
+
+#[test]
 fn man_pages_and_completions_are_made_of_the_same_definition() {
     let scene = Scene::new("");
     assert!(

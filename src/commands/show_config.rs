@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::{Context, Failure, print};
+use crate::cli::ConfigArgs;
 use crate::error::{Exit, Explain};
 
 #[derive(Debug, Error)]
@@ -11,7 +12,11 @@ struct PrintError(toml::ser::Error);
 
 impl Explain for PrintError {}
 
-pub fn run(context: &Context) -> Result<Exit, Failure> {
+pub fn run(context: &Context, arguments: &ConfigArgs) -> Result<Exit, Failure> {
+    // It has been read by now, and what it names.
+    if arguments.check {
+        return Ok(Exit::Done);
+    }
     let config = context.config.in_force();
     let text = config.to_toml().map_err(PrintError)?;
     print(context.json, &config, || {
