@@ -217,8 +217,20 @@ pub struct OplogEnds {
     pub first: OpTime,
     /// Newest.
     pub last: OpTime,
-    /// Nothing was ever removed from it: it reaches back no further because it began no earlier.
-    pub whole: bool,
+    /// Whether older ones are gone.
+    pub removed: Removed,
+}
+
+/// Whether entries were removed from an oplog, as it is when it has grown to its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Removed {
+    /// None ever: it reaches back no further because it began no earlier.
+    Never,
+    /// None in so many seconds, for which the server has run; before that nobody knows.
+    NotFor(u64),
+    /// Some, or nobody knows.
+    Perhaps,
 }
 
 /// Cache counters of WiredTiger, in bytes; 0 with other engines.
@@ -320,7 +332,7 @@ impl Mongod {
         Ok(first.zip(last).map(|(first, last)| OplogEnds {
             first,
             last,
-            whole: truncated.is_some_and(|truncated| truncated.none_since(first)),
+            removed: truncated.map_or(Removed::Perhaps, |truncated| truncated.since(first)),
         }))
     }
 

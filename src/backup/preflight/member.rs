@@ -10,7 +10,7 @@ use crate::error::Explain;
 use crate::human;
 use crate::ids::{MemberAddr, ShardName};
 use crate::mongo::MongoError;
-use crate::mongo::facts::{MemberFacts, MemberState, ReplicaSet};
+use crate::mongo::facts::{MemberFacts, MemberState, Removed, ReplicaSet};
 
 /// What the operator allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -359,44 +359,43 @@ impl Judge<'_> {
     }
 
     fn oplog(&mut self, set: &ReplicaSet, minimum: Duration) {
-        // A member that serves no reads is refused for its state already.
-        let readable = matches!(set.my_state, MemberState::Primary | MemberState::Secondary);
-        if self.facts.oplog.is_none() && !readable {
-            return;
-        }
-        let window = self.facts.oplog.map(|ends| {
-            let seconds = ends.last.seconds.saturating_sub(ends.first.seconds);
-            Duration::from_secs(seconds.into())
-        });
-        match window {
-            Some(window) if window >= minimum => {
-                self.ok("oplog_window", human::duration(window).to_string());
-            }
-            Some(window) if self.facts.oplog.is_some_and(|ends| ends.whole) => {
-                let what = format!(
-                    "has an oplog of {}, less than {}, because it is young: nothing was removed from it yet",
-                    human::duration(window),
-                    human::duration(minimum)
-                );
-                let todo = "nothing; that it reaches back far enough can be seen when it is older";
-                self.warning("oplog_window", what, todo);
-            }
-            Some(window) => {
-                let what = format!(
-                    "has an oplog of {}, less than {}",
-                    human::duration(window),
-                    human::duration(minimum)
-                );
+        let Some(ends) = self.facts.oplog else {
+            // A member that serves no reads is refused for its state already.
+            if matches!(set.my_state, MemberState::Primary | MemberState::Secondary) {
                 self.refused(
                     "oplog_window",
-                    what,
-                    "enlarge its oplog (replSetResizeOplog), or lower min_oplog_window",
+                    "has an empty oplog",
+                    "see rs.status() on it",
                 );
             }
-            None => self.refused(
+            return;
+        };
+        let seconds = ends.last.seconds.saturating_sub(ends.first.seconds);
+        let window = Duration::from_secs(seconds.into());
+        if window >= minimum {
+            return self.ok("oplog_window", human::duration(window).to_string());
+        }
+        let short = format!(
+            "has an oplog of {}, less than {}",
+            human::duration(window),
+            human::duration(minimum)
+        );
+        match ends.removed {
+            Removed::Never => self.warning(
                 "oplog_window",
-                "has an empty oplog",
-                "see rs.status() on it",
+                format!("{short}, because it is young: nothing was removed from it yet"),
+                "nothing; that it reaches back far enough can be seen when it is older",
+            ),
+            // Who restarts it in its first hour is not to be told that it is small.
+            Removed::NotFor(seconds) if Duration::from_secs(seconds) < minimum => self.warning(
+                "oplog_window",
+                format!("{short}: young or small, which cannot be told before mongod has run for as long"),
+                "nothing, where its data is new; else look again then",
+            ),
+            Removed::NotFor(_) | Removed::Perhaps => self.refused(
+                "oplog_window",
+                short,
+                "enlarge its oplog (replSetResizeOplog), or lower min_oplog_window",
             ),
         }
     }

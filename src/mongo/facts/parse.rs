@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use mongodb::bson::{Bson, Document};
 
 use super::{
-    Cache, Hello, MemberState, ReplicaSet, SetMember, ShardIdentity, StartOptions, StorageEngine,
+    Cache, Hello, MemberState, Removed, ReplicaSet, SetMember, ShardIdentity, StartOptions,
+    StorageEngine,
 };
 use crate::ids::OpTime;
 use crate::manifest::Role;
@@ -241,13 +242,19 @@ pub(super) struct Truncations {
     count: i64,
     /// When the server started, in seconds since the epoch.
     started: i64,
+    /// For how many seconds it has run.
+    uptime: i64,
 }
 
 impl Truncations {
-    /// Whether nothing was removed since `first`, the oldest entry, was written: an older one can only have been removed
-    /// before the server started.
-    pub(super) fn none_since(self, first: OpTime) -> bool {
-        self.count == 0 && i64::from(first.seconds) >= self.started
+    /// What was removed since `first`, the oldest entry, was written: an older one can only have been removed before the server
+    /// started.
+    pub(super) fn since(self, first: OpTime) -> Removed {
+        match self.count {
+            0 if i64::from(first.seconds) >= self.started => Removed::Never,
+            0 => Removed::NotFor(self.uptime.try_into().unwrap_or(0)),
+            _ => Removed::Perhaps,
+        }
     }
 }
 
@@ -259,6 +266,7 @@ pub(super) fn truncations(status: &Document) -> Option<Truncations> {
         count: integer(oplog, "truncateCount")?,
         // A second of grace: the uptime is cut.
         started: instant(status, "localTime")?.as_second() - uptime - 1,
+        uptime,
     })
 }
 

@@ -3,7 +3,9 @@ use super::*;
 use crate::ids::OpTime;
 use crate::manifest::Role;
 use crate::mongo::ServerProcess;
-use crate::mongo::facts::{Cache, Hello, OplogEnds, SetMember, StartOptions, StorageEngine};
+use crate::mongo::facts::{
+    Cache, Hello, OplogEnds, Removed, SetMember, StartOptions, StorageEngine,
+};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -88,7 +90,7 @@ pub(in crate::backup::preflight) fn fit() -> MemberFacts {
         oplog: Some(OplogEnds {
             first: optime(NOW - 86_400),
             last: optime(NOW),
-            whole: false,
+            removed: Removed::Perhaps,
         }),
         missing_actions: Vec::new(),
         fsync_locked: false,
@@ -346,15 +348,21 @@ fn a_young_oplog_is_told_of_and_a_small_one_refused() {
     let mut ends = OplogEnds {
         first: optime(NOW - 600),
         last: optime(NOW),
-        whole: true,
+        removed: Removed::Never,
     };
     facts.oplog = Some(ends);
     assert_eq!(told(&facts).0, Verdict::Warning);
-    ends.whole = false;
+    // Restarted; whether it was small before nobody knows for an hour.
+    ends.removed = Removed::NotFor(300);
     facts.oplog = Some(ends);
-    let (verdict, todo) = told(&facts);
-    assert_eq!(verdict, Verdict::Refused);
-    assert!(todo.starts_with("enlarge its oplog"), "{todo}");
+    assert_eq!(told(&facts).0, Verdict::Warning);
+    for small in [Removed::NotFor(3600), Removed::Perhaps] {
+        ends.removed = small;
+        facts.oplog = Some(ends);
+        let (verdict, todo) = told(&facts);
+        assert_eq!(verdict, Verdict::Refused);
+        assert!(todo.starts_with("enlarge its oplog"), "{todo}");
+    }
 }
 
 #[test]
