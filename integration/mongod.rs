@@ -11,6 +11,8 @@
 mod archive;
 #[path = "mongod/preflight.rs"]
 mod preflight;
+#[path = "mongod/role.rs"]
+mod role;
 mod support;
 
 use std::time::Duration;
