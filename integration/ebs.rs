@@ -12,6 +12,8 @@
 mod api;
 #[path = "ebs/backup.rs"]
 mod backup;
+#[path = "ebs/by_hand.rs"]
+mod by_hand;
 #[path = "ebs/check.rs"]
 mod check;
 #[path = "ebs/copies.rs"]

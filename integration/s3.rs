@@ -10,6 +10,8 @@
 #![allow(dead_code)]
 #![allow(missing_docs)]
 
+#[path = "s3/by_hand.rs"]
+mod by_hand;
 #[path = "s3/copying.rs"]
 mod copying;
 #[path = "s3/credentials.rs"]

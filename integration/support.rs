@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod access;
+pub mod by_hand;
 pub mod certs;
 pub mod locked_copy;
 pub mod mongod;

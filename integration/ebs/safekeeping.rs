@@ -78,6 +78,13 @@ impl Locks {
                     "<LockSnapshotResponse><snapshotId>{id}</snapshotId><lockState>governance</lockState></LockSnapshotResponse>"
                 )
             }
+            "UnlockSnapshot" => {
+                let id = request.parameter("SnapshotId").unwrap();
+                self.0.lock().unwrap().remove(&id);
+                format!(
+                    "<UnlockSnapshotResponse><snapshotId>{id}</snapshotId></UnlockSnapshotResponse>"
+                )
+            }
             "DescribeLockedSnapshots" => {
                 let asked = (1..).map_while(|n| request.parameter(&format!("SnapshotId.{n}")));
                 let held = self.held();
