@@ -12,6 +12,9 @@ use std::process::Output;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::{Pid, getsid};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +26,9 @@ const LONGEST_TOLD: usize = 4096;
 
 /// How soon a command is ended that may be.
 const LOOKS_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a killed command is waited for that has to be dead: it ends when the system call does that it is in.
+const DIES_WITHIN: Duration = Duration::from_secs(10);
 
 /// One command to run: program, arguments and how long it may take.
 #[derive(Debug, Clone)]
@@ -41,6 +47,8 @@ pub struct Command {
     pub bound: bool,
     /// When this is cancelled the command is killed, with all that it has started, and [`ExecError::Interrupted`] returned.
     pub until: Option<CancellationToken>,
+    /// Whether it has to be dead when we have done with it: something undoes what it does.
+    pub buried: bool,
 }
 
 impl Command {
@@ -60,6 +68,7 @@ impl Command {
             urgent: false,
             bound: false,
             until: None,
+            buried: false,
         }
     }
 
@@ -87,9 +96,21 @@ impl Command {
         self
     }
 
-    /// The same command, killed when `cancel` is cancelled.
-    pub fn until(mut self, cancel: &CancellationToken) -> Self {
-        self.until = Some(cancel.clone());
+    fn is_unwanted(&self) -> bool {
+        self.until
+            .as_ref()
+            .is_some_and(CancellationToken::is_cancelled)
+    }
+
+    /// The same command, not begun or killed when that is cancelled.
+    pub fn until(mut self, cancel: Option<&CancellationToken>) -> Self {
+        self.until = cancel.cloned();
+        self
+    }
+
+    /// The same command, waited for when it was killed.
+    pub fn buried(mut self) -> Self {
+        self.buried = true;
         self
     }
 }
@@ -134,10 +155,12 @@ pub enum ExecError {
         timeout: Duration,
     },
     /// We were to end before it had.
-    #[error("`{command}` was killed, since the run was interrupted")]
+    #[error("`{command}` was {}, since the run was interrupted", if *.begun { "killed" } else { "not begun" })]
     Interrupted {
         /// The command line.
         command: String,
+        /// Whether anything of it was done.
+        begun: bool,
     },
 }
 
@@ -166,6 +189,9 @@ pub struct SystemExec;
 
 impl Exec for SystemExec {
     fn run(&self, command: &Command) -> Result<String, ExecError> {
+        if command.is_unwanted() {
+            return Err(interrupted(command, false));
+        }
         let started = Instant::now();
         let start_error = |source| ExecError::Start {
             command: command.to_string(),
@@ -201,14 +227,7 @@ impl Exec for SystemExec {
         let output = match ended_in_time(&handle, command, started).map_err(start_error)? {
             Ok(output) => output,
             Err(unended) => {
-                // Each is the leader of a group, in which is whatever it has started.
-                for pid in handle.pids() {
-                    kill_group(nix::unistd::Pid::from_raw(pid.cast_signed()));
-                }
-                // A process in uninterruptible sleep cannot be reaped now; the error matters more than the zombie.
-                if let Err(error) = handle.kill() {
-                    tracing::warn!(%command, %error, "cannot kill a command that is to end");
-                }
+                end(&handle, command);
                 return Err(unended);
             }
         };
@@ -242,12 +261,33 @@ fn ended_in_time(
             return Ok(Ok(output.clone()));
         }
         if cancel.is_cancelled() {
-            let command = command.to_string();
-            return Ok(Err(ExecError::Interrupted { command }));
+            return Ok(Err(interrupted(command, true)));
         }
         if left.is_zero() {
             return Ok(Err(timed_out(command)));
         }
+    }
+}
+
+/// Kills it with what it has started.
+fn end(handle: &duct::Handle, command: &Command) {
+    // Each is the leader of a group.
+    for pid in handle.pids() {
+        kill_group(Pid::from_raw(pid.cast_signed()));
+    }
+    // A process in uninterruptible sleep cannot be reaped now; the error matters more than the zombie.
+    if let Err(error) = handle.kill() {
+        tracing::warn!(%command, %error, "cannot kill a command that is to end");
+    }
+    if command.buried && matches!(handle.wait_timeout(DIES_WITHIN), Ok(None)) {
+        tracing::warn!(%command, "was killed and has not ended yet: what it does may still come");
+    }
+}
+
+fn interrupted(command: &Command, begun: bool) -> ExecError {
+    ExecError::Interrupted {
+        command: command.to_string(),
+        begun,
     }
 }
 
@@ -281,14 +321,34 @@ fn end_of(written: &[u8]) -> String {
     format!("{cut}{}", String::from_utf8_lossy(end).trim())
 }
 
-/// Kills the group of a command that we have started and nobody has waited for yet: the number of one that is gone may be another's by now.
-fn kill_group(leader: nix::unistd::Pid) {
-    use nix::sys::signal::{Signal, killpg};
-    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+/// Kills the group of a command that we have started. Where nobody has waited for its leader its number is ours; else it may be another's by now, but hardly
+/// of our session.
+fn kill_group(leader: Pid) {
     let ours = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    if waitid(Id::Pid(leader), ours).is_ok() {
+    if waitid(Id::Pid(leader), ours).is_ok() || is_of_our_session(leader) {
         let _ = killpg(leader, Signal::SIGKILL);
     }
+}
+
+/// Whether any process of our session is of that group.
+fn is_of_our_session(group: Pid) -> bool {
+    let Ok(session) = getsid(None) else {
+        return false;
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut stats =
+        processes.filter_map(|one| std::fs::read_to_string(one.path().join("stat")).ok());
+    stats.any(|stat| {
+        // Name in parentheses, state, parent, group, session: proc_pid_stat(5).
+        let after_name = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        let mut numbers = after_name
+            .into_iter()
+            .flat_map(str::split_whitespace)
+            .skip(2);
+        let mut is =
+            |pid: Pid| numbers.next().and_then(|one| one.parse().ok()) == Some(pid.as_raw());
+        is(group) && is(session)
+    })
 }
 
 /// Has a command run at the highest priority there is (nice -20). Where that is not allowed it runs as it would.

@@ -101,10 +101,8 @@ impl HookError {
 
 impl Explain for HookError {
     fn hint(&self) -> Option<String> {
-        if self.is_interrupted() {
-            return None;
-        }
         Some(match self.moment {
+            Moment::Before if self.is_interrupted() => return None,
             Moment::Before => {
                 "nothing was touched; see what the command says, and run the backup again".into()
             }
@@ -215,8 +213,7 @@ async fn call(
     let moment = told.hook;
     // All of it is made of strings, numbers and maps with strings for keys.
     let stdin = serde_json::to_vec(&told).unwrap_or_default();
-    let mut command = command(hook, stdin);
-    command.until = cancel.cloned();
+    let command = command(hook, stdin).until(cancel);
     tracing::debug!("running the hook `{moment}`: {command}");
     let exec = exec.clone();
     let said = off_thread(move || exec.run(&command)).await;
@@ -236,6 +233,7 @@ fn command(hook: &Hook, stdin: Vec<u8>) -> Command {
         .timeout(limit)
         // What undoes `before` must not come before it has ended.
         .bound()
+        .buried()
 }
 
 #[cfg(test)]

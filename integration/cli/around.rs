@@ -5,7 +5,7 @@ use snapbox::{assert_data_eq, str};
 
 use crate::members::{HIDDEN, PRIMARY, backing_up, replica_set, steady};
 use crate::scene::Scene;
-use crate::support::mongod::{Member, Options, PASSWORD, ReplicaSet};
+use crate::support::mongod::{Member, Options, PASSWORD, ReplicaSet, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hooks_are_run_around_a_backup_and_know_what_came_of_it() {
@@ -105,6 +105,64 @@ error: the hook `before` failed: `/bin/false` failed (exit status: 1)
         "{check}"
     );
     assert!(check.ends_with("=> 3\n"), "{check}");
+}
+
+/// Starts a backup, asks it to end when a hook of it waits, and gives the code it ends with and what it says. The process that the hook has started is gone.
+async fn interrupted_in_a_hook(scene: &Scene) -> (Option<i32>, String) {
+    let waiting = scene.path("waiting");
+    let backup = scene.start("freezeframe backup");
+    until("the hook waits", async || waiting.exists()).await;
+    let pid = nix::unistd::Pid::from_raw(backup.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let output = backup.wait_with_output().unwrap();
+    let sleeper = std::fs::read_to_string(&waiting).unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", sleeper.trim()));
+    assert!(stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z ")));
+    std::fs::remove_file(waiting).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_to_end_ends_its_hooks() {
+    let set = replica_set().await;
+    let scene = Scene::new("");
+    let dir = scene.path("").display().to_string();
+    let hook = |name: &str, text: &str| {
+        let script = scene.path(name);
+        std::fs::write(&script, format!("cd {dir}\n{text}\n")).unwrap();
+        format!("{{ command = [\"/bin/sh\", {script:?}], timeout = \"2h\" }}")
+    };
+    let waits = hook("wait", "sleep 1000 & echo $! >half; mv half waiting; wait");
+    let tell = hook("tell", "cat >>told; echo >>told");
+    let configure = |before: &str, after: &str| {
+        scene.configure(&format!(
+            "{}[hooks]\nbefore = {before}\nafter = {after}\nfailed = {tell}\nfinally = {tell}\n",
+            backing_up(&set, HIDDEN, 1)
+        ));
+    };
+    let told = || {
+        let told = std::fs::read_to_string(scene.path("told")).unwrap();
+        std::fs::remove_file(scene.path("told")).unwrap();
+        told
+    };
+    configure(&waits, &tell);
+    let (code, said) = interrupted_in_a_hook(&scene).await;
+    assert_eq!(code, Some(130), "{said}");
+    let heard = told();
+    assert!(heard.contains(r#""hook":"finally""#), "{heard}");
+    assert!(heard.contains(r#""exit_code":130"#), "{heard}");
+    assert!(scene.names("state/runs").is_empty());
+
+    configure(&tell, &waits);
+    let (code, said) = interrupted_in_a_hook(&scene).await;
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("the backup is complete"), "{said}");
+    let heard = told();
+    assert!(heard.contains(r#""hook":"finally""#), "{heard}");
+    assert!(!heard.contains(r#""hook":"failed""#), "{heard}");
+    let listed = scene.json("freezeframe list --json", 0);
+    assert_eq!(listed[0]["state"], "complete");
 }
 
 #[tokio::test(flavor = "multi_thread")]

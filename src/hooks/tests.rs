@@ -78,20 +78,44 @@ async fn a_hook_that_takes_too_long_is_killed_with_what_it_has_started() {
 }
 
 #[tokio::test]
-async fn a_hook_ends_with_the_run() {
+async fn a_hook_ends_with_the_run_and_all_that_it_has_started() {
     let home = tempfile::tempdir().unwrap();
-    let hook = script(home.path(), "touch begun; sleep 1000", "2h");
     let exec: SharedExec = Arc::new(SystemExec);
-    let cancel = CancellationToken::new();
-    let begun = async {
-        while !home.path().join("begun").exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        cancel.cancel();
-    };
-    let called = call(&hook, Told::new(Moment::Before), &exec, Some(&cancel));
-    let (ended, ()) = tokio::join!(called, begun);
-    assert_eq!(ended.unwrap_err().exit(), Exit::Interrupted);
+    // Its first process waits, or has ended and left one with its standard output.
+    for rest in ["wait", "exit 0"] {
+        let text = format!("echo $$ >leader; sleep 1000 & echo $! >half; mv half started; {rest}");
+        let hook = script(home.path(), &text, "2h");
+        let cancel = CancellationToken::new();
+        let started = home.path().join("started");
+        let begun = async {
+            while !started.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let leader = std::fs::read_to_string(home.path().join("leader")).unwrap();
+            let leader = Path::new("/proc").join(leader.trim());
+            while rest != "wait" && leader.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            cancel.cancel();
+        };
+        let called = call(&hook, Told::new(Moment::Before), &exec, Some(&cancel));
+        let (ended, ()) = tokio::join!(called, begun);
+        assert_eq!(ended.unwrap_err().exit(), Exit::Interrupted);
+        // Buried by who inherited it, or not yet.
+        let pid = std::fs::read_to_string(&started).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        assert!(
+            stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z ")),
+            "{rest}"
+        );
+        std::fs::remove_file(&started).unwrap();
+
+        let called = call(&hook, Told::new(Moment::After), &exec, Some(&cancel));
+        let error = called.await.unwrap_err();
+        assert!(error.to_string().contains("was not begun"), "{error}");
+        assert!(error.hint().is_some(), "the backup is complete");
+        assert!(!started.exists());
+    }
 }
 
 #[tokio::test]
