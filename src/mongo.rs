@@ -9,6 +9,7 @@ pub mod balancer;
 pub mod client;
 pub mod facts;
 pub mod fsync;
+pub mod open_files;
 pub mod oplog;
 pub mod process;
 pub mod topology;

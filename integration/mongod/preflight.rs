@@ -84,6 +84,28 @@ async fn the_hidden_secondary_is_fit_and_each_other_member_is_refused() {
     hidden.lock("test").await.unwrap();
     assert_eq!(refusals(&judged(&set, 2, &LIMITS).await), ["fsync_lock"]);
     hidden.unlock().await.unwrap();
+
+    // Started again nobody can tell what was removed before.
+    let mut set = set;
+    set.members[2].kill();
+    set.members[2].restart();
+    until("the restarted member is fit", async || {
+        let open = connect(set.addr(2), &set.access(), "freezeframe-test", TIMEOUT).await;
+        let Ok(member) = open else {
+            return false;
+        };
+        let facts = member.facts().await;
+        facts.is_ok_and(|facts| facts.oplog.is_some())
+            && refusals(&judged(&set, 2, &LIMITS).await).is_empty()
+    })
+    .await;
+    let restarted = judged(&set, 2, &long).await;
+    assert_eq!(refusals(&restarted), Vec::<&str>::new());
+    let finding = restarted
+        .iter()
+        .find(|finding| finding.check == "oplog_window")
+        .unwrap();
+    assert!(finding.detail.contains("young or small"), "{finding:?}");
 }
 
 #[tokio::test]

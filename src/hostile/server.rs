@@ -10,7 +10,7 @@ use crate::ids::MemberAddr;
 use crate::manifest::Role;
 use crate::mongo::balancer::{balancer_on, members_of, migration_name};
 use crate::mongo::facts::parse;
-use crate::mongo::facts::{MemberFacts, OplogEnds, Removed, StartOptions, StorageEngine};
+use crate::mongo::facts::{MemberFacts, OplogEnds, StartOptions, StorageEngine, Truncated};
 use crate::mongo::oplog::entry_optime;
 use crate::mongo::process::ServerProcess;
 use crate::restore::log::most_telling;
@@ -86,7 +86,7 @@ fn facts(reply: &Document, next: &Document, all: &[Document]) -> MemberFacts {
         oplog: ends.map(|(first, last)| OplogEnds {
             first,
             last,
-            removed: Removed::Perhaps,
+            truncated: Truncated::Perhaps,
         }),
         missing_actions: parse::missing_actions(reply),
         fsync_locked: false,

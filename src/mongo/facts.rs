@@ -218,13 +218,13 @@ pub struct OplogEnds {
     /// Newest.
     pub last: OpTime,
     /// Whether older ones are gone.
-    pub removed: Removed,
+    pub truncated: Truncated,
 }
 
 /// Whether entries were removed from an oplog, as it is when it has grown to its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Removed {
+pub enum Truncated {
     /// None ever: it reaches back no further because it began no earlier.
     Never,
     /// None in so many seconds, for which the server has run; before that nobody knows.
@@ -332,7 +332,7 @@ impl Mongod {
         Ok(first.zip(last).map(|(first, last)| OplogEnds {
             first,
             last,
-            removed: truncated.map_or(Removed::Perhaps, |truncated| truncated.since(first)),
+            truncated: truncated.map_or(Truncated::Perhaps, |truncated| truncated.since(first)),
         }))
     }
 

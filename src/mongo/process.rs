@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
+use super::open_files::has_open;
 use crate::ids::MemberAddr;
 
 /// Identity of one server process, from `hello.topologyVersion.processId`: chosen anew at every
@@ -79,16 +80,24 @@ impl HostProcess {
         Some(Self { pid, started })
     }
 
-    /// The one mongod of this host that calls itself `own_pid`, its process id in its own pid namespace; none where there is no such, or more than one.
+    /// The one mongod of this host that calls itself `own_pid`, its process id in its own pid namespace, and where several do the one that has `db_path` open; none
+    /// where there is no such.
     ///
     /// # Errors
     /// [`SearchFailed`] when the processes cannot be listed.
-    pub fn of_mongod(own_pid: u32) -> Result<Option<Self>, SearchFailed> {
-        let mut same = running()?
-            .into_iter()
-            .filter(|running| running.own_pid == own_pid);
-        Ok(match (same.next(), same.next()) {
-            (Some(only), None) => Self::of(only.pid),
+    pub fn of_mongod(own_pid: u32, db_path: &Path) -> Result<Option<Self>, SearchFailed> {
+        let same = running()?.into_iter();
+        let mut same: Vec<u32> = same
+            .filter(|running| running.own_pid == own_pid)
+            .map(|running| running.pid)
+            .collect();
+        // The first process of every container is 1.
+        if same.len() > 1 {
+            let lock = fs::metadata(db_path.join("mongod.lock")).ok();
+            same.retain(|pid| lock.as_ref().is_some_and(|lock| has_open(*pid, lock)));
+        }
+        Ok(match same.as_slice() {
+            [only] => Self::of(*only),
             _ => None,
         })
     }

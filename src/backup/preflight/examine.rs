@@ -1,8 +1,10 @@
 //! Looks at everything a backup will need, and makes the plan of it where nothing stands in the way.
 
+mod data;
 mod ebs;
 mod members;
 mod pace;
+mod room;
 mod volumes;
 
 use std::collections::BTreeSet;
@@ -100,11 +102,12 @@ impl Examination {
         matches!(picture, Some(PicturePlan::Volumes(_)))
     }
 
-    /// What a backup goes past and somebody should hear of: leftovers of dead runs that keep no backup from being made, and kept snapshots
-    /// that overflow.
+    /// What a backup goes past and somebody should hear of: leftovers of dead runs that keep no backup from being made, kept snapshots
+    /// that overflow, a store without room.
     pub fn left_lying(&self) -> impl Iterator<Item = &Finding> {
         self.findings.iter().filter(|finding| {
-            matches!(finding.check, "leftovers" | "kept") && finding.verdict == Verdict::Warning
+            matches!(finding.check, "leftovers" | "kept" | "room")
+                && finding.verdict == Verdict::Warning
         })
     }
 

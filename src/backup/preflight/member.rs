@@ -10,7 +10,7 @@ use crate::error::Explain;
 use crate::human;
 use crate::ids::{MemberAddr, ShardName};
 use crate::mongo::MongoError;
-use crate::mongo::facts::{MemberFacts, MemberState, Removed, ReplicaSet};
+use crate::mongo::facts::{MemberFacts, MemberState, ReplicaSet, Truncated};
 
 /// What the operator allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -380,19 +380,19 @@ impl Judge<'_> {
             human::duration(window),
             human::duration(minimum)
         );
-        match ends.removed {
-            Removed::Never => self.warning(
+        match ends.truncated {
+            Truncated::Never => self.warning(
                 "oplog_window",
                 format!("{short}, because it is young: nothing was removed from it yet"),
                 "nothing; that it reaches back far enough can be seen when it is older",
             ),
             // Who restarts it in its first hour is not to be told that it is small.
-            Removed::NotFor(seconds) if Duration::from_secs(seconds) < minimum => self.warning(
+            Truncated::NotFor(seconds) if Duration::from_secs(seconds) < minimum => self.warning(
                 "oplog_window",
                 format!("{short}: young or small, which cannot be told before mongod has run for as long"),
                 "nothing, where its data is new; else look again then",
             ),
-            Removed::NotFor(_) | Removed::Perhaps => self.refused(
+            Truncated::NotFor(_) | Truncated::Perhaps => self.refused(
                 "oplog_window",
                 short,
                 "enlarge its oplog (replSetResizeOplog), or lower min_oplog_window",

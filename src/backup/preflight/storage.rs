@@ -167,6 +167,38 @@ pub fn judge_spool(spool: &Spool, free: u64) -> Finding {
     )
 }
 
+/// Whether a backup finds room in the folder that is the store. `before` is what the last one of the same members took, `data` what there is to archive.
+pub fn judge_room(folder: &Path, free: u64, before: Option<u64>, data: u64) -> Finding {
+    let subject = folder.display().to_string();
+    let (needed, detail) = match before {
+        Some(before) => (
+            before,
+            format!(
+                "{} free, the last backup took {}",
+                human::size(free),
+                human::size(before)
+            ),
+        ),
+        None => (
+            data,
+            format!(
+                "{} free, and {} of data, which compressing makes less",
+                human::size(free),
+                human::size(data)
+            ),
+        ),
+    };
+    if needed <= free {
+        return Finding::ok(subject, "room", detail);
+    }
+    Finding::warning(
+        subject,
+        "room",
+        detail,
+        "make room there, or name a larger [store]; `freezeframe prune` shows what could go. A backup that does not fit fails, and leaves nothing",
+    )
+}
+
 fn space(facts: &LvmFacts, planned: Result<&[Planned], &SnapshotError>) -> Vec<Finding> {
     match planned {
         Ok(planned) => facts

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use mongodb::bson::{Bson, Document};
 
 use super::{
-    Cache, Hello, MemberState, Removed, ReplicaSet, SetMember, ShardIdentity, StartOptions,
-    StorageEngine,
+    Cache, Hello, MemberState, ReplicaSet, SetMember, ShardIdentity, StartOptions, StorageEngine,
+    Truncated,
 };
 use crate::ids::OpTime;
 use crate::manifest::Role;
@@ -249,11 +249,11 @@ pub(super) struct Truncations {
 impl Truncations {
     /// What was removed since `first`, the oldest entry, was written: an older one can only have been removed before the server
     /// started.
-    pub(super) fn since(self, first: OpTime) -> Removed {
+    pub(super) fn since(self, first: OpTime) -> Truncated {
         match self.count {
-            0 if i64::from(first.seconds) >= self.started => Removed::Never,
-            0 => Removed::NotFor(self.uptime.try_into().unwrap_or(0)),
-            _ => Removed::Perhaps,
+            0 if i64::from(first.seconds) >= self.started => Truncated::Never,
+            0 => Truncated::NotFor(self.uptime.try_into().unwrap_or(0)),
+            _ => Truncated::Perhaps,
         }
     }
 }
@@ -273,6 +273,30 @@ pub(super) fn truncations(status: &Document) -> Option<Truncations> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_removed_before_the_server_started_nobody_knows() {
+        let since = |count: i64, uptime_ms: i64, first: u32| {
+            let status = doc! {
+                "oplogTruncation": { "truncateCount": count },
+                "uptimeMillis": uptime_ms,
+                "localTime": DateTime::from_millis(10_000_000),
+            };
+            let first = OpTime {
+                seconds: first,
+                increment: 1,
+                term: 1,
+            };
+            truncations(&status).map(|truncations| truncations.since(first))
+        };
+        // It started 600 s before 10,000 s.
+        assert_eq!(since(0, 600_900, 9_500), Some(Truncated::Never));
+        assert_eq!(since(0, 600_900, 9_400), Some(Truncated::Never));
+        assert_eq!(since(0, 600_900, 9_000), Some(Truncated::NotFor(600)));
+        assert_eq!(since(1, 600_900, 9_500), Some(Truncated::Perhaps));
+        assert_eq!(since(0, -5_000, 9_000), Some(Truncated::NotFor(0)));
+        assert_eq!(truncations(&doc! { "uptimeMillis": 1 }), None);
+    }
 
     #[test]
     fn a_user_that_may_lock_and_not_unlock_is_seen() {

@@ -1,5 +1,6 @@
 //! How fast members are archived: what earlier backups in the store show, else a cautious guess.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Aim;
@@ -71,6 +72,16 @@ impl Pace {
             Some(rate) => rate.min(self.guess.saturating_mul(FASTER_AT_MOST)),
             None => self.guess,
         }
+    }
+
+    /// Bytes that the last backup of just these replica sets took in the store.
+    pub(super) fn stored(&self, shards: &BTreeSet<ShardName>) -> Option<u64> {
+        let of_these = |manifest: &&Manifest| {
+            let all = manifest.members.iter().map(|member| member.shard.clone());
+            all.collect::<BTreeSet<_>>() == *shards
+        };
+        let last = self.earlier.iter().find(of_these)?;
+        Some(last.members.iter().map(|member| member.archive.size).sum())
     }
 
     /// How long `bytes` of this very member, holes included, will take with its files read where they lie, where an earlier

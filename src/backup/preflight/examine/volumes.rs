@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::super::storage::{self, OwnPath, Place};
 use super::super::subvolumes;
 use super::super::{Finding, Others, acts, clones, hold};
+use super::data::{data_size, locate_data, look_at_files};
 use super::ebs::look_at_ebs;
 use super::members::Member;
 use super::pace::Pace;
+use super::room::{look_at_room, look_at_spool};
 use super::{Aim, Examination};
-use crate::archive::{self, SourceTree};
 use crate::backup::Environment;
 use crate::backup::contents::{Subject, View};
 use crate::backup::plan::{PicturePlan, Plan, PlannedMember, PlannedPicture, locking};
@@ -19,11 +20,10 @@ use crate::backup::window::Locking;
 use crate::blocking::off_thread;
 use crate::config::{LockChoice, LvmWindow, ProviderChoice};
 use crate::error::Explain;
-use crate::host;
 use crate::human;
 use crate::ids::RunId;
 use crate::manifest::Deployment;
-use crate::mongo::{self, HostProcess, MemberFacts};
+use crate::mongo::HostProcess;
 use crate::snapshot::btrfs::Btrfs;
 use crate::snapshot::lvm::Lvm;
 use crate::snapshot::lvm::array;
@@ -31,12 +31,10 @@ use crate::snapshot::lvm::plan::{Sizing, expected_duration, plan};
 use crate::snapshot::reflink::Reflink;
 use crate::snapshot::{btrfs, rate, reflink};
 use crate::volume::sysfs::SYS;
-use crate::volume::{DataLayout, DevNumber, Filesystem, HostView, resolve};
+use crate::volume::{DataLayout, DevNumber, Filesystem, HostView};
 
 /// How long the write rate of the origins is watched.
 const RATE_SAMPLE: Duration = Duration::from_secs(2);
-/// A live data directory is walked again this often when a file vanishes under the walk.
-const WALKS: u32 = 5;
 
 pub(super) async fn look_at_volumes(
     env: &Environment,
@@ -72,12 +70,13 @@ pub(super) async fn look_at_volumes(
             }
         };
         // Where its data is on this host, so is the process that has it open. Without it the end of mongod is seen a little later.
-        let pid = facts.pid;
-        let process = off_thread(move || HostProcess::of_mongod(pid)).await;
+        let (pid, db_path) = (facts.pid, layout.db_path.clone());
+        let process = off_thread(move || HostProcess::of_mongod(pid, &db_path)).await;
         let process = process.unwrap_or_else(|error| {
             tracing::warn!(%error, subject = %name, "its process is not watched");
             None
         });
+        findings.extend(look_at_files(&name, process.as_ref()).await);
         let mut subject = Subject::new(shard, mongod.addr().clone(), &facts, layout);
         let source = subject.source(&View::Live, env.config.archive.diagnostic_data);
         match off_thread(move || data_size(source)).await {
@@ -111,6 +110,9 @@ pub(super) async fn look_at_volumes(
     // Of snapshots only the manifest goes to the store.
     if aim == Aim::Backup && !ebs {
         findings.extend(look_at_spool(env, largest.unwrap_or(0)));
+        let members = planned_members.iter();
+        let shards = members.map(|member| member.subject.shard.clone()).collect();
+        findings.extend(look_at_room(env, pace.stored(&shards), data_bytes));
     }
     let own = own_paths(env, &host, &mut findings);
     let layouts: Vec<DataLayout> = planned_members
@@ -189,42 +191,6 @@ fn lock_finding(choice: LockChoice, locking: Locking) -> Option<Finding> {
     Some(Finding::ok("lock", "lock", detail))
 }
 
-fn locate_data(facts: &MemberFacts, host: &HostView) -> Result<DataLayout, Finding> {
-    let refuse = |detail: String, todo: Option<String>| {
-        Finding::refused(
-            "",
-            "data",
-            detail,
-            todo.unwrap_or_else(|| "see the message".into()),
-        )
-    };
-    let db_path =
-        mongo::process::data_directory(facts.pid, &facts.options.db_path).map_err(|error| {
-            refuse(
-                error.to_string(),
-                Some("run freezeframe as root on the host of this member".into()),
-            )
-        })?;
-    resolve(&db_path, host).map_err(|error| refuse(error.to_string(), error.hint()))
-}
-
-/// Bytes that will be read. The directory is live: a file that mongod drops under the walk means another walk.
-fn data_size(source: Option<SourceTree>) -> Result<archive::Estimate, archive::ArchiveError> {
-    let Some(source) = source else {
-        return Ok(archive::Estimate::default());
-    };
-    let mut walks = 0;
-    loop {
-        walks += 1;
-        match archive::estimate(&source) {
-            Ok(estimate) => return Ok(estimate),
-            Err(archive::ArchiveError::Inspect { source, .. })
-                if walks < WALKS && source.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 fn own_paths(env: &Environment, host: &HostView, findings: &mut Vec<Finding>) -> Vec<OwnPath> {
     let mut paths: Vec<(Place, PathBuf)> = vec![
         (Place::State, env.config.host.state_dir.clone()),
@@ -253,20 +219,6 @@ fn own_paths(env: &Environment, host: &HostView, findings: &mut Vec<Finding>) ->
         }
     }
     own
-}
-
-/// Members are archived one after the other, so the largest tells.
-fn look_at_spool(env: &Environment, largest: u64) -> Option<Finding> {
-    let spool = env.store.spool(largest)?;
-    Some(match host::free_space(&spool.folder) {
-        Ok(free) => storage::judge_spool(&spool, free),
-        Err(error) => Finding::warning(
-            spool.folder.display().to_string(),
-            "spool",
-            format!("cannot tell its free space: {error}"),
-            "see that [host] state_dir can be used",
-        ),
-    })
 }
 
 /// Who takes the picture of a file system.

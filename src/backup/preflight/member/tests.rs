@@ -4,7 +4,7 @@ use crate::ids::OpTime;
 use crate::manifest::Role;
 use crate::mongo::ServerProcess;
 use crate::mongo::facts::{
-    Cache, Hello, OplogEnds, Removed, SetMember, StartOptions, StorageEngine,
+    Cache, Hello, OplogEnds, SetMember, StartOptions, StorageEngine, Truncated,
 };
 
 const NOW: i64 = 1_800_000_000;
@@ -90,7 +90,7 @@ pub(in crate::backup::preflight) fn fit() -> MemberFacts {
         oplog: Some(OplogEnds {
             first: optime(NOW - 86_400),
             last: optime(NOW),
-            removed: Removed::Perhaps,
+            truncated: Truncated::Perhaps,
         }),
         missing_actions: Vec::new(),
         fsync_locked: false,
@@ -348,16 +348,16 @@ fn a_young_oplog_is_told_of_and_a_small_one_refused() {
     let mut ends = OplogEnds {
         first: optime(NOW - 600),
         last: optime(NOW),
-        removed: Removed::Never,
+        truncated: Truncated::Never,
     };
     facts.oplog = Some(ends);
     assert_eq!(told(&facts).0, Verdict::Warning);
     // Restarted; whether it was small before nobody knows for an hour.
-    ends.removed = Removed::NotFor(300);
+    ends.truncated = Truncated::NotFor(300);
     facts.oplog = Some(ends);
     assert_eq!(told(&facts).0, Verdict::Warning);
-    for small in [Removed::NotFor(3600), Removed::Perhaps] {
-        ends.removed = small;
+    for small in [Truncated::NotFor(3600), Truncated::Perhaps] {
+        ends.truncated = small;
         facts.oplog = Some(ends);
         let (verdict, todo) = told(&facts);
         assert_eq!(verdict, Verdict::Refused);

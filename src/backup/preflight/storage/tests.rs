@@ -11,6 +11,16 @@ use crate::volume::fake::FakeHost;
 use crate::volume::resolve;
 
 #[test]
+fn a_store_without_room_for_one_more_backup_is_warned_of() {
+    let judged = |free, before| judge_room(Path::new("/srv/store"), free, before, 1000);
+    assert_eq!(judged(400, Some(400)).verdict, Verdict::Ok);
+    assert_eq!(judged(399, Some(400)).verdict, Verdict::Warning);
+    // Of the first one it is known that it is not more than its data.
+    assert_eq!(judged(1000, None).verdict, Verdict::Ok);
+    assert_eq!(judged(999, None).verdict, Verdict::Warning);
+}
+
+#[test]
 fn too_little_room_for_the_spool_is_refused() {
     let spool = Spool {
         folder: "/var/lib/freezeframe/spool".into(),
