@@ -62,6 +62,8 @@ pub struct StoreStanding {
     pub hint: Option<String>,
     /// As of when the series are.
     pub asked: Option<Timestamp>,
+    /// Bytes that it had room for then; null of a bucket.
+    pub free_bytes: Option<u64>,
 }
 
 /// A store that backups are copied to.
@@ -134,6 +136,7 @@ impl StoreStanding {
             error: store.failed.as_ref().map(|failed| failed.error.clone()),
             hint: store.failed.as_ref().and_then(|failed| failed.hint.clone()),
             asked: store.told.as_ref().map(|told| told.asked),
+            free_bytes: store.told.as_ref().and_then(|told| told.free),
         }
     }
 }

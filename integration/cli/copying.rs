@@ -250,7 +250,14 @@ fn what_programs_read_of_copies_is_stable() {
     assert_eq!(
         keys(&standing["copies"][0]),
         [
-            "asked", "damaged", "error", "hint", "lacking", "reached", "url"
+            "asked",
+            "damaged",
+            "error",
+            "free_bytes",
+            "hint",
+            "lacking",
+            "reached",
+            "url"
         ]
     );
 }

@@ -237,6 +237,10 @@ impl Scene {
                 "$1 RUN (pid PID, since DATE)",
             ),
             (r"AGE +SIZE", "AGE  SIZE"),
+            (
+                r"\d+(\.\d+)? [KMGTP]iB free\b(, for \d+ more backups( and more)?)?",
+                "ROOM free",
+            ),
             (r"\d+ d  +", "AGE  "),
             (r"in \d+(\.\d+)? m?s\b", "in SECONDS"),
             (r"BLAKE3 [0-9a-f]{64}", "BLAKE3 HASH"),

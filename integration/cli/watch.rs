@@ -69,6 +69,7 @@ this host
 
 file://DIR/store
   ok     store      answers
+  ok     room       ROOM free
 => 0
 
 "#]]
@@ -107,6 +108,7 @@ this host
 
 file://DIR/store
   ok     store      answers
+  ok     room       ROOM free
 => 9
 
 "#]]
@@ -127,6 +129,7 @@ this host
 
 file://DIR/store
   ok     store      answers
+  ok     room       ROOM free
 => 9
 
 "#]]
@@ -175,7 +178,7 @@ fn status_is_for_programs_too() {
     );
     assert_eq!(
         keys(&status["store"]),
-        ["asked", "error", "hint", "reached", "url"]
+        ["asked", "error", "free_bytes", "hint", "reached", "url"]
     );
     let series = &status["series"][0];
     assert_eq!(

@@ -104,6 +104,13 @@ pub fn text(standing: &Standing, limits: &WatchConfig) -> String {
             moment(asked),
         );
     }
+    if let Some(free) = standing.store.free_bytes {
+        page.gauge(
+            "store_free_bytes",
+            "What the store, a folder, had room for then.",
+            free as f64,
+        );
+    }
     if let Some(series) = &standing.series {
         backups(&mut page, series);
         page.gauge(
@@ -240,6 +247,11 @@ fn copies(page: &mut Page, all: &[CopyStanding]) {
         "copy_up",
         "Whether the store that backups are copied to told what it holds.",
         &|copy| Some(truth(copy.store.reached)),
+    );
+    each(
+        "copy_free_bytes",
+        "What that store, a folder, had room for then.",
+        &|copy| Some(copy.store.free_bytes? as f64),
     );
     each(
         "copy_lacking_backups",

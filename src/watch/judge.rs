@@ -51,6 +51,8 @@ pub enum Check {
     Leftovers,
     /// Whether the store answers.
     Store,
+    /// Whether the next backup finds room in it.
+    Room,
     /// Whether backups are copied to where they are to be.
     Copy,
 }
@@ -124,6 +126,7 @@ pub fn judge(standing: &Standing, limits: &WatchConfig) -> Vec<Checked> {
     all.push(leftovers(standing).of(HOST, Check::Leftovers));
     let store = &standing.store;
     all.push(reachable(store).of(&store.url, Check::Store));
+    all.extend(room(store, standing).map(|word| word.of(&store.url, Check::Room)));
     if !standing.strange.is_empty() {
         let strange = alarm(
             format!(
@@ -137,6 +140,7 @@ pub fn judge(standing: &Standing, limits: &WatchConfig) -> Vec<Checked> {
     for copy in &standing.copies {
         let url = &copy.store.url;
         all.push(reachable(&copy.store).of(url, Check::Store));
+        all.extend(room(&copy.store, standing).map(|word| word.of(url, Check::Room)));
         if let Some(lacking) = &copy.lacking {
             let last = standing.last_run.as_ref();
             let of_this = last.filter(|run| run.backup.is_some_and(|id| lacking.contains(&id)));
@@ -450,6 +454,32 @@ fn reachable(store: &StoreStanding) -> Word {
             ),
         ),
     }
+}
+
+/// Measured by the largest of the newest backups.
+fn room(store: &StoreStanding, standing: &Standing) -> Option<Word> {
+    const MANY: u64 = 100;
+    let free = store.free_bytes?;
+    let newest = standing.series.iter().flatten();
+    let sizes = newest.filter_map(|series| Some(series.newest.as_ref()?.size));
+    let free_size = human::size(free);
+    let Some(size) = sizes.max().filter(|size| *size > 0) else {
+        return Some(ok(format!("{free_size} free")));
+    };
+    Some(match free / size {
+        0 => alarm(
+            format!(
+                "{free_size} free, and the newest backup is of {}",
+                human::size(size)
+            ),
+            "make room: `freezeframe prune` shows what could go; is freezeframe-prune.timer enabled?",
+        ),
+        1 => ok(format!("{free_size} free, for one more backup")),
+        many @ ..MANY => ok(format!("{free_size} free, for {many} more backups")),
+        _ => ok(format!(
+            "{free_size} free, for {MANY} more backups and more"
+        )),
+    })
 }
 
 /// The names of sets, not too many of them.

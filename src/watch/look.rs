@@ -16,6 +16,7 @@ use crate::catalog::at_work::{note, note_at_work};
 use crate::catalog::{self, SetSummary};
 use crate::config::{Config, StoreUrl};
 use crate::error::Explain;
+use crate::host;
 use crate::retention::Rules;
 use crate::store::{self, StoreError, StoreSettings};
 
@@ -49,6 +50,8 @@ pub struct Told {
     pub asked: Timestamp,
     /// Its sets, oldest first.
     pub sets: Vec<SetSummary>,
+    /// Bytes that it has room for; none of a bucket.
+    pub free: Option<u64>,
 }
 
 /// Why a store does not tell what it holds.
@@ -138,7 +141,10 @@ impl Question {
         let mut sets = catalog::list(store.as_ref()).await?;
         note(&mut sets, &before);
         note_at_work(&mut sets, &self.state_dir);
-        Ok(Told { asked, sets })
+        let free = store
+            .local_path()
+            .and_then(|folder| host::free_space(folder).ok());
+        Ok(Told { asked, sets, free })
     }
 
     /// The same for somebody who does not wait longer than `limit`.

@@ -1,4 +1,5 @@
 mod figures;
+mod room;
 
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ fn seen(sets: Vec<SetSummary>) -> StoreSeen {
         told: Some(Told {
             asked: noon(),
             sets,
+            free: None,
         }),
         failed: None,
     }

@@ -140,6 +140,7 @@ mod tests {
         Ok(Told {
             asked: Timestamp::now(),
             sets: Vec::new(),
+            free: None,
         })
     }
 
