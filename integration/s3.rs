@@ -46,6 +46,8 @@ mod sealed;
 mod secrets;
 #[path = "s3/servers.rs"]
 mod servers;
+#[path = "s3/setup.rs"]
+mod setup;
 mod support;
 
 use std::collections::BTreeMap;

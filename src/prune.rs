@@ -21,11 +21,13 @@ use crate::backup::release::{ReleaseError, Tools};
 use crate::backup::run::Run;
 use crate::backup::set::plan_lease;
 use crate::catalog;
+use crate::catalog::SetSummary;
 use crate::catalog::at_work::note_at_work;
 use crate::copy::due;
 use crate::error::{Exit, Explain};
 use crate::ids::{BackupId, DeploymentId};
 use crate::retention::{self, Backup, Condition, DropReason, Plan, Rules};
+use crate::retention_lock::RetentionLock;
 use crate::store::{SharedStore, Store, StoreError};
 use error::Reach;
 pub use error::RemoveError;
@@ -168,9 +170,14 @@ pub async fn look(order: &Order<'_>, now: Timestamp) -> Result<Plan, StoreError>
         let there = catalog::list(store.as_ref()).await?;
         awaited.extend(due(&sets, &there, rules, now));
     }
-    let backups = sets.iter().map(|set| Backup {
-        awaits_copy: awaited.contains(&set.id),
-        ..Backup::of(set, now)
+    let lock = order.store.object_lock();
+    let backups = sets.iter().map(|set| {
+        let backup = Backup::of(set, now);
+        Backup {
+            awaits_copy: awaited.contains(&set.id),
+            locked: backup.locked || lock.is_some_and(|lock| is_locked(set, lock, now)),
+            ..backup
+        }
     });
     Ok(retention::plan(
         backups.collect(),
@@ -178,6 +185,12 @@ pub async fn look(order: &Order<'_>, now: Timestamp) -> Result<Plan, StoreError>
         order.rules,
         now,
     ))
+}
+
+/// Whether objects of `set` are locked still, each from when it was stored on: deleted now they would be hidden, and paid for, until that ends.
+fn is_locked(set: &SetSummary, lock: RetentionLock, now: Timestamp) -> bool {
+    let stored = set.finished.unwrap_or(set.started);
+    set.snapshots == 0 && now.duration_since(stored) < lock.length()
 }
 
 /// Removes what the rules do not keep. What was done is told also where it ends early.

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::s3::S3Config;
 use crate::ids::RunId;
+use crate::retention_lock::RetentionLock;
 pub use error::StoreError;
 
 /// A stored object's key and size in bytes.
@@ -168,6 +169,11 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// What of an object of `expected` bytes waits in files of this host on its way; none where nothing does.
     fn spool(&self, _expected: u64) -> Option<Spool> {
+        None
+    }
+
+    /// How each object of a backup is locked there: what is deleted before that has ended is only hidden.
+    fn object_lock(&self) -> Option<RetentionLock> {
         None
     }
 

@@ -45,12 +45,29 @@ async fn a_backup_is_deleted_by_hand_and_brought_back_where_it_was_locked() {
 
     by_hand(&moto, "aws s3 rm s3://", id);
     assert_eq!(listed(&host), both[1..]);
-
     by_hand(&moto, "set=", id);
     assert_eq!(listed(&host), both);
+
+    // A prune that knows of no lock; and a hold that was released before. The newest verified one stays, so let that be the other.
+    host.run("verify latest").with(0);
+    host.run(&format!("hold {id} --note why")).with(0);
+    host.run(&format!("hold {id} --release")).with(0);
+    let rules = "[retention]\nkeep_last = 1\nkeep_within = \"1ms\"\n";
+    let lock = "lock = { mode = \"governance\", days = 1 }\n";
+    host.configure(URL, &moto.settings(), &set, &format!("{lock}{rules}"));
+    host.run("prune --yes").with(0).saying("locked");
+    assert_eq!(listed(&host), both, "what is locked stays");
+    host.configure(URL, &moto.settings(), &set, rules);
+    host.run("prune --yes").with(0);
+    assert_eq!(listed(&host), both[1..]);
+    by_hand(&moto, "set=", id);
+    assert_eq!(listed(&host), both);
+    // Nothing is hidden any more.
+    by_hand(&moto, "set=", id);
     host.run(&format!("verify {id}"))
         .with(0)
         .saying("every hash is right");
     let sets: Value = serde_json::from_str(&host.run("list --json").with(0).stdout).unwrap();
     assert_eq!(sets[0]["readers"], Value::Array(Vec::new()));
+    assert_eq!(sets[0]["hold"], Value::Null);
 }

@@ -89,6 +89,22 @@ impl Request {
         }
     }
 
+    /// One that nobody has sent, for who judges requests.
+    pub fn of(method: &str, target: &str, headers: &[(&str, &str)]) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let header = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            number: 0,
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            body_length: None,
+            attempt_of: 0,
+            fault: Fault::None,
+            headers: headers.iter().map(header).collect(),
+        }
+    }
+
     /// The value of the first header of this lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
         http::find(&self.headers, name)

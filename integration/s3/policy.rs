@@ -61,7 +61,12 @@ impl Policy {
                     .iter()
                     .any(|one| [action, "s3:*"].contains(one)),
             };
-            if !named || !applies(statement.get("Condition"), request) {
+            let asked = resource(request);
+            let meant = words(&statement["Resource"]).iter().any(|one| {
+                one.strip_suffix('*')
+                    .map_or(*one == asked, |all| asked.starts_with(all))
+            });
+            if !named || !meant || !applies(statement.get("Condition"), request) {
                 continue;
             }
             match statement["Effect"].as_str() {
@@ -71,6 +76,18 @@ impl Policy {
             }
         }
         says
+    }
+}
+
+/// What a path-style request is about, with the names that stand in the policies for bucket and prefix.
+fn resource(request: &Request) -> String {
+    let path = request.path.trim_start_matches('/');
+    match path.split_once('/') {
+        Some((_, key)) if !key.is_empty() => {
+            let below = key.split_once('/').map_or("", |(_, below)| below);
+            format!("arn:aws:s3:::BUCKET/PREFIX/{below}")
+        }
+        _ => "arn:aws:s3:::BUCKET".to_owned(),
     }
 }
 
@@ -103,10 +120,11 @@ fn applies(condition: Option<&Value>, request: &Request) -> bool {
     })
 }
 
-/// Whether AWS would let a host of the bucket's account do it.
-fn permits(host: &Policy, bucket: &Policy, request: &Request) -> bool {
+/// Whether AWS would let the role do it: of the bucket's account where one of its policies says so, of another where both do.
+fn permits(host: &Policy, bucket: &Policy, same_account: bool, request: &Request) -> bool {
     let say = [host.says(request), bucket.says(request)];
-    !say.contains(&Says::No) && say.contains(&Says::Yes)
+    let yes = say.iter().filter(|one| **one == Says::Yes).count();
+    !say.contains(&Says::No) && yes >= if same_account { 1 } else { 2 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,12 +169,44 @@ pub fn by_append_only_policy(request: &Request) -> Fault {
     by_policies("s3-append-only-policy.json", None, request)
 }
 
+/// With a bucket that has a policy as one of another account.
 fn by_policies(host: &str, bucket: Option<&str>, request: &Request) -> Fault {
+    let same_account = bucket.is_none();
     let bucket = bucket.map_or(Policy(Vec::new()), Policy::shipped);
-    match permits(&Policy::shipped(host), &bucket, request) {
+    match permits(&Policy::shipped(host), &bucket, same_account, request) {
         true => Fault::None,
         false => Fault::Answer(403, "AccessDenied"),
     }
+}
+
+/// Neither by its own policy nor, whatever that allows, by the bucket's.
+#[test]
+fn nothing_is_written_over_or_taken_away_by_who_may_only_append() {
+    let all = Policy(vec![
+        json!({"Effect": "Allow", "Action": "s3:*", "Resource": "*"}),
+    ]);
+    let none = Policy(Vec::new());
+    let own = Policy::shipped("s3-append-only-policy.json");
+    let of_bucket = Policy::shipped("s3-append-only-bucket-policy.json");
+    let new = ("if-none-match", "*");
+    for (host, bucket) in [(&own, &none), (&all, &of_bucket)] {
+        let may = |method: &str, target: &str, headers: &[(&str, &str)]| {
+            permits(host, bucket, true, &Request::of(method, target, headers))
+        };
+        assert!(may("PUT", "/b/p/key", &[new]));
+        assert!(!may("PUT", "/b/p/key", &[]));
+        assert!(may("POST", "/b/p/key?uploads", &[]));
+        assert!(may("PUT", "/b/p/key?partNumber=1&uploadId=u", &[]));
+        assert!(may("POST", "/b/p/key?uploadId=u", &[new]));
+        assert!(!may("POST", "/b/p/key?uploadId=u", &[]));
+        assert!(may("DELETE", "/b/p/key?uploadId=u", &[]));
+        assert!(!may("DELETE", "/b/p/key", &[]));
+        assert!(may("GET", "/b/p/key", &[]));
+    }
+    let roles = of_bucket.0.iter().skip(1);
+    let role = json!({"AWS": "arn:aws:iam::ACCOUNT:role/ROLE"});
+    assert!(roles.clone().count() > 3);
+    assert!(roles.into_iter().all(|one| one["Principal"] == role));
 }
 
 #[tokio::test(flavor = "multi_thread")]

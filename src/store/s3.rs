@@ -28,6 +28,7 @@ use super::{
 };
 use crate::config::s3::S3Config;
 use crate::manifest::MANIFEST;
+use crate::retention_lock::RetentionLock;
 use limit::Limit;
 use parts::PartSizes;
 use retry::{Call, Failure, Kind, Patience};
@@ -157,6 +158,10 @@ impl Store for S3Store {
 
     fn server(&self) -> Option<String> {
         Some(client::server(&self.shared.settings))
+    }
+
+    fn object_lock(&self) -> Option<RetentionLock> {
+        self.shared.settings.lock
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
