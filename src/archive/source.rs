@@ -142,10 +142,10 @@ impl Walk<'_, '_> {
             }
             let relative = relative.join(&name);
             let graft = self.grafts.get(relative.as_path()).copied();
-            if graft.is_none() && self.tree.leaves_out(&relative, mount_root) {
+            self.unplaced.remove(relative.as_path());
+            if self.tree.leaves_out(&relative, mount_root) {
                 continue;
             }
-            self.unplaced.remove(relative.as_path());
             let real = graft.map_or_else(|| real.join(&name), Path::to_path_buf);
             let metadata = inspect("look at", &real, fs::symlink_metadata(&real))?;
             if metadata.is_symlink() {

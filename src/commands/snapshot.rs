@@ -12,12 +12,13 @@ use crate::backup::window::Locking;
 use crate::blocking::off_thread;
 use crate::catalog::render::{age, columns};
 use crate::cli::{SnapshotArgs, SnapshotVerb, WhichKept};
-use crate::error::Exit;
+use crate::error::{Exit, Explain};
 use crate::human;
 use crate::ids::{Label, MemberAddr, OpTime, RunId, ShardName};
 use crate::kept::Kept;
 use crate::kept::condition::{Condition, State, look};
 use crate::kept::remove::{remove, remove_overdue};
+use crate::kept::rollback::can_be;
 use crate::kept::take::{Order, take};
 use crate::service::under_watch;
 
@@ -44,17 +45,27 @@ async fn take_one(context: Context, label: Option<Label>, keep: Duration) -> Res
         keep,
     };
     let kept = take(&env, &order).await?;
+    let (of, exec) = (kept.clone(), env.tools.exec.clone());
+    // Now, and not when it is wanted.
+    let rollback = match off_thread(move || can_be(&of, &exec)).await {
+        Ok(()) => format!("put it back with `freezeframe rollback {}`", kept.label),
+        Err(error) => {
+            let hint = error.hint().unwrap_or_default();
+            tracing::warn!("as this host is `freezeframe rollback` will not do: {error}: {hint}");
+            "which `freezeframe rollback` cannot put back here".to_owned()
+        }
+    };
     let looked = looked_at(&env, vec![kept]).await;
     if let Some(listed) = looked.first() {
-        print(json, listed, || taken(listed))?;
+        print(json, listed, || taken(listed, &rollback))?;
     }
     Ok(Exit::Done)
 }
 
-fn taken(listed: &Listed) -> String {
+fn taken(listed: &Listed, rollback: &str) -> String {
     let label = &listed.label;
     format!(
-        "{label}  kept until {:.0}, database {}\narchive it with `freezeframe backup --from {label}`, put it back with `freezeframe rollback {label}`, end it with \
+        "{label}  kept until {:.0}, database {}\narchive it with `freezeframe backup --from {label}`, {rollback}, end it with \
          `freezeframe snapshot remove {label} --yes`; `freezeframe snapshot list` shows how full it is\n",
         listed.keep_until,
         match listed.held_us {

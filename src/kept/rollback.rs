@@ -3,10 +3,11 @@
 //! That cannot be undone, so it only goes forward: before anything changes, what is mounted where is written beside the record, and a
 //! rollback that was cut off is gone on with by asking for it again. Its snapshots are used up by it, and its record goes with them.
 
+mod mounts;
 mod plan;
 mod storage;
 
-pub use plan::{Plan, plan};
+pub use plan::{Plan, can_be, plan};
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::backup::{BackupError, Environment, conclude};
 use crate::blocking::off_thread;
 use crate::exec::SharedExec;
 use crate::progress::Progress;
-use plan::is_stopped;
+use plan::{is_stopped, is_unused};
 use storage::Storage;
 
 /// What the run journal says it does.
@@ -45,23 +46,26 @@ async fn forward(run: &mut Run, env: &Environment, plan: &Plan) -> Result<(), Ba
     let (mut planned, worker) = (plan.clone(), storage.clone());
     let exec = env.tools.exec.clone();
     let merging = move || {
-        let begun = is_whole(&planned, &worker, &exec, &state_dir)
+        let done = is_whole(&planned, &worker, &exec, &state_dir)
             .and_then(|()| planned.write(&state_dir))
             .and_then(|()| worker.unmount(&planned))
-            .and_then(|()| worker.merge(&mut planned, &state_dir));
-        if let Err(error) = begun {
-            // Where nothing was merged all is mounted again; what has to be is known until it is.
-            if !worker.is_begun(&planned)? {
-                worker.mount(&planned)?;
-                planned.forget(&state_dir)?;
-            }
-            return Err(error);
+            .and_then(|()| worker.merge(&mut planned, &state_dir))
+            .and_then(|()| worker.mount(&planned))
+            .and_then(|()| is_stopped(&planned.kept))
+            .and_then(|()| is_unused(&planned.kept, &planned.subvolumes))
+            .and_then(|()| worker.exchange(&planned))
+            .and_then(|()| planned.settle(&state_dir));
+        // Where nothing was merged or exchanged all is as it was; what has to be mounted is known until it is.
+        if done.is_err() && !worker.is_begun(&planned)? {
+            worker.discard_copies(&planned)?;
+            worker.mount(&planned)?;
+            planned.forget(&state_dir)?;
         }
-        worker.mount(&planned)?;
-        is_stopped(&planned.kept)?;
-        worker.exchange(&planned)
+        done
     };
-    off_thread(merging).await?;
+    if !plan.settled {
+        off_thread(merging).await?;
+    }
     env.progress
         .say("everything is as it was when the snapshot was taken");
     merged(&storage, plan, env.progress.as_ref(), &env.cancel).await?;

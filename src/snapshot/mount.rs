@@ -90,9 +90,14 @@ fn mount_with(
     })
 }
 
-/// XFS refuses a second file system with the UUID of a mounted one, as a snapshot beside its origin is.
+/// XFS refuses a second file system with the UUID of a mounted one, as a snapshot beside its origin is. ext4 may have it in its superblock that an error ends the
+/// host (`tune2fs -e panic`), and reading a snapshot that has overflowed is one.
 fn options(kind: &str) -> Option<&'static str> {
-    (kind == "xfs").then_some("nouuid")
+    match kind {
+        "xfs" => Some("nouuid"),
+        "ext4" => Some("errors=continue"),
+        _ => None,
+    }
 }
 
 /// Unmounts whatever is mounted at `point`, all of it. Well done where nothing is mounted or nothing is there.
@@ -231,8 +236,9 @@ mod tests {
     }
 
     #[test]
-    fn only_xfs_needs_nouuid() {
+    fn each_file_system_has_what_it_needs() {
         assert_eq!(options("xfs"), Some("nouuid"));
-        assert_eq!(options("ext4"), None);
+        assert_eq!(options("ext4"), Some("errors=continue"));
+        assert_eq!(options("btrfs"), None);
     }
 }

@@ -23,6 +23,8 @@ use super::{
 use crate::error::{Exit, Explain};
 
 const BTRFS: &str = "btrfs";
+/// Where in dbPath mongod sorts what does not fit into memory.
+const SORTING: &str = "_tmp";
 /// Directories of dbPath that may lie elsewhere are at most this deep.
 const MAX_GRAFT_DEPTH: usize = 2;
 
@@ -289,6 +291,10 @@ impl<'a> Walk<'a> {
         for entry in entries {
             let entry = entry.map_err(read(dir))?;
             let (path, at) = (entry.path(), at.join(entry.file_name()));
+            // It is never archived, so wherever it leads to needs no picture.
+            if at == Path::new(SORTING) {
+                continue;
+            }
             let Some(kind) = unless_gone(entry.file_type()).map_err(read(&path))? else {
                 continue;
             };

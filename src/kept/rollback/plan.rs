@@ -3,22 +3,23 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::super::condition::look;
 use super::super::{Kept, KeptError, UNDER_WAY};
+use super::mounts::{Mounted, mounts};
+use crate::backup::journal::survey::survey;
 use crate::backup::plan::PlannedPicture;
+use crate::backup::resource::Resource;
 use crate::exec::SharedExec;
 use crate::manifest::{FORMAT_FIRST, seal};
+use crate::mongo::open_files::user_of;
 use crate::mongo::process::is_open;
-use crate::snapshot::btrfs::put_back::outermost;
-use crate::snapshot::btrfs::{Btrfs, SubvolumeSnapshot};
+use crate::snapshot::btrfs::SubvolumeSnapshot;
+use crate::snapshot::lvm::Lvm;
 use crate::snapshot::{LvmSnapshot, Origin};
-use crate::volume::mountinfo::{Mount, MountTable};
-use crate::volume::{DevNumber, HostView};
 use crate::whole;
 
 /// What is put back, and what is mounted of it.
@@ -38,19 +39,9 @@ pub struct Plan {
     /// Those of the volumes whose merge was asked for. What of them LVM knows no more is merged; of the others it was removed.
     #[serde(skip)]
     asked: Vec<LvmSnapshot>,
-}
-
-/// A mount of one of the volumes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mounted {
-    /// The device.
-    pub device: PathBuf,
-    /// Where.
-    pub point: PathBuf,
-    /// Type of the file system.
-    pub kind: String,
-    /// Options, as `mount` takes them.
-    pub options: String,
+    /// Whether everything is where it is to be, and only the kernel merges yet.
+    #[serde(skip)]
+    pub(super) settled: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -59,6 +50,8 @@ struct UnderWay {
     mounts: Vec<Mounted>,
     #[serde(default)]
     asked: Vec<LvmSnapshot>,
+    #[serde(default)]
+    settled: bool,
 }
 
 /// The plan of putting `kept` back.
@@ -66,55 +59,39 @@ struct UnderWay {
 /// # Errors
 /// [`KeptError::NotNow`] with what stands in the way, [`KeptError::Lost`] where it is good no more.
 pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, KeptError> {
-    let mut volumes = Vec::new();
-    let mut subvolumes = Vec::new();
-    for picture in &kept.pictures {
-        match picture {
-            PlannedPicture::Lvm(planned) => volumes.push(planned.snapshot.clone()),
-            PlannedPicture::Subvolume(planned) => subvolumes.push(planned.snapshot.clone()),
-            // Refused before one is kept.
-            PlannedPicture::Array(planned) => {
-                return Err(not_now(
-                    &kept,
-                    format!("it is of md array {}", planned.assembly.array),
-                    "`freezeframe restore` a backup",
-                ));
-            }
-            PlannedPicture::Clones(planned) => {
-                return Err(not_now(
-                    &kept,
-                    format!(
-                        "what is in {} are clones of files",
-                        planned.clones.path().display()
-                    ),
-                    "by hand, with mongod stopped: move the data directory aside and `cp -a --reflink` the clones in its place; or \
-                     `freezeframe backup --from` and `restore`",
-                ));
-            }
-        }
-    }
+    let (volumes, subvolumes) = parts(&kept)?;
     let under_way = under_way(&kept, state_dir)?;
     if under_way.is_none() {
         look(exec, &kept).usable(&kept)?;
     }
-    is_stopped(&kept)?;
-    if let Some(UnderWay { mounts, asked, .. }) = under_way {
+    // Where it is put back mongod runs on it again, and rightly.
+    if !under_way.as_ref().is_some_and(|found| found.settled) {
+        is_stopped(&kept)?;
+    }
+    if let Some(found) = under_way {
         return Ok(Plan {
             kept,
             under_way: true,
             volumes,
             subvolumes,
-            mounts,
-            asked,
+            mounts: found.mounts,
+            asked: found.asked,
+            settled: found.settled,
         });
     }
-    let table = HostView::real().mounts().map_err(|error| {
-        not_now(
+    nothing_is_outstanding(&kept, state_dir)?;
+    is_unused(&kept, &subvolumes)?;
+    if let Some((other, origin)) = another_snapshot(&volumes, exec)? {
+        return Err(not_now(
             &kept,
-            error.to_string(),
-            "run freezeframe as root on this host",
-        )
-    })?;
+            format!(
+                "{other} is another snapshot of {origin}: what merging writes there would fill it"
+            ),
+            &format!(
+                "remove it (lvremove {other}) where nobody needs it; or `freezeframe backup --from` and `restore`"
+            ),
+        ));
+    }
     if let Some(other) = beside(&kept, state_dir)? {
         return Err(not_now(
             &kept,
@@ -128,34 +105,7 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
             ),
         ));
     }
-    for snapshot in outermost(&subvolumes) {
-        if let Some((reason, todo)) = is_held(snapshot, &table) {
-            return Err(not_now(&kept, reason, todo));
-        }
-    }
-    let strangers = Btrfs::new(exec.clone()).strangers(&subvolumes)?;
-    if let Some(stranger) = strangers.first() {
-        return Err(not_now(
-            &kept,
-            format!(
-                "{} (as `btrfs subvolume list` names it) is a subvolume inside, of which no snapshot was taken: it would be carried aside",
-                stranger.display()
-            ),
-            "move it out of there (mv) and back afterwards, or `freezeframe backup --from` and `restore`",
-        ));
-    }
-    let mut devices = Vec::new();
-    for volume in &volumes {
-        let device = device(&volume.origin);
-        let number = fs::metadata(&device).map_err(|source| KeptError::Io {
-            action: "look at",
-            path: device.clone(),
-            source,
-        })?;
-        devices.push((DevNumber::from(number.rdev()), device));
-    }
-    let mounts =
-        mounts_of(&devices, &table).map_err(|(reason, todo)| not_now(&kept, reason, &todo))?;
+    let mounts = mounts(&kept, &volumes, &subvolumes, exec)?;
     Ok(Plan {
         kept,
         under_way: false,
@@ -163,7 +113,49 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
         subvolumes,
         mounts,
         asked: Vec::new(),
+        settled: false,
     })
+}
+
+/// The volumes and subvolumes that are put back.
+fn parts(kept: &Kept) -> Result<(Vec<LvmSnapshot>, Vec<SubvolumeSnapshot>), KeptError> {
+    let mut volumes = Vec::new();
+    let mut subvolumes = Vec::new();
+    for picture in &kept.pictures {
+        match picture {
+            PlannedPicture::Lvm(planned) => volumes.push(planned.snapshot.clone()),
+            PlannedPicture::Subvolume(planned) => subvolumes.push(planned.snapshot.clone()),
+            // Refused before one is kept.
+            PlannedPicture::Array(planned) => {
+                return Err(not_now(
+                    kept,
+                    format!("it is of md array {}", planned.assembly.array),
+                    "`freezeframe restore` a backup",
+                ));
+            }
+            PlannedPicture::Clones(planned) => {
+                return Err(not_now(
+                    kept,
+                    format!(
+                        "what is in {} are clones of files",
+                        planned.clones.path().display()
+                    ),
+                    "by hand, with mongod stopped: move the data directory aside and `cp -a --reflink` the clones in its place; or \
+                     `freezeframe backup --from` and `restore`",
+                ));
+            }
+        }
+    }
+    Ok((volumes, subvolumes))
+}
+
+/// What keeps `kept`, which was just taken, from being put back later, as far as that is a matter of how the host is made.
+///
+/// # Errors
+/// [`KeptError::NotNow`].
+pub fn can_be(kept: &Kept, exec: &SharedExec) -> Result<(), KeptError> {
+    let (volumes, subvolumes) = parts(kept)?;
+    mounts(kept, &volumes, &subvolumes, exec).map(drop)
 }
 
 /// Whether no mongod runs on it.
@@ -186,12 +178,78 @@ pub(super) fn is_stopped(kept: &Kept) -> Result<(), KeptError> {
     Ok(())
 }
 
+/// Whether nothing that is to change places is in use, by whomever: who has files open there would go on in what is carried aside, and find others by their
+/// names.
+pub(super) fn is_unused(kept: &Kept, subvolumes: &[SubvolumeSnapshot]) -> Result<(), KeptError> {
+    for snapshot in subvolumes {
+        let path = &snapshot.subvolume;
+        let user = user_of(path).map_err(|source| KeptError::Io {
+            action: "see who uses",
+            path: path.clone(),
+            source,
+        })?;
+        if let Some((pid, file)) = user {
+            return Err(not_now(
+                kept,
+                format!("process {pid} has {} open", file.display()),
+                "end it first; another mongod that has its data there, too",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What dead runs hold is found by where it is, and would be elsewhere afterwards.
+fn nothing_is_outstanding(kept: &Kept, state_dir: &Path) -> Result<(), KeptError> {
+    let seen = survey(state_dir).map_err(|error| {
+        not_now(
+            kept,
+            format!("what other runs hold cannot be told: {error}"),
+            "run `freezeframe recover`",
+        )
+    })?;
+    let of_volumes = |resource: &Resource| matches!(resource, Resource::Snapshot(_));
+    let holding = seen
+        .into_iter()
+        .flatten()
+        .find(|seen| !seen.alive && seen.outstanding.iter().any(of_volumes));
+    match holding {
+        None => Ok(()),
+        Some(seen) => Err(not_now(
+            kept,
+            format!(
+                "run {} ({}) died and left snapshots",
+                seen.owner.run, seen.owner.verb
+            ),
+            "run `freezeframe recover`",
+        )),
+    }
+}
+
+/// A classic snapshot of one of the origins that is none of ours, and that origin. Of ours [`beside`] knows.
+fn another_snapshot(
+    volumes: &[LvmSnapshot],
+    exec: &SharedExec,
+) -> Result<Option<(String, Origin)>, KeptError> {
+    if volumes.is_empty() {
+        return Ok(None);
+    }
+    let facts = Lvm::new(exec.clone()).survey()?;
+    let another = volumes.iter().find_map(|volume| {
+        let origin = &volume.origin;
+        let mut of_it = facts.snapshots_of(&origin.vg, &origin.lv);
+        let other = of_it.find(|one| one.pool.is_none() && !one.has_tag(LvmSnapshot::TAG))?;
+        Some((other.full_name(), origin.clone()))
+    });
+    Ok(another)
+}
+
 /// The node of a volume.
 pub(super) fn device(origin: &Origin) -> PathBuf {
     PathBuf::from(format!("/dev/{origin}"))
 }
 
-fn not_now(kept: &Kept, reason: String, todo: &str) -> KeptError {
+pub(super) fn not_now(kept: &Kept, reason: String, todo: &str) -> KeptError {
     KeptError::NotNow {
         name: kept.name(),
         reason,
@@ -210,63 +268,6 @@ fn beside(kept: &Kept, state_dir: &Path) -> Result<Option<Kept>, KeptError> {
         }
     }
     Ok(None)
-}
-
-/// What keeps a subvolume from changing places by its name: the reason, and what to do.
-fn is_held(snapshot: &SubvolumeSnapshot, table: &MountTable) -> Option<(String, &'static str)> {
-    // What is mounted in it would be carried aside with it.
-    let beneath = |mount: &&Mount| mount.point.starts_with(&snapshot.subvolume);
-    table.iter().find(beneath).map(|mount| {
-        (
-            format!("{} is a mount of its own, not seen inside another subvolume", mount.point.display()),
-            "by hand, with mongod stopped and the top of the file system (subvolid=5) mounted elsewhere: `btrfs subvolume snapshot` of the \
-             picture, then rename both; or `freezeframe backup --from` and `restore`",
-        )
-    })
-}
-
-/// Every mount of `devices`, in the order of mounting, or what keeps them from being unmounted: the reason, and what to do.
-fn mounts_of(
-    devices: &[(DevNumber, PathBuf)],
-    table: &MountTable,
-) -> Result<Vec<Mounted>, (String, String)> {
-    let of = |mount: &Mount| devices.iter().find(|(number, _)| *number == mount.device);
-    let mut mounts = Vec::new();
-    for mount in table.iter() {
-        let Some((_, device)) = of(mount) else {
-            continue;
-        };
-        if mount.root != Path::new("/") {
-            let point = mount.point.display();
-            return Err((
-                format!(
-                    "{point} is a bind mount of a directory of {}",
-                    device.display()
-                ),
-                format!("unmount it (umount {point}), and mount it again afterwards"),
-            ));
-        }
-        mounts.push(Mounted {
-            device: device.clone(),
-            point: mount.point.clone(),
-            kind: mount.kind.clone(),
-            options: mount.options.clone(),
-        });
-    }
-    let points: BTreeSet<_> = mounts.iter().map(|mount| &mount.point).collect();
-    let beneath = table.iter().find(|mount| {
-        of(mount).is_none() && points.iter().any(|point| mount.point.starts_with(point))
-    });
-    match beneath {
-        Some(mount) => {
-            let point = mount.point.display();
-            Err((
-                format!("{point} is mounted below what has to be unmounted"),
-                format!("unmount it (umount {point}), and mount it again afterwards"),
-            ))
-        }
-        None => Ok(mounts),
-    }
 }
 
 /// What a rollback that was cut off has written down.
@@ -320,6 +321,7 @@ impl Plan {
             format: FORMAT_FIRST,
             mounts: self.mounts.clone(),
             asked: self.asked.clone(),
+            settled: self.settled,
         };
         let write = || whole::replace(&path, &seal::seal(&document)?, 0o600);
         write().map_err(|source| KeptError::Io {
@@ -327,6 +329,12 @@ impl Plan {
             path: path.clone(),
             source,
         })
+    }
+
+    /// Writes down, durably, that everything is where it is to be.
+    pub(super) fn settle(&mut self, state_dir: &Path) -> Result<(), KeptError> {
+        self.settled = true;
+        self.write(state_dir)
     }
 
     /// Nothing was merged: it is not under way any more.
@@ -341,61 +349,5 @@ impl Plan {
                 source,
             }),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TABLE: &[u8] = b"\
-21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
-30 21 254:3 / /data rw,noatime shared:7 - xfs /dev/mapper/vg0-mongo rw,attr2,inode64
-31 30 254:4 / /data/db/journal rw,relatime - ext4 /dev/mapper/vg0-journal rw
-";
-
-    fn devices(names: &[(u32, &str)]) -> Vec<(DevNumber, PathBuf)> {
-        let device = |(minor, name): &(u32, &str)| {
-            (
-                DevNumber {
-                    major: 254,
-                    minor: *minor,
-                },
-                PathBuf::from(name),
-            )
-        };
-        names.iter().map(device).collect()
-    }
-
-    #[test]
-    fn what_lies_on_the_volumes_is_mounted_again_as_it_was() {
-        let table = MountTable::parse(TABLE).unwrap();
-        let both = devices(&[(3, "/dev/vg0/mongo"), (4, "/dev/vg0/journal")]);
-        let mounts = mounts_of(&both, &table).unwrap();
-        let points: Vec<_> = mounts
-            .iter()
-            .map(|mount| mount.point.display().to_string())
-            .collect();
-        assert_eq!(points, ["/data", "/data/db/journal"]);
-        assert_eq!(mounts[0].options, "rw,noatime,rw,attr2,inode64");
-    }
-
-    #[test]
-    fn what_else_is_mounted_there_is_in_the_way() {
-        let table = MountTable::parse(TABLE).unwrap();
-        let (reason, _) = mounts_of(&devices(&[(3, "/dev/vg0/mongo")]), &table).unwrap_err();
-        assert!(
-            reason.contains("/data/db/journal is mounted below"),
-            "{reason}"
-        );
-        let bound = [
-            TABLE,
-            b"32 21 254:3 /db /srv/db rw - xfs /dev/mapper/vg0-mongo rw\n",
-        ]
-        .concat();
-        let table = MountTable::parse(&bound).unwrap();
-        let both = devices(&[(3, "/dev/vg0/mongo"), (4, "/dev/vg0/journal")]);
-        let (reason, _) = mounts_of(&both, &table).unwrap_err();
-        assert!(reason.contains("/srv/db is a bind mount"), "{reason}");
     }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::KeptError;
-use super::plan::{Mounted, Plan, device};
+use super::mounts::Mounted;
+use super::plan::{Plan, device};
 use crate::exec::{Command, SharedExec};
 use crate::snapshot::btrfs::{Btrfs, put_back};
 use crate::snapshot::lvm::Lvm;
@@ -142,6 +143,11 @@ impl Storage {
     /// Has subvolumes change places with copies of their snapshots.
     pub(super) fn exchange(&self, plan: &Plan) -> Result<(), KeptError> {
         Ok(Btrfs::new(self.exec.clone()).put_back(&plan.subvolumes)?)
+    }
+
+    /// Removes copies that have not changed places.
+    pub(super) fn discard_copies(&self, plan: &Plan) -> Result<(), KeptError> {
+        Ok(Btrfs::new(self.exec.clone()).discard_copies(&plan.subvolumes)?)
     }
 
     /// The volumes whose snapshots are not merged yet.

@@ -148,6 +148,32 @@ impl Btrfs {
         })
     }
 
+    /// Removes the copies of `snapshots` that were made and have not changed places, the inner ones first.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exec`].
+    pub fn discard_copies(&self, snapshots: &[SubvolumeSnapshot]) -> Result<(), SnapshotError> {
+        for tree in trees(snapshots) {
+            let aside = before(tree.root);
+            if !is_subvolume(&aside) || is_subvolume(&aside.join(&tree.root.name)) {
+                continue;
+            }
+            let nested = tree.nested.iter().rev().filter_map(|nested| {
+                let inside = nested.subvolume.strip_prefix(&tree.root.subvolume).ok()?;
+                Some(aside.join(inside))
+            });
+            for copy in nested
+                .chain([aside.clone()])
+                .filter(|copy| is_subvolume(copy))
+            {
+                let arguments = ["subvolume".as_ref(), "delete".as_ref(), copy.as_os_str()];
+                self.exec
+                    .run(&Command::new("btrfs", arguments).timeout(PATIENCE).bound())?;
+            }
+        }
+        Ok(())
+    }
+
     /// A writable copy of the snapshot `from` at `to`, in place of the empty directory that the copy around it shows there.
     fn copy(&self, from: &Path, to: &Path) -> Result<(), SnapshotError> {
         if is_subvolume(to) {

@@ -63,6 +63,10 @@ fn links_and_mounts_become_grafts() {
     host.mount(2, "/", &moved.join("index"), "ext4");
     fs::create_dir_all(db.join("inplace/index")).unwrap();
     host.mount(2, "/sub", &db.join("inplace/index"), "ext4");
+    // What mongod sorts, which nobody archives.
+    let sorting = host.dir("scratch");
+    host.mount(3, "/", &sorting, "ext4");
+    symlink(&sorting, db.join("_tmp")).unwrap();
     let layout = resolve(&link, &host.view()).unwrap();
     assert_eq!(layout.db_path, db);
     let number = |minor| DevNumber { major: 254, minor };
