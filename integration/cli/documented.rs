@@ -1,5 +1,5 @@
-//! Every command that README.md and doc/operations.md show is run: here, with a real replica set, or by the test that is named beside it. One that neither
-//! shows any more, or that is new in them, fails this test.
+//! Every command that README.md and doc/operations.md show is known here: run, with a real replica set, or with the test beside it that runs it or its like, or
+//! with the reason why none does. One that neither shows any more, or that is new in them, fails this test.
 
 #[path = "documented/known.rs"]
 mod known;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 
-use known::By::{Nobody, Other, This};
+use known::By::{Like, Nobody, Other, This};
 use known::{By, COMMANDS, IN_LINES, OTHERS};
 use mongodb::bson::doc;
 
@@ -77,7 +77,9 @@ async fn every_command_of_the_documents_is_run() {
     for (shown, by) in COMMANDS {
         match by {
             Nobody(why) => panic!("{shown}: {why}"),
-            Other(file, text) => assert!(read(file).contains(text), "{shown}: not in {file}"),
+            Other(file, text) | Like(file, text) => {
+                assert!(read(file).contains(text), "{shown}: not in {file}");
+            }
             This(line, code) => {
                 let newest = match line.contains(" ID") {
                     true => {
@@ -141,7 +143,9 @@ fn run(known: &[(&str, By)], dir: &str, newest: &str) {
     for (shown, by) in known {
         match by {
             Nobody(why) => assert!(!why.is_empty()),
-            Other(file, text) => assert!(read(file).contains(text), "{shown}: not in {file}"),
+            Other(file, text) | Like(file, text) => {
+                assert!(read(file).contains(text), "{shown}: not in {file}");
+            }
             This(line, code) => {
                 let line = line.replace("DIR", dir).replace("ID", newest);
                 let ended = std::process::Command::new("bash")

@@ -139,7 +139,7 @@ async fn set_up(config_file: &Path, arguments: SetupArgs) -> Result<Exit, Failur
 fn next(checked: Exit) -> &'static str {
     match checked {
         Exit::Done => {
-            "set up; next: freezeframe backup, and for one every night: systemctl enable --now freezeframe-backup.timer"
+            "set up; next: freezeframe backup, and for one every night: systemctl enable --now freezeframe-backup.timer; what [retention] does not keep goes by freezeframe-prune.timer"
         }
         _ => {
             "the configuration is written; `freezeframe check` says what stands in the way of a backup yet, and setup can be run again with other answers"

@@ -36,6 +36,10 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, SetupError> {
 /// # Errors
 /// [`SetupError::File`].
 pub(super) fn make_folder(path: &Path) -> Result<(), SetupError> {
+    // Of what lies above it others may have use: RHEL has no /var/backups.
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above).map_err(failed("make", above))?;
+    }
     let made = DirBuilder::new().mode(0o700).create(path);
     made.map_err(failed("make", path))
 }

@@ -6,10 +6,12 @@ pub enum By {
     This(&'static str, i32),
     /// The test in this file, in which this stands.
     Other(&'static str, &'static str),
+    /// The like of it is run by the test in this file, in which this stands.
+    Like(&'static str, &'static str),
     /// Nobody: that is not what it is named for, or cannot be here.
     Nobody(&'static str),
 }
-use By::{Nobody, Other, This};
+use By::{Like, Nobody, Other, This};
 
 /// What the documents show, in an order in which it can be run.
 pub const COMMANDS: &[(&str, By)] = &[
@@ -136,6 +138,14 @@ pub const COMMANDS: &[(&str, By)] = &[
     ("freezeframe -q recover", This("freezeframe -q recover", 0)),
     ("freezeframe -q backup", This("freezeframe -q backup", 0)),
     (
+        "freezeframe -q prune --yes --wait 12h",
+        This("freezeframe -q prune --yes --wait 12h", 0),
+    ),
+    (
+        "freezeframe config --check",
+        This("freezeframe config --check", 0),
+    ),
+    (
         "freezeframe backup --no-copy",
         This("freezeframe backup --no-copy", 0),
     ),
@@ -162,15 +172,15 @@ pub const OTHERS: &[(&str, By)] = &[
     ),
     (
         "sudo apt install ./target/packages/freezeframe_*.deb",
-        Other("integration/lab/jobs/package", "dpkg -i"),
+        Like("integration/lab/jobs/package", "dpkg -i"),
     ),
     (
         "sudo dnf install ./target/packages/freezeframe-*.rpm",
-        Other("integration/lab/jobs/package", "rpm -i"),
+        Like("integration/lab/jobs/package", "rpm -i"),
     ),
     (
         "cargo build --release",
-        Other("scripts/package", "cargo build --release"),
+        Like("scripts/package", "cargo build --release"),
     ),
     (
         "install target/release/freezeframe /usr/bin/",
@@ -197,11 +207,11 @@ pub const OTHERS: &[(&str, By)] = &[
     ),
     (
         "mongod --dbpath /srv/mongodb --port 27017 --replSet rs0 --bind_ip_all",
-        Other("integration/cli/documented.rs", "\"--dbpath\""),
+        Like("integration/cli/documented.rs", "\"--dbpath\""),
     ),
     (
         "mongod --config /etc/mongod.conf",
-        Other("integration/cli/documented.rs", "\"--config\""),
+        Like("integration/cli/documented.rs", "\"--config\""),
     ),
     (
         "rm /var/backups/freezeframe/mongo_backup-20260131_020000/manifest.json",
@@ -222,7 +232,7 @@ pub const OTHERS: &[(&str, By)] = &[
     (
         concat!(
             "aws s3api list-object-versions --bucket example-backups --prefix $set/ --query 'DeleteMarkers[?IsLatest].[Key, VersionId]' --output text | ",
-            r"awk '/\/reading-/ {next} /\/manifest.json/ {last = $0; next} {print} END {print last}' | ",
+            r"awk '/\/reading-|\/hold\.json|\/manifest\.removed\.json|^None/ {next} /\/manifest\.json/ {last = $0; next} {print} END {if (last) print last}' | ",
             r#"while read -r key version; do aws s3api delete-object --bucket example-backups --key "$key" --version-id "$version"; done"#,
         ),
         Other("integration/s3/by_hand.rs", "set="),
@@ -245,7 +255,7 @@ pub const OTHERS: &[(&str, By)] = &[
     ),
     (
         "lvremove GROUP/NAME",
-        Other("integration/lab/jobs/package", "lvremove"),
+        Like("integration/lab/jobs/package", "lvremove"),
     ),
 ];
 
@@ -288,7 +298,7 @@ pub const IN_LINES: &[(&str, By)] = &[
     ("tar xJf", This("tar tJf DIR/store/ID/rs0.tar.xz", 0)),
     ("tar tJf", This("tar tJf DIR/store/ID/rs0.tar.xz", 0)),
     ("xz -t", This("xz -t DIR/store/ID/rs0.tar.xz", 0)),
-    ("tar | pixz", Other("scripts/bench.d/levels", "pixz")),
+    ("tar | pixz", Like("scripts/bench.d/levels", "pixz")),
     (
         "man freezeframe",
         Other("integration/lab/jobs/package", "EXIT STATUS"),
@@ -308,7 +318,7 @@ pub const IN_LINES: &[(&str, By)] = &[
     ),
     (
         "lvconvert --merge",
-        Other("integration/lab/jobs/kept", "freezeframe rollback"),
+        Like("integration/lab/jobs/kept", "freezeframe rollback"),
     ),
     (
         "systemctl start --wait freezeframe-backup",
@@ -345,7 +355,7 @@ pub const IN_LINES: &[(&str, By)] = &[
     ),
     (
         "systemctl edit freezeframe-backup",
-        Other("integration/lab/jobs/units", "systemctl edit $UNIT.timer"),
+        Like("integration/lab/jobs/units", "systemctl edit $UNIT.timer"),
     ),
     (
         "systemd-creds encrypt --name=mongodb-password FILE /etc/freezeframe/mongodb-password.cred",
@@ -373,6 +383,7 @@ pub const IN_LINES: &[(&str, By)] = &[
         "vgimportdevices GROUP",
         Nobody("the laboratory's LVM keeps no devices file"),
     ),
+    ("lvchange -K", Nobody("it is warned of")),
     (
         "vgchange --refresh",
         Nobody("it is what must not be run; the job `prepared` runs its like"),
