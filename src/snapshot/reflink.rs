@@ -10,6 +10,8 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::SnapshotError;
@@ -307,10 +309,25 @@ fn clone_file(from: &Path, found: &Metadata, to: &Path) -> Result<(), SnapshotEr
         .mode(0o600)
         .open(to)
         .map_err(failed("make", to))?;
+    take_after(&source, &clone).map_err(failed("clone the attributes of", from))?;
     rustix::fs::ioctl_ficlone(&clone, &source)
         .map_err(io::Error::from)
         .map_err(failed("clone", from))?;
     as_it_was(from, found, &clone).map_err(failed("keep owner, mode and times of", from))
+}
+
+/// Gives an empty file the attribute of `source` without which btrfs clones neither from the other: no copy on write, and so no checksums (`chattr +C`).
+fn take_after(source: &File, clone: &File) -> io::Result<()> {
+    let (wanted, flags) = match (ioctl_getflags(source), ioctl_getflags(clone)) {
+        (Ok(wanted), Ok(flags)) => (wanted & IFlags::NOCOW, flags),
+        // A file system that has no such attributes.
+        (Err(Errno::NOTTY | Errno::OPNOTSUPP), _) => return Ok(()),
+        (Err(errno), _) | (_, Err(errno)) => return Err(errno.into()),
+    };
+    if flags & IFlags::NOCOW != wanted {
+        ioctl_setflags(clone, flags.difference(IFlags::NOCOW) | wanted)?;
+    }
+    Ok(())
 }
 
 /// What the archive tells of a file besides what is in it.

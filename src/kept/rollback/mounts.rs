@@ -114,8 +114,12 @@ fn mounts_of(
         });
     }
     let points: BTreeSet<_> = mounts.iter().map(|mount| &mount.point).collect();
+    // What mounts a volume when it is looked for stands below that mount, and stays.
+    let is_trigger = |mount: &Mount| mount.kind == "autofs" && points.contains(&mount.point);
     let beneath = table.iter().find(|mount| {
-        of(mount).is_none() && points.iter().any(|point| mount.point.starts_with(point))
+        of(mount).is_none()
+            && !is_trigger(mount)
+            && points.iter().any(|point| mount.point.starts_with(point))
     });
     match beneath {
         Some(mount) => {
@@ -163,6 +167,14 @@ mod tests {
             .collect();
         assert_eq!(points, ["/data", "/data/db/journal"]);
         assert_eq!(mounts[0].options, "rw,noatime,rw,attr2,inode64");
+    }
+
+    #[test]
+    fn what_mounts_them_by_itself_is_not_in_the_way() {
+        let trigger = b"29 21 0:40 / /data rw,relatime - autofs systemd-1 rw\n";
+        let table = MountTable::parse(&[trigger.as_slice(), TABLE].concat()).unwrap();
+        let both = devices(&[(3, "/dev/vg0/mongo"), (4, "/dev/vg0/journal")]);
+        assert_eq!(mounts_of(&both, &table).unwrap().len(), 2);
     }
 
     #[test]
