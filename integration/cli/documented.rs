@@ -13,9 +13,10 @@ use std::process::Stdio;
 use known::By::{Like, Nobody, Other, This};
 use known::{By, COMMANDS, IN_LINES, OTHERS};
 use mongodb::bson::doc;
+use serde_json::Value;
 
 use crate::members::{HIDDEN, backing_up, replica_set};
-use crate::scene::Scene;
+use crate::scene::{Scene, keys};
 use crate::support::mongod::{free_port, until};
 
 /// The mongod that a test started; killed when dropped.
@@ -98,6 +99,17 @@ async fn every_command_of_the_documents_is_run() {
         }
     }
 
+    for (row, line) in [
+        ("`check`", "freezeframe check --json"),
+        ("`list`", "freezeframe list --json"),
+        ("`status`", "freezeframe status --json"),
+        ("`verify`", "freezeframe verify latest --json"),
+        ("`prune`", "freezeframe prune --json"),
+        ("`hold`", "freezeframe hold latest --json"),
+    ] {
+        has_its_keys(row, &scene.json(line, 0));
+    }
+
     let port = free_port();
     scene.run(&format!(
         "freezeframe restore latest --to DIR/started --member 127.0.0.1:{port}"
@@ -132,6 +144,20 @@ async fn every_command_of_the_documents_is_run() {
     let left = scene.json("freezeframe list --json", 0);
     let left = left.as_array().unwrap();
     assert!(left.iter().all(|set| set["id"] != newest), "{left:?}");
+}
+
+/// The table of what `--json` prints names every key.
+fn has_its_keys(row: &str, printed: &Value) {
+    let document = read("doc/operations.md");
+    let (_, table) = document.split_once("## JSON").unwrap();
+    let line = table
+        .lines()
+        .find(|line| line.starts_with(&format!("| {row}")));
+    let line = line.unwrap();
+    let value = printed.as_array().map_or(printed, |all| &all[0]);
+    for key in keys(value) {
+        assert!(line.contains(&format!("`{key}`")), "{row}: {key}");
+    }
 }
 
 fn names(known: &[(&str, By)]) -> BTreeSet<String> {
