@@ -238,7 +238,7 @@ impl Scene {
             ),
             (r"AGE +SIZE", "AGE  SIZE"),
             (
-                r"\d+(\.\d+)? [KMGTP]iB free\b(, for \d+ more backups( and more)?)?",
+                r"\d+(\.\d+)? [KMGTP]iB free\b(, for (more than )?\d+ more backups)?",
                 "ROOM free",
             ),
             (r"\d+ d  +", "AGE  "),

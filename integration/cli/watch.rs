@@ -122,8 +122,8 @@ ATTENTION: 1 thing is not as it should be
 
 this host
   ALARM  age        there is no good backup
-                    -> `freezeframe check` tells what stands in the way, `journalctl -u
-                       freezeframe-backup` what the last runs said
+                    -> make the first one: `freezeframe backup`; `freezeframe check` tells what
+                       stands in its way
   ok     run        no backup failed that is known of
   ok     leftovers  none
 

@@ -49,7 +49,10 @@ pub async fn run(context: Context, arguments: BackupArgs) -> Result<Exit, Failur
             // Who cannot read it is told by `status`.
             _ => last.after(LastRun::read(&config.host.state_dir).ok().flatten()),
         };
-        write_down(&last, config).await;
+        // An old picture that is of no use says nothing of the backups of every night.
+        if anew || made.is_ok() {
+            write_down(&last, config).await;
+        }
         // It may take far longer than the backup, and whoever watches is not to wait for it.
         figures(config).await;
         let made = match made {

@@ -14,6 +14,9 @@ use crate::reading::{Reading, while_marked};
 use crate::restore::fetch::Fetch;
 use crate::restore::{Order, Restored, restore};
 
+/// What the command that starts a restored member lacks, for nobody knows it here.
+const BESIDES: &str = "with your mongod.conf, or what that has besides: access control (--keyFile, --auth), addresses (--bind_ip)";
+
 pub async fn run(context: Context, arguments: RestoreArgs) -> Result<Exit, Failure> {
     let store = context.store_of(&arguments.which.place)?;
     let id = catalog::resolve(store.as_ref(), &arguments.which.id).await?;
@@ -101,5 +104,8 @@ fn render(restored: &Restored) -> String {
     };
     let arguments = restored.start.join(" ");
     let _ = writeln!(text, "\n  mongod {arguments}");
+    if restored.settled.is_some() {
+        let _ = writeln!(text, "{BESIDES}");
+    }
     text
 }

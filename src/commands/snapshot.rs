@@ -46,8 +46,9 @@ async fn take_one(context: Context, label: Option<Label>, keep: Duration) -> Res
     };
     let kept = take(&env, &order).await?;
     let (of, exec) = (kept.clone(), env.tools.exec.clone());
+    let state_dir = env.config.host.state_dir.clone();
     // Now, and not when it is wanted.
-    let rollback = match off_thread(move || can_be(&of, &exec)).await {
+    let rollback = match off_thread(move || can_be(&of, &state_dir, &exec)).await {
         Ok(()) => format!("put it back with `freezeframe rollback {}`", kept.label),
         Err(error) => {
             let hint = error.hint().unwrap_or_default();

@@ -211,6 +211,10 @@ fn age(series: &Series, standing: &Standing, limits: &WatchConfig) -> Word {
 fn none_at_all(standing: &Standing, limits: &WatchConfig) -> Word {
     match is_being_made(standing, limits) {
         true => ok("the first backup is being made"),
+        false if standing.last_run.is_none() => alarm(
+            "there is no good backup",
+            "make the first one: `freezeframe backup`; `freezeframe check` tells what stands in its way",
+        ),
         false => alarm("there is no good backup", WHY_NOT),
     }
 }
@@ -477,7 +481,7 @@ fn room(store: &StoreStanding, standing: &Standing) -> Option<Word> {
         1 => ok(format!("{free_size} free, for one more backup")),
         many @ ..MANY => ok(format!("{free_size} free, for {many} more backups")),
         _ => ok(format!(
-            "{free_size} free, for {MANY} more backups and more"
+            "{free_size} free, for more than {MANY} more backups"
         )),
     })
 }

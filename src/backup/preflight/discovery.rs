@@ -1,5 +1,7 @@
 //! What is said of the mongods of this host that are not backed up, and of there being none that is: pure judgement.
 
+use std::collections::BTreeSet;
+
 use super::Finding;
 use crate::error::Explain;
 use crate::ids::MemberAddr;
@@ -16,11 +18,12 @@ pub fn judge(
 ) -> Vec<Finding> {
     let others = others.iter().filter(|other| !is_one_of(read, other));
     let unasked: Vec<_> = others.clone().filter_map(unasked).collect();
+    let silent: BTreeSet<_> = others.clone().flat_map(silent).collect();
     let mut findings: Vec<_> = others
         .filter_map(|other| judge_other(read, other))
         .collect();
     if chosen.is_empty() {
-        findings.push(no_member(&findings, &unasked, excluded));
+        findings.push(no_member(&findings, &unasked, &silent, excluded));
     }
     findings
 }
@@ -31,6 +34,20 @@ fn is_one_of(read: &[&MemberFacts], other: &Discovered) -> bool {
         return false;
     };
     read.iter().any(|member| member.process == facts.process)
+}
+
+/// The hidden members that it does not hear of any more, and of which set.
+fn silent(other: &Discovered) -> Vec<(String, String)> {
+    let Some(Ok(facts)) = &other.facts else {
+        return Vec::new();
+    };
+    let set = facts.hello.set.iter().zip(&facts.replica_set);
+    let silent = set.flat_map(|(name, set)| {
+        let members = set.members.iter();
+        let silent = members.filter(|member| member.hidden && !member.healthy && !member.this);
+        silent.map(|member| (name.to_string(), member.host.clone()))
+    });
+    silent.collect()
 }
 
 /// Its name, and what to do so that it can be asked; none where it was.
@@ -114,7 +131,12 @@ fn judge_other(read: &[&MemberFacts], other: &Discovered) -> Option<Finding> {
 }
 
 /// Why there is nothing to back up, as far as that can be told.
-fn no_member(others: &[Finding], unasked: &[(String, String)], excluded: &[MemberAddr]) -> Finding {
+fn no_member(
+    others: &[Finding],
+    unasked: &[(String, String)],
+    silent: &BTreeSet<(String, String)>,
+    excluded: &[MemberAddr],
+) -> Finding {
     let refused = |detail: String, todo: String| Finding::refused("host", "members", detail, todo);
     if let Some((_, todo)) = unasked.first() {
         let names: Vec<_> = unasked.iter().map(|(name, _)| name.as_str()).collect();
@@ -137,10 +159,24 @@ fn no_member(others: &[Finding], unasked: &[(String, String)], excluded: &[Membe
             "remove the member to be backed up from [mongodb] exclude".into(),
         );
     }
+    if !silent.is_empty() {
+        let names = silent.iter();
+        let names: Vec<_> = names
+            .map(|(set, host)| format!("{host} of {set}"))
+            .collect();
+        return refused(
+            format!(
+                "no hidden secondary answers here, and others of its set do not hear of {}",
+                names.join(", ")
+            ),
+            "start its mongod, or run freezeframe where it runs".into(),
+        )
+        .passing();
+    }
     match others {
         [] => refused(
             "no mongod runs on this host".into(),
-            "run freezeframe where a hidden secondary runs, or name the members in [mongodb] members".into(),
+            "start that of the hidden secondary, or run freezeframe where one runs, or name the members in [mongodb] members".into(),
         )
         .passing(),
         _ => refused(

@@ -81,30 +81,7 @@ pub fn plan(kept: Kept, state_dir: &Path, exec: &SharedExec) -> Result<Plan, Kep
     }
     nothing_is_outstanding(&kept, state_dir)?;
     is_unused(&kept, &subvolumes)?;
-    if let Some((other, origin)) = another_snapshot(&volumes, exec)? {
-        return Err(not_now(
-            &kept,
-            format!(
-                "{other} is another snapshot of {origin}: what merging writes there would fill it"
-            ),
-            &format!(
-                "remove it (lvremove {other}) where nobody needs it; or `freezeframe backup --from` and `restore`"
-            ),
-        ));
-    }
-    if let Some(other) = beside(&kept, state_dir)? {
-        return Err(not_now(
-            &kept,
-            format!(
-                "{} is kept of the same volume or subvolume, and would not outlive it",
-                other.name()
-            ),
-            &format!(
-                "remove it first: freezeframe snapshot remove {} --yes",
-                other.label
-            ),
-        ));
-    }
+    is_alone(&kept, &volumes, state_dir, exec)?;
     let mounts = mounts(&kept, &volumes, &subvolumes, exec)?;
     Ok(Plan {
         kept,
@@ -149,13 +126,48 @@ fn parts(kept: &Kept) -> Result<(Vec<LvmSnapshot>, Vec<SubvolumeSnapshot>), Kept
     Ok((volumes, subvolumes))
 }
 
-/// What keeps `kept`, which was just taken, from being put back later, as far as that is a matter of how the host is made.
+/// What keeps `kept`, which was just taken, from being put back later, as far as that is a matter of how the host is made, and of what else is kept on it.
 ///
 /// # Errors
 /// [`KeptError::NotNow`].
-pub fn can_be(kept: &Kept, exec: &SharedExec) -> Result<(), KeptError> {
+pub fn can_be(kept: &Kept, state_dir: &Path, exec: &SharedExec) -> Result<(), KeptError> {
     let (volumes, subvolumes) = parts(kept)?;
+    is_alone(kept, &volumes, state_dir, exec)?;
     mounts(kept, &volumes, &subvolumes, exec).map(drop)
+}
+
+/// Whether there is no other snapshot, ours or another's, of what is put back.
+fn is_alone(
+    kept: &Kept,
+    volumes: &[LvmSnapshot],
+    state_dir: &Path,
+    exec: &SharedExec,
+) -> Result<(), KeptError> {
+    if let Some((other, origin)) = another_snapshot(volumes, exec)? {
+        return Err(not_now(
+            kept,
+            format!(
+                "{other} is another snapshot of {origin}: what merging writes there would fill it"
+            ),
+            &format!(
+                "remove it (lvremove {other}) where nobody needs it; or `freezeframe backup --from` and `restore`"
+            ),
+        ));
+    }
+    if let Some(other) = beside(kept, state_dir)? {
+        return Err(not_now(
+            kept,
+            format!(
+                "{} is kept of the same volume or subvolume, and would not outlive it",
+                other.name()
+            ),
+            &format!(
+                "remove it first: freezeframe snapshot remove {} --yes",
+                other.label
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// Whether no mongod runs on it.

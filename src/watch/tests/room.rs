@@ -28,7 +28,7 @@ fn a_folder_that_the_next_backup_does_not_fit_into_is_told_of() {
     assert!(
         told(&many)
             .unwrap()
-            .ends_with("for 100 more backups and more")
+            .ends_with("for more than 100 more backups")
     );
     // Of a bucket nobody asks; without a backup nobody knows how much is enough.
     assert_eq!(told(&with_room(None, sized(1000))), None);

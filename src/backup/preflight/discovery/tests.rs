@@ -56,7 +56,10 @@ fn why_there_is_no_member_is_told_by_its_cause() {
         timeout: std::time::Duration::from_secs(10),
     };
     let cases = [
-        (vec![], "no mongod runs on this host; run freezeframe where"),
+        (
+            vec![],
+            "no mongod runs on this host; start that of the hidden secondary, or run freezeframe where",
+        ),
         (
             vec![concealed],
             "process 4711 could not be asked; run freezeframe as root",
@@ -82,6 +85,17 @@ fn why_there_is_no_member_is_told_by_its_cause() {
             "no mongod of this host is a hidden secondary; hide a secondary",
         ),
     ];
+    let mut down = member_of("rs0", false);
+    let set = down.replica_set.as_mut().unwrap();
+    let mut hidden = set.members[0].clone();
+    (hidden.host, hidden.hidden) = ("db3:27017".into(), true);
+    (hidden.healthy, hidden.this) = (false, false);
+    set.members.push(hidden);
+    let said = refusal(&[found(Some(Ok(down)))], &[]);
+    assert!(
+        said.contains("do not hear of db3:27017 of rs0; start its mongod"),
+        "{said}"
+    );
     for (others, expected) in cases {
         let said = refusal(&others, &[]);
         assert!(said.contains(expected), "{said}");
